@@ -1,0 +1,255 @@
+"""Every error class of PyWebLLM, with WebLLM's names where WebLLM has one.
+
+Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
+
+    MLCError
+    |-- ConfigurationError
+    |   |-- ModelNotFoundError
+    |   |-- ConfigurationNotInitializedError
+    |   |-- ReloadArgumentSizeUnmatchedError
+    |   |-- ReloadModelIdNotUniqueError
+    |   |-- UnsupportedTokenizerFilesError
+    |   |-- WindowSizeConfigurationError
+    |   |-- WindowSizeSpecificationError
+    |   |-- UnknownArchitectureError
+    |   |-- UnknownQuantizationError
+    |   `-- UnsupportedModelConfigError
+    |-- ModelFileError
+    |   |-- MissingFileError
+    |   |-- TruncatedFileError
+    |   |-- NetworkError
+    |   |-- ModelFileFormatError
+    |   |-- MissingTensorError
+    |   `-- TensorShapeError
+    |-- DeviceError
+    |   |-- WebGPUNotAvailableError
+    |   |-- WebGPUNotFoundError
+    |   |-- FeatureSupportError
+    |   |   `-- ShaderF16SupportError
+    |   |-- LimitSupportError
+    |   |-- ShaderCompilationError
+    |   |-- OutOfMemoryError
+    |   |-- ValidationError
+    |   `-- DeviceLostError
+    |-- EngineError
+    |   |-- ModelNotLoadedError
+    |   |-- WorkerEngineModelNotLoadedError
+    |   |-- UnclearModelToUseError
+    |   |-- SpecifiedModelNotFoundError
+    |   |-- ContextWindowSizeExceededError
+    |   `-- UnknownMessageKindError
+    `-- RequestError
+        |-- ConfigValueError
+        |   |-- MinValueError
+        |   |-- RangeError
+        |   `-- NonNegativeError
+        |-- MessageOrderError
+        |-- SystemMessageOrderError
+        |-- UnsupportedRoleError
+        |-- ContentTypeError
+        |-- SeedTypeError
+        |-- StreamingCountError
+        |-- InvalidStreamOptionsError
+        |-- UnsupportedFieldsError
+        `-- ChatTemplateError
+"""
+
+
+class MLCError(Exception):
+    """Base of all errors raised on purpose; its text says what to do."""
+
+
+class ConfigurationError(MLCError):
+    """The configuration cannot be used as it stands."""
+
+
+class ModelNotFoundError(ConfigurationError):
+    """`model_id` is in no record of `AppConfig.model_list`."""
+
+
+class ConfigurationNotInitializedError(ConfigurationError):
+    """The engine was used before a configuration was set."""
+
+
+class ReloadArgumentSizeUnmatchedError(ConfigurationError):
+    """`chat_opts` is a list of another length than `model_id`."""
+
+
+class ReloadModelIdNotUniqueError(ConfigurationError):
+    """The same model id was given twice to `reload`."""
+
+
+class UnsupportedTokenizerFilesError(ConfigurationError):
+    """The model brings no tokenizer file that we can read."""
+
+
+class WindowSizeConfigurationError(ConfigurationError):
+    """Both `context_window_size` and `sliding_window_size` are positive."""
+
+
+class WindowSizeSpecificationError(ConfigurationError):
+    """Neither `context_window_size` nor `sliding_window_size` is positive."""
+
+
+class UnknownArchitectureError(ConfigurationError):
+    """`model_type` names no architecture that we have."""
+
+
+class UnknownQuantizationError(ConfigurationError):
+    """`quantization` names no weight format that we have."""
+
+
+class UnsupportedModelConfigError(ConfigurationError):
+    """A field of the model's configuration has a value that our kernels cannot run."""
+
+
+class ModelFileError(MLCError):
+    """A model's file is missing, damaged, or not what the model needs."""
+
+
+class MissingFileError(ModelFileError):
+    """The file does not exist at its address."""
+
+
+class TruncatedFileError(ModelFileError):
+    """The file is shorter than its index or its server says."""
+
+
+class NetworkError(ModelFileError):
+    """The file could not be fetched."""
+
+
+class ModelFileFormatError(ModelFileError):
+    """The file is not valid JSON, or a field has the wrong type or value."""
+
+
+class MissingTensorError(ModelFileError):
+    """The index names no tensor that the architecture needs."""
+
+
+class TensorShapeError(ModelFileError):
+    """A tensor has another shape or dtype than the configuration asks for."""
+
+
+class DeviceError(MLCError):
+    """The GPU cannot be had, cannot do what is asked, or failed."""
+
+
+class WebGPUNotAvailableError(DeviceError):
+    """The browser has no `navigator.gpu`."""
+
+
+class WebGPUNotFoundError(DeviceError):
+    """The browser has WebGPU, but gives no adapter."""
+
+
+class FeatureSupportError(DeviceError):
+    """The adapter lacks a feature that the model requires."""
+
+
+class ShaderF16SupportError(FeatureSupportError):
+    """The adapter lacks `shader-f16`, and the model's record requires it."""
+
+
+class LimitSupportError(DeviceError):
+    """A limit of the adapter is smaller than what the model needs."""
+
+
+class ShaderCompilationError(DeviceError):
+    """A kernel does not compile; the text shows the shader's line."""
+
+
+class OutOfMemoryError(DeviceError):
+    """A buffer could not be allocated on the GPU."""
+
+
+class ValidationError(DeviceError):
+    """WebGPU refused an operation; an error of ours, worth a report."""
+
+
+class DeviceLostError(DeviceError):
+    """The GPU device was lost; reload the model to go on."""
+
+
+class EngineError(MLCError):
+    """The engine's state does not allow the call."""
+
+
+class ModelNotLoadedError(EngineError):
+    """A request came before any model was loaded."""
+
+
+class WorkerEngineModelNotLoadedError(EngineError):
+    """A request was sent through a proxy that never loaded a model."""
+
+
+class UnclearModelToUseError(EngineError):
+    """Several models are loaded and the request names none."""
+
+
+class SpecifiedModelNotFoundError(EngineError):
+    """The request names a model that is not loaded."""
+
+
+class ContextWindowSizeExceededError(EngineError):
+    """The prompt has more tokens than the context window."""
+
+
+class UnknownMessageKindError(EngineError):
+    """A worker message has a `kind` that nobody handles."""
+
+
+class RequestError(MLCError):
+    """The request cannot be served as it stands."""
+
+
+class ConfigValueError(RequestError):
+    """A field has a value of the wrong type or out of range."""
+
+
+class MinValueError(ConfigValueError):
+    """A field is not greater than its lower bound."""
+
+
+class RangeError(ConfigValueError):
+    """A field lies outside its range."""
+
+
+class NonNegativeError(ConfigValueError):
+    """A field is negative."""
+
+
+class MessageOrderError(RequestError):
+    """The last message is not the user's or a tool's."""
+
+
+class SystemMessageOrderError(RequestError):
+    """A system message is not the first message."""
+
+
+class UnsupportedRoleError(RequestError):
+    """A message has an unknown role."""
+
+
+class ContentTypeError(RequestError):
+    """A message's content has a type that its role does not allow."""
+
+
+class SeedTypeError(RequestError):
+    """`seed` is not an integer."""
+
+
+class StreamingCountError(RequestError):
+    """`stream` is asked for together with `n` greater than 1."""
+
+
+class InvalidStreamOptionsError(RequestError):
+    """`stream_options` is given without `stream=True`."""
+
+
+class UnsupportedFieldsError(RequestError):
+    """The request has fields that are not supported; the text lists them."""
+
+
+class ChatTemplateError(RequestError):
+    """The chat template refused the messages, or is itself wrong."""
