@@ -1,0 +1,190 @@
+"""The GPU as the rest of the engine sees it: kernels, buffers, programs, and the device's protocol.
+
+Nothing here touches the browser. `gpu/webgpu.py` implements the protocol on `navigator.gpu`; tests
+implement it with NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Workgroups = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """What the browser tells about the GPU. `subgroup_size_max` is None without subgroups."""
+
+    vendor: str = ""
+    architecture: str = ""
+    device: str = ""
+    description: str = ""
+    is_fallback: bool = False
+    subgroup_size_max: int | None = None
+
+    def __str__(self) -> str:
+        return self.description or " ".join(filter(None, (self.vendor, self.architecture)))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of the device that decide whether a model fits, in bytes where they are sizes."""
+
+    max_buffer_size: int = 256 << 20
+    max_storage_buffer_binding_size: int = 128 << 20
+    max_compute_workgroup_storage_size: int = 16384
+    max_compute_invocations_per_workgroup: int = 256
+    max_storage_buffers_per_shader_stage: int = 8
+    max_compute_workgroups_per_dimension: int = 65535
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One storage buffer of a kernel: `type` is its WGSL type, of a size known when it is built."""
+
+    name: str
+    access: Literal["read", "read_write"]
+    type: str
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """A kernel before compilation.
+
+    `name` is the kernel's own name and selects its NumPy reference; `label` names this instance in
+    the browser's messages. `constants` are the shapes and switches that were compiled into `source`.
+    The grid is `groups_x` workgroups wide and one workgroup high for every `tokens_per_group`
+    tokens (0: the height does not depend on the tokens).
+    """
+
+    name: str
+    label: str
+    source: str
+    bindings: tuple[Binding, ...]
+    constants: Mapping[str, int | float | bool | str] = field(hash=False)
+    groups_x: int
+    tokens_per_group: int = 0
+
+    def workgroups(self, n_tokens: int = 1) -> Workgroups:
+        """Return the grid for `n_tokens` tokens."""
+        if not self.tokens_per_group:
+            return (self.groups_x, 1, 1)
+        return (self.groups_x, -(-n_tokens // self.tokens_per_group), 1)
+
+
+class Buffer(Protocol):
+    """Bytes on the GPU."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    def destroy(self) -> None: ...
+
+
+class Kernel(Protocol):
+    """A compiled kernel."""
+
+    @property
+    def spec(self) -> KernelSpec: ...
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """One kernel over its buffers, given in the order of `kernel.spec.bindings`."""
+
+    kernel: Kernel
+    buffers: tuple[Buffer, ...]
+    n_tokens: int = 1
+
+
+class Program(Protocol):
+    """A recorded list of dispatches, replayed in one compute pass and one submit."""
+
+    def set_n_tokens(self, n_tokens: int) -> None:
+        """Resize every grid that depends on the number of tokens."""
+        ...
+
+    def submit(self) -> None:
+        """Replay the program; returns at once."""
+        ...
+
+    def submit_and_read(self, source: Buffer, offset: int) -> Awaitable[int]:
+        """Replay the program; the awaitable gives the u32 at byte `offset` of `source` after it.
+
+        Several may be in flight. Raises DeviceLostError.
+        """
+        ...
+
+
+class Device(Protocol):
+    """A GPU device."""
+
+    @property
+    def info(self) -> AdapterInfo: ...
+    @property
+    def features(self) -> frozenset[str]: ...
+    @property
+    def limits(self) -> Limits: ...
+
+    def create_buffer(self, nbytes: int, label: str) -> Buffer:
+        """Allocate zeroed bytes (rounded up to a multiple of 16).
+
+        Raises LimitSupportError for more than the adapter can bind. A failed allocation shows at the
+        end of the surrounding `check`.
+        """
+        ...
+
+    def write_buffer(
+        self,
+        buffer: Buffer,
+        offset: int,
+        data: Any,
+        data_offset: int = 0,
+        nbytes: int | None = None,
+    ) -> None:
+        """Copy host bytes into `buffer` at byte `offset` (a multiple of 4).
+
+        `data` is a JS ArrayBuffer (which never passes through the wasm heap) or a Python object
+        with the buffer protocol. A tail of 1 to 3 bytes is padded with zeros.
+        """
+        ...
+
+    async def read_buffer(self, buffer: Buffer, offset: int = 0, nbytes: int | None = None) -> bytes:
+        """Copy bytes back from the GPU; for tests and rare reads."""
+        ...
+
+    async def compile(
+        self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None = None
+    ) -> list[Kernel]:
+        """Compile kernels concurrently; equal ones share a pipeline.
+
+        `on_progress(done, total)` counts pipelines. Raises ShaderCompilationError with the line.
+        """
+        ...
+
+    def program(self, dispatches: Sequence[Dispatch], label: str) -> Program:
+        """Record a program: bind groups are made here, once."""
+        ...
+
+    def check(self, what: str) -> AbstractAsyncContextManager[None]:
+        """Collect the GPU's errors inside the block and raise the first at its end.
+
+        Raises OutOfMemoryError, ValidationError or DeviceLostError, naming `what`.
+        """
+        ...
+
+    async def synchronize(self) -> None:
+        """Wait until everything submitted has run."""
+        ...
+
+    async def wait_lost(self) -> str:
+        """Wait until the device is lost; return the reason. `destroy` also ends the wait."""
+        ...
+
+    def destroy(self) -> None:
+        """Free the device and all its buffers."""
+        ...

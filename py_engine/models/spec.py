@@ -1,0 +1,57 @@
+"""What distinguishes one decoder-only model from another, as data.
+
+A family's file (`models/llama.py`) turns a model's configuration into a `DecoderSpec`; `decoder.py`
+builds kernels and programs from the spec alone and never asks which family it came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+WeightFormat = Literal["q4f16_1", "q4f32_1", "q0f16", "q0f32"]
+
+
+@dataclass(frozen=True)
+class LayerNames:
+    """Parameter names of one layer in the model's files, without `.weight` or `.q_weight`."""
+
+    input_norm: str
+    qkv: str
+    output: str
+    post_attention_norm: str
+    gate_up: str
+    down: str
+
+
+@dataclass(frozen=True)
+class DecoderSpec:
+    """Shapes, constants and parameter names of one decoder-only transformer.
+
+    `rope_inv_freq` holds the `head_dim / 2` rotation frequencies in radians per position, computed
+    in float64 with every scaling of the family already applied. Rows of the fused `qkv` weight are
+    q, k, v in that order; rows of `gate_up` are gate, then up. `lm_head` is None when the embedding
+    table is also the output projection.
+    """
+
+    weight_format: WeightFormat
+    n_layers: int
+    hidden_size: int
+    intermediate_size: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    rms_norm_eps: float
+    rope_inv_freq: tuple[float, ...]
+    context_window_size: int
+    prefill_chunk_size: int
+    embedding: str
+    layers: tuple[LayerNames, ...]
+    final_norm: str
+    lm_head: str | None
+
+    @property
+    def qkv_size(self) -> int:
+        """Rows of the fused QKV projection."""
+        return (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
