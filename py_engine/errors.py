@@ -11,6 +11,7 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   |-- UnsupportedTokenizerFilesError
     |   |-- WindowSizeConfigurationError
     |   |-- WindowSizeSpecificationError
+    |   |-- ConfigurationFieldError
     |   |-- UnknownArchitectureError
     |   |-- UnknownQuantizationError
     |   `-- UnsupportedModelConfigError
@@ -20,7 +21,8 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   |-- NetworkError
     |   |-- ModelFileFormatError
     |   |-- MissingTensorError
-    |   `-- TensorShapeError
+    |   |-- TensorShapeError
+    |   `-- ConversionError
     |-- DeviceError
     |   |-- WebGPUNotAvailableError
     |   |-- WebGPUNotFoundError
@@ -37,7 +39,13 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   |-- UnclearModelToUseError
     |   |-- SpecifiedModelNotFoundError
     |   |-- ContextWindowSizeExceededError
-    |   `-- UnknownMessageKindError
+    |   |-- UnknownMessageKindError
+    |   |-- MessageFormatError
+    |   |-- UnknownStreamError
+    |   `-- UnsupportedEndpointError
+    |-- WorkerError
+    |   |-- WorkerFailedError
+    |   `-- RemoteError
     `-- RequestError
         |-- ConfigValueError
         |   |-- MinValueError
@@ -91,6 +99,10 @@ class WindowSizeSpecificationError(ConfigurationError):
     """Neither `context_window_size` nor `sliding_window_size` is positive."""
 
 
+class ConfigurationFieldError(ConfigurationError):
+    """A field of `AppConfig`, `ModelRecord` or `chat_opts` has a wrong type or value."""
+
+
 class UnknownArchitectureError(ConfigurationError):
     """`model_type` names no architecture that we have."""
 
@@ -129,6 +141,10 @@ class MissingTensorError(ModelFileError):
 
 class TensorShapeError(ModelFileError):
     """A tensor has another shape or dtype than the configuration asks for."""
+
+
+class ConversionError(ModelFileError):
+    """A checkpoint cannot be converted to MLC's format."""
 
 
 class DeviceError(MLCError):
@@ -197,6 +213,35 @@ class ContextWindowSizeExceededError(EngineError):
 
 class UnknownMessageKindError(EngineError):
     """A worker message has a `kind` that nobody handles."""
+
+
+class MessageFormatError(EngineError):
+    """A worker message is not what its kind asks for; the text names the field."""
+
+
+class UnknownStreamError(EngineError):
+    """A worker message names a stream that has ended or was never opened."""
+
+
+class UnsupportedEndpointError(EngineError):
+    """The engine behind the worker has no method for the request."""
+
+
+class WorkerError(MLCError):
+    """The worker is gone, or something in it failed that is no error class of ours."""
+
+
+class WorkerFailedError(WorkerError):
+    """The worker could not start, died or was closed; make a new one to go on."""
+
+
+class RemoteError(WorkerError):
+    """An exception in the worker that is none of these classes.
+
+    `name` is the name of its class, `remote_traceback` the worker's traceback as text.
+    """
+
+    name = "Error"
 
 
 class RequestError(MLCError):
