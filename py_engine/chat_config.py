@@ -1,0 +1,158 @@
+"""A model's own configuration, `mlc-chat-config.json`, merged with the application's overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from py_engine.errors import WindowSizeConfigurationError, WindowSizeSpecificationError
+from py_engine.json_fields import JsonFields
+
+CHAT_CONFIG_FILE = "mlc-chat-config.json"
+
+
+@dataclass(frozen=True)
+class TokenizerInfo:
+    """How MLC turns tokens back into text; `token_postproc_method` is "byte_level" and so on."""
+
+    token_postproc_method: str = "byte_fallback"
+    prepend_space_in_encode: bool = False
+    strip_space_in_decode: bool = False
+
+    @staticmethod
+    def from_fields(fields: JsonFields) -> TokenizerInfo:
+        """Read `tokenizer_info`, or the `token_table_postproc_method` of older files."""
+        info = fields.object("tokenizer_info")
+        legacy = fields.string("token_table_postproc_method", "byte_fallback")
+        method = info.string("token_postproc_method", legacy).replace("-", "_")
+        return TokenizerInfo(
+            token_postproc_method=method,
+            prepend_space_in_encode=info.boolean("prepend_space_in_encode", False),
+            strip_space_in_decode=info.boolean("strip_space_in_decode", False),
+        )
+
+
+@dataclass(frozen=True)
+class ChatConfig:
+    """The fields of `mlc-chat-config.json` after `ModelRecord.overrides` and `chat_opts`.
+
+    Sizes are in tokens; a window of -1 is off. `model_config` holds the architecture's
+    hyper-parameters as they are in the file. `overridden` names the fields that `overrides` or
+    `chat_opts` set, and `data` is the merged object itself.
+    """
+
+    file: str
+    model_type: str
+    quantization: str
+    model_config: Mapping[str, Any]
+    vocab_size: int
+    context_window_size: int
+    sliding_window_size: int
+    attention_sink_size: int
+    prefill_chunk_size: int
+    temperature: float
+    top_p: float
+    presence_penalty: float
+    frequency_penalty: float
+    repetition_penalty: float
+    tokenizer_files: tuple[str, ...]
+    tokenizer_info: TokenizerInfo
+    conv_template: Mapping[str, Any] | str | None
+    conv_config: Mapping[str, Any]
+    pad_token_id: int
+    bos_token_id: int
+    eos_token_ids: tuple[int, ...]
+    overridden: frozenset[str]
+    data: Mapping[str, Any]
+
+    @staticmethod
+    def from_json(
+        data: Any,
+        *,
+        file: str = CHAT_CONFIG_FILE,
+        overrides: Mapping[str, Any] | None = None,
+        chat_opts: Mapping[str, Any] | None = None,
+    ) -> ChatConfig:
+        """Merge and check a configuration: `{**data, **overrides, **chat_opts}`, as WebLLM does.
+
+        Errors: ModelFileFormatError for a field of the file, ConfigurationFieldError for one of
+        `overrides` or `chat_opts`, WindowSizeConfigurationError and WindowSizeSpecificationError
+        when not exactly one window size is positive.
+        """
+        merged = dict(JsonFields(data, file).data)
+        sources: dict[str, str] = {}
+        for source, options in (("overrides", overrides), ("chat_opts", chat_opts)):
+            for name, value in (options or {}).items():
+                if value is not None:
+                    merged[name] = value
+                    sources[name] = source
+        config = _chat_config(JsonFields(merged, file, sources=sources), frozenset(sources))
+        _check_windows(config)
+        return config
+
+    def model_fields(self) -> JsonFields:
+        """Return typed access to `model_config`."""
+        return JsonFields(self.model_config, self.file, path="model_config")
+
+
+def _chat_config(fields: JsonFields, overridden: frozenset[str]) -> ChatConfig:
+    if "model_config" not in fields:
+        raise fields.invalid("model_config", "an object, the architecture's hyper-parameters")
+    model = fields.object("model_config")
+
+    def size(name: str, default: int, minimum: int = -1) -> int:
+        return fields.integer(name, model.integer(name, default, minimum=-1), minimum=minimum)
+
+    return ChatConfig(
+        file=fields.source,
+        model_type=fields.string("model_type"),
+        quantization=fields.string("quantization"),
+        model_config=model.data,
+        vocab_size=(fields if "vocab_size" in fields else model).integer("vocab_size", minimum=1),
+        context_window_size=size("context_window_size", -1),
+        sliding_window_size=size("sliding_window_size", -1),
+        attention_sink_size=size("attention_sink_size", -1),
+        prefill_chunk_size=size("prefill_chunk_size", -1),
+        temperature=fields.number("temperature", 1.0, minimum=0),
+        top_p=fields.number("top_p", 1.0, maximum=1, above=0),
+        presence_penalty=fields.number("presence_penalty", 0.0, minimum=-2, maximum=2),
+        frequency_penalty=fields.number("frequency_penalty", 0.0, minimum=-2, maximum=2),
+        repetition_penalty=fields.number("repetition_penalty", 1.0, above=0),
+        tokenizer_files=fields.strings("tokenizer_files", ()),
+        tokenizer_info=TokenizerInfo.from_fields(fields),
+        conv_template=_conv_template(fields),
+        conv_config=fields.object("conv_config").data,
+        pad_token_id=fields.integer("pad_token_id", 0),
+        bos_token_id=fields.integer("bos_token_id", 1),
+        eos_token_ids=_eos_token_ids(fields),
+        overridden=overridden,
+        data=fields.data,
+    )
+
+
+def _conv_template(fields: JsonFields) -> Mapping[str, Any] | str | None:
+    value = fields.value("conv_template")
+    if value is not None and not isinstance(value, str | Mapping):
+        raise fields.invalid("conv_template", "an object or the name of a template")
+    return value
+
+
+def _eos_token_ids(fields: JsonFields) -> tuple[int, ...]:
+    if isinstance(fields.value("eos_token_id"), list | tuple):
+        return fields.integers("eos_token_id")
+    return (fields.integer("eos_token_id", 2),)
+
+
+def _check_windows(config: ChatConfig) -> None:
+    context, sliding = config.context_window_size, config.sliding_window_size
+    if context > 0 and sliding > 0:
+        raise WindowSizeConfigurationError(
+            f"{config.file}: context_window_size is {context} and sliding_window_size is "
+            f"{sliding}, but only one of them may be positive. Set the other to -1 in chat_opts."
+        )
+    if context <= 0 and sliding <= 0:
+        raise WindowSizeSpecificationError(
+            f"{config.file}: context_window_size is {context} and sliding_window_size is "
+            f"{sliding}, but one of them must be positive. Set context_window_size in chat_opts."
+        )
