@@ -1,0 +1,95 @@
+// One workgroup for each KV head with all its query heads (GQA packing: K and V are read once).
+// Prologue: RoPE of q and k, append of k and v to the cache. Then online softmax, a key a thread.
+const HEAD4 = HEAD_DIM / 4u;
+const HEAD8 = HEAD_DIM / 8u;
+const N_REP = N_HEADS / N_KV_HEADS;
+const OUTPUTS = N_REP * HEAD4;
+const OUTPUTS_PER_THREAD = (OUTPUTS + WORKGROUP - 1u) / WORKGROUP;
+const MASKED = -3.4e38;
+
+var<workgroup> q: array<vec4f, OUTPUTS>;
+var<workgroup> scores: array<f32, N_REP * WORKGROUP>;
+var<workgroup> weights: array<f32, N_REP * WORKGROUP>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let position = state[STATE_POSITION];
+  let cache = group.x * CONTEXT * HEAD4;
+  let here = cache + position * HEAD4;
+  for (var unit = thread; unit < (N_REP + 2u) * HEAD8; unit += WORKGROUP) {
+    let head = unit / HEAD8;
+    let i = unit % HEAD8;
+    if (head == N_REP + 1u) {
+      let v = (N_HEADS + N_KV_HEADS + group.x) * HEAD4 + i;
+      v_cache[here + i] = pack_halfs(qkv[v]);
+      v_cache[here + HEAD8 + i] = pack_halfs(qkv[v + HEAD8]);
+    } else {
+      let at = select(N_HEADS + group.x, group.x * N_REP + head, head < N_REP) * HEAD4 + i;
+      let low = qkv[at];
+      let high = qkv[at + HEAD8];
+      let r = rotation(position, i);
+      let low_turned = low * r.cosine - high * r.sine;
+      let high_turned = high * r.cosine + low * r.sine;
+      if (head < N_REP) {
+        q[head * HEAD4 + i] = low_turned * SCALE;
+        q[head * HEAD4 + HEAD8 + i] = high_turned * SCALE;
+      } else {
+        k_cache[here + i] = pack_halfs(low_turned);
+        k_cache[here + HEAD8 + i] = pack_halfs(high_turned);
+      }
+    }
+  }
+  storageBarrier();
+  workgroupBarrier();
+
+  var sums: array<vec4f, OUTPUTS_PER_THREAD>;
+  var denominators: array<f32, OUTPUTS_PER_THREAD>;
+  var maxima: array<f32, N_REP>;
+  for (var r = 0u; r < N_REP; r++) { maxima[r] = MASKED; }
+  for (var base = 0u; base <= position; base += WORKGROUP) {
+    let key = base + thread;
+    var dots: array<f32, N_REP>;
+    if (key <= position) {
+      for (var i = 0u; i < HEAD4; i++) {
+        let k = unpack_halfs(k_cache[cache + key * HEAD4 + i]);
+        for (var r = 0u; r < N_REP; r++) { dots[r] += dot(q[r * HEAD4 + i], k); }
+      }
+    }
+    for (var r = 0u; r < N_REP; r++) {
+      scores[r * WORKGROUP + thread] = select(MASKED, dots[r], key <= position);
+    }
+    workgroupBarrier();
+    var corrections: array<f32, N_REP>;
+    for (var r = 0u; r < N_REP; r++) {
+      var highest = maxima[r];
+      for (var j = 0u; j < WORKGROUP; j++) { highest = max(highest, scores[r * WORKGROUP + j]); }
+      corrections[r] = exp(maxima[r] - highest);
+      maxima[r] = highest;
+      weights[r * WORKGROUP + thread] = exp(scores[r * WORKGROUP + thread] - highest);
+    }
+    workgroupBarrier();
+    let n_keys = min(WORKGROUP, position + 1u - base);
+    for (var o = 0u; o < OUTPUTS_PER_THREAD; o++) {
+      let output_index = thread + o * WORKGROUP;
+      if (output_index < OUTPUTS) {
+        let r = output_index / HEAD4;
+        let i = output_index % HEAD4;
+        var sum = sums[o] * corrections[r];
+        var denominator = denominators[o] * corrections[r];
+        for (var j = 0u; j < n_keys; j++) {
+          let weight = weights[r * WORKGROUP + j];
+          denominator += weight;
+          sum += weight * unpack_halfs(v_cache[cache + (base + j) * HEAD4 + i]);
+        }
+        sums[o] = sum;
+        denominators[o] = denominator;
+      }
+    }
+  }
+  for (var o = 0u; o < OUTPUTS_PER_THREAD; o++) {
+    let output_index = thread + o * WORKGROUP;
+    if (output_index < OUTPUTS) {
+      output[group.x * OUTPUTS + output_index] = sums[o] / denominators[o];
+    }
+  }
+}

@@ -1,0 +1,12 @@
+fn quad_rows(quad: u32) -> vec4u { return min(quad * 4u + vec4u(0u, 1u, 2u, 3u), vec4u(ROWS - 1u)); }
+
+// Adding in place is safe: every element has one owner, and the product reads another buffer.
+fn finish(token: u32, quad: u32, lane: u32, y: vec4f) {
+  let row = quad * 4u + lane;
+  if (row >= ROWS) { return; }
+  if (RESIDUAL) {
+    output[token * ROWS + row] += y[lane];
+  } else {
+    output[token * ROWS + row] = y[lane];
+  }
+}

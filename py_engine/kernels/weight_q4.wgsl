@@ -1,0 +1,22 @@
+// MLC's q4f16_1 and q4f32_1: value = (code - 7) * scale, 8 codes a word, 32 columns a scale.
+// Even codes of a word unpack together, then odd ones, so a block keeps x in that order too.
+fn even_codes(word: u32) -> vec4f { return vec4f(unpack4xU8(word & 0x0F0F0F0Fu)) - 7.0; }
+fn odd_codes(word: u32) -> vec4f { return vec4f(unpack4xU8((word >> 4u) & 0x0F0F0F0Fu)) - 7.0; }
+
+fn weight_block(row: u32, block: u32) -> Block {
+  let words = weights[row * BLOCKS + block];
+  return Block(even_codes(words.x), odd_codes(words.x), even_codes(words.y), odd_codes(words.y),
+               even_codes(words.z), odd_codes(words.z), even_codes(words.w), odd_codes(words.w));
+}
+
+fn arrange(x: Block) -> Block {
+  return Block(vec4f(x.a.xz, x.b.xz), vec4f(x.a.yw, x.b.yw), vec4f(x.c.xz, x.d.xz), vec4f(x.c.yw, x.d.yw),
+               vec4f(x.e.xz, x.f.xz), vec4f(x.e.yw, x.f.yw), vec4f(x.g.xz, x.h.xz), vec4f(x.g.yw, x.h.yw));
+}
+
+fn weight_vec4(row: u32, column4: u32) -> vec4f {
+  let block = column4 >> 3u;
+  let word = weights[row * BLOCKS + block][(column4 >> 1u) & 3u] >> ((column4 & 1u) * 16u);
+  let codes = vec4u(word, word >> 4u, word >> 8u, word >> 12u) & vec4u(15u);
+  return (vec4f(codes) - 7.0) * weight_scale(row, block);
+}

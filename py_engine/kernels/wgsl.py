@@ -1,0 +1,66 @@
+"""Puts a kernel's WGSL together: directives, constants, bindings, then snippets in order.
+
+The snippets are read when this module is imported, because a worker that starts from a memory
+snapshot has the modules but not their files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+from py_engine.gpu.types import Binding, KernelSpec
+
+_SNIPPETS = {
+    entry.name.removesuffix(".wgsl"): entry.read_text(encoding="utf-8")
+    for entry in resources.files(__package__).iterdir()
+    if entry.name.endswith(".wgsl")
+}
+
+STATE = Binding("state", "read", "array<u32, 4>")
+STATE_RW = Binding("state", "read_write", "array<u32, 4>")
+STATE_WORDS = {
+    "STATE_POSITION": 0,  # tokens in the KV cache before this step
+    "STATE_TOKEN": 1,  # the token drawn last
+    "STATE_STEP": 2,  # draws since the sequence began; the counter of the random numbers
+    "STATE_N_TOKENS": 3,  # tokens of this step: the prefill chunk's, 1 in decode
+}
+
+SUBGROUP_DIRECTIVES = ("enable subgroups;", "requires subgroup_id;")
+
+
+def _literal(value: int | float | bool) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value}u" if isinstance(value, int) else f"{value!r}f"
+
+
+def kernel_spec(
+    name: str,
+    label: str,
+    *,
+    snippets: Sequence[str],
+    bindings: Sequence[Binding],
+    constants: Mapping[str, int | float | bool | str],
+    groups_x: int,
+    tokens_per_group: int = 0,
+    directives: Sequence[str] = (),
+) -> KernelSpec:
+    """Compose the kernel `name` from snippets (file names in this folder without `.wgsl`).
+
+    Constants become WGSL `const`s; text constants only describe the kernel to its NumPy reference.
+    """
+    lines = list(directives)
+    lines += [
+        f"const {key} = {_literal(value)};"
+        for key, value in constants.items()
+        if not isinstance(value, str)
+    ]
+    lines += [
+        f"@group(0) @binding({index}) var<storage, {binding.access}> {binding.name}: {binding.type};"
+        for index, binding in enumerate(bindings)
+    ]
+    source = "\n".join([*lines, "", *(_SNIPPETS[snippet] for snippet in snippets)])
+    return KernelSpec(
+        name, label, source, tuple(bindings), dict(constants), groups_x, tokens_per_group
+    )
