@@ -1,0 +1,128 @@
+"""Llama and the models of its shape: Llama 2 and 3, SmolLM2, TinyLlama, Mistral."""
+
+from __future__ import annotations
+
+from py_engine.config import ChatConfig
+from py_engine.errors import UnsupportedModelConfigError
+from py_engine.json_fields import JsonFields, shown
+from py_engine.models.rope import rope_inv_freq, rope_settings
+from py_engine.models.spec import DecoderSpec, LayerNames
+from py_engine.weights.formats import GROUP_SIZE, weight_format
+
+DEFAULT_PREFILL_CHUNK_SIZE = 256
+MAX_HEAD_DIM = 256
+
+
+def llama_spec(config: ChatConfig) -> DecoderSpec:
+    """Turn the configuration of a Llama-shaped model into a spec.
+
+    Reads MLC's field names and Hugging Face's. Errors: UnsupportedModelConfigError for a value
+    that the kernels cannot run, ModelFileFormatError for a missing or wrong field,
+    UnknownQuantizationError.
+    """
+    fields = config.model_fields()
+    n_heads = fields.integer("num_attention_heads", minimum=1)
+    hidden_size = fields.integer("hidden_size", minimum=1)
+    # MLC writes 0 where the size follows from the others.
+    head_dim = fields.integer("head_dim", 0, minimum=0) or hidden_size // n_heads
+    context_window_size = _context_window_size(config)
+    spec = DecoderSpec(
+        weight_format=weight_format(config),
+        n_layers=fields.integer("num_hidden_layers", minimum=1),
+        hidden_size=hidden_size,
+        intermediate_size=fields.integer("intermediate_size", minimum=1),
+        n_heads=n_heads,
+        n_kv_heads=fields.integer("num_key_value_heads", 0, minimum=0) or n_heads,
+        head_dim=head_dim,
+        vocab_size=config.vocab_size,
+        rms_norm_eps=fields.number("rms_norm_eps", above=0),
+        rope_inv_freq=rope_inv_freq(head_dim, rope_settings(fields)),
+        context_window_size=context_window_size,
+        prefill_chunk_size=_prefill_chunk_size(config, context_window_size),
+        embedding="model.embed_tokens",
+        layers=tuple(map(_layer_names, range(fields.integer("num_hidden_layers")))),
+        final_norm="model.norm",
+        lm_head=None if fields.boolean("tie_word_embeddings", False) else "lm_head",
+    )
+    _check_variant(fields)
+    _check_shapes(spec, fields)
+    return spec
+
+
+def _layer_names(index: int) -> LayerNames:
+    layer = f"model.layers.{index}"
+    return LayerNames(
+        input_norm=f"{layer}.input_layernorm",
+        qkv=f"{layer}.self_attn.qkv_proj",
+        output=f"{layer}.self_attn.o_proj",
+        post_attention_norm=f"{layer}.post_attention_layernorm",
+        gate_up=f"{layer}.mlp.gate_up_proj",
+        down=f"{layer}.mlp.down_proj",
+    )
+
+
+def _context_window_size(config: ChatConfig) -> int:
+    if config.sliding_window_size > 0:
+        raise UnsupportedModelConfigError(
+            f"{config.file}: sliding_window_size is {config.sliding_window_size}, but sliding "
+            "windows are not supported. Set sliding_window_size to -1 and context_window_size to "
+            "at most that size in chat_opts."
+        )
+    return config.context_window_size
+
+
+def _prefill_chunk_size(config: ChatConfig, context_window_size: int) -> int:
+    size = config.prefill_chunk_size
+    if size <= 0:
+        size = DEFAULT_PREFILL_CHUNK_SIZE
+    # Files give the 2048 of a large GPU; longer chunks cost memory and delay an interruption.
+    if "prefill_chunk_size" not in config.overridden:
+        size = min(size, DEFAULT_PREFILL_CHUNK_SIZE)
+    return min(size, context_window_size)
+
+
+def _check_variant(fields: JsonFields) -> None:
+    """Refuse what looks like Llama but computes something else."""
+    for name in ("attention_bias", "mlp_bias", "use_bias"):
+        if fields.boolean(name, False):
+            raise UnsupportedModelConfigError(
+                f"{fields.where(name)} is true, but Llama layers with biases are not supported. "
+                "Choose a model without them."
+            )
+    activation = fields.string("hidden_act", "silu")
+    if activation != "silu":
+        raise UnsupportedModelConfigError(
+            f"{fields.where('hidden_act')} is {shown(activation)}, but only silu is supported "
+            "for Llama. Choose a model with this activation."
+        )
+    rotary = fields.number("partial_rotary_factor", 1.0)
+    if rotary != 1.0:
+        raise UnsupportedModelConfigError(
+            f"{fields.where('partial_rotary_factor')} is {rotary:g}, but Llama's heads are rotated "
+            "as a whole here. Choose a model whose factor is 1."
+        )
+
+
+def _check_shapes(spec: DecoderSpec, fields: JsonFields) -> None:
+    """Refuse shapes that the kernels have no code for."""
+    for name, size in (
+        ("hidden_size", spec.hidden_size),
+        ("intermediate_size", spec.intermediate_size),
+        ("num_attention_heads * head_dim", spec.n_heads * spec.head_dim),
+    ):
+        if size % GROUP_SIZE:
+            raise _unsupported(fields, name, size, f"a multiple of {GROUP_SIZE}")
+    if spec.head_dim % 4 or spec.head_dim > MAX_HEAD_DIM:
+        wanted = f"a multiple of 4 and at most {MAX_HEAD_DIM}"
+        raise _unsupported(fields, "head_dim", spec.head_dim, wanted)
+    if spec.n_heads % spec.n_kv_heads:
+        wanted = f"a divisor of num_attention_heads, {spec.n_heads}"
+        raise _unsupported(fields, "num_key_value_heads", spec.n_kv_heads, wanted)
+
+
+def _unsupported(
+    fields: JsonFields, name: str, value: int, wanted: str
+) -> UnsupportedModelConfigError:
+    return UnsupportedModelConfigError(
+        f"{fields.where(name)} is {value}, but the kernels need {wanted}. Choose another model."
+    )

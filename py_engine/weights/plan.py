@@ -1,0 +1,81 @@
+"""Which tensors a decoder needs, with their shapes and how they lie on the GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from py_engine.models.spec import DecoderSpec, WeightFormat
+from py_engine.weights.formats import CODES_PER_WORD, GROUP_SIZE
+
+Layout = Literal["u32", "f16", "f32"]
+
+
+@dataclass(frozen=True)
+class WeightSlot:
+    """A tensor by its name in the model's files.
+
+    `layout` is how its elements lie on the GPU: "u32" words as stored, "f16" halfs as stored (two
+    to a u32), "f32" converted while loading.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A linear layer or an embedding table: `rows` outputs of `columns` inputs each."""
+
+    name: str
+    rows: int
+    columns: int
+
+
+def matrices(spec: DecoderSpec) -> list[Matrix]:
+    """Return the matrices of a decoder in the order of its computation."""
+    hidden, inner = spec.hidden_size, spec.intermediate_size
+    found = [Matrix(spec.embedding, spec.vocab_size, hidden)]
+    for layer in spec.layers:
+        found += [
+            Matrix(layer.qkv, spec.qkv_size, hidden),
+            Matrix(layer.output, hidden, spec.n_heads * spec.head_dim),
+            Matrix(layer.gate_up, 2 * inner, hidden),
+            Matrix(layer.down, hidden, inner),
+        ]
+    if spec.lm_head is not None:
+        found.append(Matrix(spec.lm_head, spec.vocab_size, hidden))
+    return found
+
+
+def norms(spec: DecoderSpec) -> list[str]:
+    """Return the names of the norms of a decoder, each of `hidden_size` weights."""
+    per_layer = [
+        name for layer in spec.layers for name in (layer.input_norm, layer.post_attention_norm)
+    ]
+    return [*per_layer, spec.final_norm]
+
+
+def matrix_slots(matrix: Matrix, weight_format: WeightFormat) -> list[WeightSlot]:
+    """Return the tensors that hold one matrix: codes and scales, or the plain weights."""
+    shape = (matrix.rows, matrix.columns)
+    if weight_format == "q0f16":
+        return [WeightSlot(f"{matrix.name}.weight", shape, "f16")]
+    if weight_format == "q0f32":
+        return [WeightSlot(f"{matrix.name}.weight", shape, "f32")]
+    groups = -(-matrix.columns // GROUP_SIZE)
+    words = groups * (GROUP_SIZE // CODES_PER_WORD)
+    scale_layout: Layout = "f16" if weight_format == "q4f16_1" else "f32"
+    return [
+        WeightSlot(f"{matrix.name}.q_weight", (matrix.rows, words), "u32"),
+        WeightSlot(f"{matrix.name}.q_scale", (matrix.rows, groups), scale_layout),
+    ]
+
+
+def weight_slots(spec: DecoderSpec) -> list[WeightSlot]:
+    """Return every tensor of a decoder. Norms are f32 in all formats: they are small."""
+    slots = [WeightSlot(f"{name}.weight", (spec.hidden_size,), "f32") for name in norms(spec)]
+    for matrix in matrices(spec):
+        slots += matrix_slots(matrix, spec.weight_format)
+    return slots
