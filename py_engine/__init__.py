@@ -1,0 +1,65 @@
+"""PyWebLLM: large language models in the browser, in Python.
+
+The public names are loaded when they are first used, so that each thread imports only what it
+needs, and MicroPython can import the proxies of `py_engine.rpc.client` from this package.
+"""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from py_engine.api.objects import ApiObject
+    from py_engine.config import (
+        AppConfig,
+        InitProgressReport,
+        MLCEngineConfig,
+        ModelRecord,
+        prebuilt_app_config,
+    )
+    from py_engine.engine import MLCEngine, create_mlc_engine
+    from py_engine.errors import MLCError
+    from py_engine.rpc.client import WebWorkerMLCEngine, create_web_worker_mlc_engine
+    from py_engine.rpc.handler import WebWorkerMLCEngineHandler
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ApiObject",
+    "AppConfig",
+    "InitProgressReport",
+    "MLCEngine",
+    "MLCEngineConfig",
+    "MLCError",
+    "ModelRecord",
+    "WebWorkerMLCEngine",
+    "WebWorkerMLCEngineHandler",
+    "__version__",
+    "create_mlc_engine",
+    "create_web_worker_mlc_engine",
+    "prebuilt_app_config",
+]
+
+_MODULE_OF = {
+    "ApiObject": "py_engine.api.objects",
+    "AppConfig": "py_engine.config",
+    "InitProgressReport": "py_engine.config",
+    "MLCEngine": "py_engine.engine",
+    "MLCEngineConfig": "py_engine.config",
+    "MLCError": "py_engine.errors",
+    "ModelRecord": "py_engine.config",
+    "WebWorkerMLCEngine": "py_engine.rpc.client",
+    "WebWorkerMLCEngineHandler": "py_engine.rpc.handler",
+    "create_mlc_engine": "py_engine.engine",
+    "create_web_worker_mlc_engine": "py_engine.rpc.client",
+    "prebuilt_app_config": "py_engine.config",
+}
+
+
+def __getattr__(name: str) -> object:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError("module 'py_engine' has no attribute '" + name + "'")
+    __import__(module)
+    value: object = getattr(sys.modules[module], name)
+    globals()[name] = value
+    return value
