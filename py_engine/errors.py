@@ -64,7 +64,13 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
 
 
 class MLCError(Exception):
-    """Base of all errors raised on purpose; its text says what to do."""
+    """Base of all errors raised on purpose; its text says what to do.
+
+    Each is made from its text alone, so that it can cross the worker border. `remote_traceback`
+    is the worker's traceback as text, when the error came from there.
+    """
+
+    remote_traceback = ""
 
 
 class ConfigurationError(MLCError):
@@ -216,7 +222,12 @@ class UnknownMessageKindError(EngineError):
 
 
 class MessageFormatError(EngineError):
-    """A worker message is not what its kind asks for; the text names the field."""
+    """A worker message is not what its kind asks for; the text names the field.
+
+    `uuid` is the message's, where it could be read.
+    """
+
+    uuid = ""
 
 
 class UnknownStreamError(EngineError):

@@ -1,0 +1,101 @@
+"""Requests and replies over a transport: what matches an answer to its question.
+
+Runs on CPython, Pyodide and MicroPython.
+"""
+
+import asyncio
+
+from py_engine.errors import WorkerFailedError
+from py_engine.rpc.messages import RETURN, THROW, check_content, error_from, jsonable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from py_engine.rpc.transport import Transport
+
+
+class Channel:
+    """Sends requests and hands each reply to whoever waits for its uuid.
+
+    `on_event(message)` gets every message that is no reply. Replies to an unknown uuid (a request
+    that was given up, or another proxy's) are ignored.
+    """
+
+    def __init__(
+        self, transport: "Transport", on_event: "Callable[[dict[str, Any]], None]"
+    ) -> None:
+        self._transport = transport
+        self._on_event = on_event
+        self._pending: dict[str, Any] = {}  # uuid -> Future
+        self._failure: dict[str, Any] | None = None  # the "throw" message that ended the worker
+        transport.connect(self._on_message, self._on_failure)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the worker is gone, so that nothing can be sent any more."""
+        return self._failure is not None
+
+    def new_uuid(self) -> str:
+        """Return an id for a stream."""
+        return self._transport.new_uuid()
+
+    def send(self, kind: str, content: "Any" = None) -> None:
+        """Send a request whose reply, if there is one, does not matter."""
+        self._post(kind, self._transport.new_uuid(), content)
+
+    async def call(self, kind: str, content: "Any" = None) -> "Any":
+        """Send a request and return the content of its reply; None when it has none.
+
+        Errors: what the worker raised, as the same class of py_engine.errors; WorkerFailedError
+        when the worker is gone.
+        """
+        uuid = self._transport.new_uuid()
+        reply: Any = asyncio.Future()
+        self._pending[uuid] = reply
+        try:
+            self._post(kind, uuid, content)
+            return await reply
+        finally:
+            self._pending.pop(uuid, None)
+
+    def close(self, reason: str) -> None:
+        """End the worker; whatever is pending fails with WorkerFailedError(reason)."""
+        if self._failure is None:
+            self._transport.close()
+            self._on_failure(reason, True)
+
+    def _post(self, kind: str, uuid: str, content: "Any") -> None:
+        if self._failure is not None:
+            raise error_from(self._failure)
+        content = jsonable(content, kind)
+        check_content(kind, content)
+        self._transport.post({"kind": kind, "uuid": uuid, "content": content})
+
+    def _on_message(self, message: "dict[str, Any]") -> None:
+        kind = message.get("kind")
+        if kind == THROW and message.get("uuid") == "":  # the worker could not start
+            self._fail(message, is_dead=True)
+        elif kind == RETURN or kind == THROW:
+            reply = self._pending.pop(str(message.get("uuid")), None)
+            if reply is None or reply.done():
+                return
+            if kind == RETURN:
+                reply.set_result(message.get("content"))
+            else:
+                reply.set_exception(error_from(message))
+        else:
+            self._on_event(message)
+
+    def _on_failure(self, reason: str, is_dead: bool) -> None:
+        self._fail({"error": {"name": WorkerFailedError.__name__, "message": reason}}, is_dead)
+
+    def _fail(self, message: "dict[str, Any]", is_dead: bool) -> None:
+        if is_dead and self._failure is None:
+            self._failure = message
+        pending = list(self._pending.values())
+        self._pending.clear()
+        for reply in pending:
+            if not reply.done():
+                reply.set_exception(error_from(message))

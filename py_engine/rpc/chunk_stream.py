@@ -1,0 +1,74 @@
+"""A streamed completion on the proxy's side: one chunk is pulled from the worker at a time.
+
+Runs on CPython, Pyodide and MicroPython; a class because MicroPython has no async generators.
+"""
+
+import gc
+import sys
+import weakref
+
+from py_engine.api.objects import ApiObject
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from py_engine.rpc.channel import Channel
+
+
+class ChunkStream:
+    """The chunks of one streamed completion, for `async for`.
+
+    A stream that is left before its end frees the model when it is dropped: at once on CPython and
+    Pyodide, at the next garbage collection on MicroPython. `async with stream:` and
+    `await stream.aclose()` do it at a time of your choosing.
+    """
+
+    def __init__(self, channel: "Channel", stream_id: str) -> None:
+        self._channel = channel
+        self._content = {"streamId": stream_id}
+        self._is_open = True
+        self._finalizer = weakref.finalize(self, _drop, channel, self._content)
+
+    def __aiter__(self) -> "ChunkStream":
+        return self
+
+    async def __anext__(self) -> "Any":
+        if not self._is_open:
+            raise StopAsyncIteration
+        try:
+            chunk = await self._channel.call("completionStreamNextChunk", self._content)
+        except Exception:  # the worker forgets a stream that failed
+            self._end()
+            raise
+        if not isinstance(chunk, dict):
+            self._end()
+            raise StopAsyncIteration
+        return ApiObject(chunk)
+
+    async def __aenter__(self) -> "ChunkStream":
+        return self
+
+    async def __aexit__(self, *_exc_info: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop the completion and free the model; nothing happens after the stream's end."""
+        if self._is_open:
+            self._end()
+            await self._channel.call("completionStreamReturn", self._content)
+
+    def _end(self) -> None:
+        self._is_open = False
+        self._finalizer.detach()
+
+
+def collect_dropped_streams() -> None:
+    """Let go of dropped streams where only a garbage collection finds them (MicroPython)."""
+    if sys.implementation.name == "micropython":
+        gc.collect()
+
+
+def _drop(channel: "Channel", content: "dict[str, str]") -> None:
+    if not channel.is_closed:
+        channel.send("completionStreamReturn", content)

@@ -1,0 +1,250 @@
+"""`WebWorkerMLCEngine`: the engine's interface on the main thread, served by a worker.
+
+Runs on CPython, Pyodide and MicroPython. It speaks WebLLM's messages (messages.py), so the worker
+may as well run WebLLM's own `WebWorkerMLCEngineHandler`.
+"""
+
+import logging
+
+from py_engine.api.objects import ApiObject, plain
+from py_engine.errors import ConfigValueError, WorkerEngineModelNotLoadedError
+from py_engine.model_selection import select_model_id
+from py_engine.rpc.channel import Channel
+from py_engine.rpc.chunk_stream import ChunkStream, collect_dropped_streams
+from py_engine.rpc.messages import INIT_PROGRESS
+from py_engine.rpc.transport import Transport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from py_engine.config import AppConfig, MLCEngineConfig
+
+ENGINE_CONFIG_FIELDS = ("app_config", "init_progress_callback", "log_level")
+
+
+class WebWorkerMLCEngine:
+    """A client of MLCEngine with the same interface; the engine runs in `worker`.
+
+    `worker` is a JavaScript `Worker` (or another Transport). `engine_config` is an MLCEngineConfig,
+    or a dict with `app_config`, `init_progress_callback` and `log_level`, all optional.
+    Errors raised in the worker arrive as the same class of py_engine.errors. When the worker dies,
+    everything pending fails with WorkerFailedError; make a new worker and engine to go on.
+    """
+
+    def __init__(
+        self, worker: "Any", engine_config: "MLCEngineConfig | Mapping[str, Any] | None" = None
+    ) -> None:
+        config = _checked_config(engine_config)
+        self.model_id: list[str] | None = None
+        self.chat_opts: list[dict[str, Any]] | None = None
+        self._loads = 0  # counts reloads and unloads, so that only the latest sets the state
+        self._on_progress = config.get("init_progress_callback")
+        self._channel = Channel(_transport_to(worker), self._on_event)
+        self.chat = Chat(self)
+        self.completions = Completions(self.completion)
+        self.embeddings = Completions(self.embedding)
+        if config.get("app_config") is not None:
+            self.set_app_config(config["app_config"])
+        if config.get("log_level") is not None:
+            self.set_log_level(config["log_level"])
+
+    def set_init_progress_callback(self, callback: "Callable[[ApiObject], object] | None") -> None:
+        """Call `callback(report)` while a model loads; `report` has progress, text, timeElapsed."""
+        self._on_progress = callback
+
+    def get_init_progress_callback(self) -> "Callable[[ApiObject], object] | None":
+        """Return what `set_init_progress_callback` set."""
+        return self._on_progress
+
+    def set_app_config(self, app_config: "AppConfig | Mapping[str, Any]") -> None:
+        """Replace the list of models that can be loaded, from the next `reload` on."""
+        to_dict = getattr(app_config, "to_dict", None)
+        self._channel.send("setAppConfig", to_dict() if to_dict else app_config)
+
+    def set_log_level(self, log_level: str) -> None:
+        """Set the worker's level: TRACE, DEBUG, INFO, WARN, ERROR or SILENT."""
+        self._channel.send("setLogLevel", log_level)
+
+    async def reload(
+        self,
+        model_id: "str | Sequence[str]",
+        chat_opts: "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None" = None,
+    ) -> None:
+        """Unload what is loaded and load one or several models."""
+        model_ids = [model_id] if isinstance(model_id, str) else list(model_id)
+        options = plain(chat_opts)
+        if options is not None and not isinstance(options, list):
+            options = [options]
+        self._loads += 1
+        this_load = self._loads
+        self.model_id = self.chat_opts = None
+        await self._channel.call("reload", _fields(modelId=model_ids, chatOpts=options))
+        if this_load == self._loads:
+            self.model_id, self.chat_opts = model_ids, options
+
+    async def unload(self) -> None:
+        """Free the loaded models; stops a `reload` that is under way."""
+        self._loads += 1
+        self.model_id = self.chat_opts = None
+        await self._channel.call("unload")
+
+    async def chat_completion(self, request: "Mapping[str, Any]") -> "Any":
+        """Answer an OpenAI chat request; with `stream` true return a ChunkStream."""
+        return await self._complete("chatCompletion", "ChatCompletionRequest", request)
+
+    async def completion(self, request: "Mapping[str, Any]") -> "Any":
+        """Answer an OpenAI completion request; with `stream` true return a ChunkStream."""
+        return await self._complete("completion", "CompletionCreateParams", request)
+
+    async def embedding(self, request: "Mapping[str, Any]") -> ApiObject:
+        """Answer an OpenAI embedding request."""
+        content = _fields(request=plain(request), **self._expected_state())
+        return ApiObject(await self._channel.call("embedding", content))
+
+    def interrupt_generate(self) -> None:
+        """Stop every generation that is running; each ends with finish_reason "abort"."""
+        self._channel.send("interruptGenerate")
+
+    async def reset_chat(self, keep_stats: bool = False, model_id: "str | None" = None) -> None:
+        """Forget the conversation, and the statistics unless `keep_stats`."""
+        await self._channel.call("resetChat", _fields(keepStats=keep_stats, modelId=model_id))
+
+    async def get_message(self, model_id: "str | None" = None) -> str:
+        """Return the text that the model generated last."""
+        return str(await self._channel.call("getMessage", _fields(modelId=model_id)))
+
+    async def runtime_stats_text(self, model_id: "str | None" = None) -> str:
+        """Return the speed of prefill and decode as text."""
+        return str(await self._channel.call("runtimeStatsText", _fields(modelId=model_id)))
+
+    async def forward_tokens_and_sample(
+        self, input_ids: "Sequence[int]", is_prefill: bool, model_id: "str | None" = None
+    ) -> int:
+        """Append token ids as they are and return one sampled token id."""
+        content = _fields(inputIds=list(input_ids), isPrefill=is_prefill, modelId=model_id)
+        return int(await self._channel.call("forwardTokensAndSample", content))
+
+    async def get_max_storage_buffer_binding_size(self) -> int:
+        """Return the adapter's limit in bytes."""
+        return int(await self._channel.call("getMaxStorageBufferBindingSize"))
+
+    async def get_gpu_vendor(self) -> str:
+        """Return the adapter's vendor."""
+        return str(await self._channel.call("getGPUVendor"))
+
+    async def list_resumable_sessions(self) -> "list[ApiObject]":
+        """Return the generations that `resume_chat_completion` can go on with."""
+        return [ApiObject(item) for item in await self._channel.call("listResumableSessions")]
+
+    async def resume_chat_completion(
+        self, session_id: str, continue_generation: bool = False, stream: bool = False
+    ) -> "Any":
+        """Recover a generation that was cut off; streams what follows if both flags are set."""
+        options = {"continueGeneration": continue_generation, "stream": stream}
+        content = {"sessionId": session_id, "options": options}
+        if not (continue_generation and stream):
+            return ApiObject(await self._channel.call("resumeChatCompletion", content))
+        content["streamId"] = stream_id = self._channel.new_uuid()
+        result = await self._channel.call("resumeChatCompletionStreamInit", content)
+        return ChunkStream(self._channel, stream_id) if result is None else ApiObject(result)
+
+    async def delete_resumable_session(self, session_id: str) -> None:
+        """Forget what is stored of a generation."""
+        await self._channel.call("deleteResumableSession", {"sessionId": session_id})
+
+    def custom_request(self, name: str, message: "Any" = None) -> None:
+        """Send a message to a worker whose handler overrides `custom_request`; no reply."""
+        self._channel.send("customRequest", _fields(requestName=name, requestMessage=message))
+
+    def terminate(self) -> None:
+        """End the worker; everything pending fails with WorkerFailedError."""
+        self.model_id = self.chat_opts = None
+        self._channel.close("The worker was ended by `engine.terminate()`; make a new one.")
+
+    async def _complete(self, kind: str, request_name: str, request: "Mapping[str, Any]") -> "Any":
+        collect_dropped_streams()
+        request = plain(request)
+        content = _fields(request=request, **self._expected_state())
+        selected = select_model_id(content["modelId"], request.get("model"), request_name)
+        if not request.get("stream"):
+            return ApiObject(await self._channel.call(f"{kind}NonStreaming", content))
+        stream_id = self._channel.new_uuid()
+        content.update({"selectedModelId": selected, "streamId": stream_id})
+        await self._channel.call(f"{kind}StreamInit", content)
+        return ChunkStream(self._channel, stream_id)
+
+    def _expected_state(self) -> "dict[str, Any]":
+        """Return what the worker should have loaded, sent along so that it can catch up."""
+        if self.model_id is None:
+            raise WorkerEngineModelNotLoadedError(
+                f"{type(self).__name__}: no model is loaded; call `await engine.reload(model_id)` "
+                "and wait for it before the first request."
+            )
+        return {"modelId": self.model_id, "chatOpts": self.chat_opts}
+
+    def _on_event(self, message: "dict[str, Any]") -> None:
+        if message.get("kind") != INIT_PROGRESS or self._on_progress is None:
+            return
+        try:
+            self._on_progress(ApiObject(message["content"]))
+        except Exception as error:  # a mistake in the callback must not stop the loading
+            logging.error("init_progress_callback failed: %r", error)
+
+
+class Completions:
+    """OpenAI's `create(**request)` over one endpoint of an engine."""
+
+    def __init__(self, endpoint: "Callable[[dict[str, Any]], Any]") -> None:
+        self._endpoint = endpoint
+
+    async def create(self, **request: "Any") -> "Any":
+        """Send a request given as keyword arguments."""
+        return await self._endpoint(request)
+
+
+class Chat:
+    """OpenAI's `chat.completions`."""
+
+    def __init__(self, engine: "WebWorkerMLCEngine") -> None:
+        self.completions = Completions(engine.chat_completion)
+
+
+async def create_web_worker_mlc_engine(
+    worker: "Any",
+    model_id: "str | Sequence[str]",
+    engine_config: "MLCEngineConfig | Mapping[str, Any] | None" = None,
+    chat_opts: "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None" = None,
+) -> WebWorkerMLCEngine:
+    """Return a WebWorkerMLCEngine that has loaded `model_id`."""
+    engine = WebWorkerMLCEngine(worker, engine_config)
+    await engine.reload(model_id, chat_opts)
+    return engine
+
+
+def _transport_to(worker: "Any") -> Transport:
+    if isinstance(worker, Transport):
+        return worker
+    from py_engine.rpc.transport_browser import WorkerTransport
+
+    return WorkerTransport(worker)
+
+
+def _checked_config(engine_config: "Any") -> "dict[str, Any]":
+    if engine_config is None:
+        return {}
+    if not isinstance(engine_config, dict):  # an MLCEngineConfig
+        return {field: getattr(engine_config, field) for field in ENGINE_CONFIG_FIELDS}
+    for field in engine_config:
+        if field not in ENGINE_CONFIG_FIELDS:
+            raise ConfigValueError(
+                f'engine_config has the unknown field "{field}"; '
+                f"its fields are {', '.join(ENGINE_CONFIG_FIELDS)}."
+            )
+    return engine_config
+
+
+def _fields(**fields: "Any") -> "dict[str, Any]":
+    """Return the fields that are set: WebLLM takes an absent field for `undefined`."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,63 @@
+"""One stream of chunks on the worker's side, read by messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from typing import Any
+
+# What `ServedStream.next` returns after the last chunk.
+END = object()
+
+
+class ServedStream:
+    """Hands out the chunks of one completion, one reader after the other, until it is closed.
+
+    Nothing is generated ahead: the completion advances only while a reader waits.
+    """
+
+    def __init__(self, chunks: AsyncIterable[Any]) -> None:
+        self._chunks = aiter(chunks)
+        self._turn = asyncio.Lock()
+        self._reader: asyncio.Task[Any] | None = None
+        self._is_closed = False
+        self._error: Exception | None = None
+
+    async def next(self) -> Any:
+        """Return the next chunk; END when there is none or the stream was closed.
+
+        Errors: what the completion raises, or what `close` was given.
+        """
+        async with self._turn:
+            if not self._is_closed:
+                self._reader = asyncio.current_task()
+                try:
+                    return await anext(self._chunks)
+                except StopAsyncIteration:
+                    self._is_closed = True
+                except asyncio.CancelledError:
+                    if not self._is_closed:  # cancelled by someone else than `close`
+                        raise
+                    if self._reader is not None:
+                        self._reader.uncancel()
+                except Exception:
+                    self._is_closed = True
+                    raise
+                finally:
+                    self._reader = None
+            if self._error is not None:
+                raise self._error
+            return END
+
+    async def close(self, error: Exception | None = None) -> None:
+        """Stop the completion and free what it holds; readers get END, or `error`."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._error = error
+        if self._reader is not None:
+            self._reader.cancel()
+        async with self._turn:
+            aclose = getattr(self._chunks, "aclose", None)
+            if aclose is not None:
+                await aclose()

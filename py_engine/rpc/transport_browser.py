@@ -1,0 +1,120 @@
+"""The one place where worker messages become JavaScript objects and back.
+
+Runs on Pyodide and MicroPython, which differ in how they see JavaScript values; JSON strings are
+the same in both, and cheap next to a token. Arguments are checked before JavaScript is called,
+because MicroPython cannot catch what it throws.
+"""
+
+import json
+
+import js
+
+from py_engine.errors import ConfigValueError, MessageFormatError
+from py_engine.rpc.transport import Transport
+
+try:
+    from pyodide.ffi import JsException, create_proxy
+except ImportError:  # MicroPython
+    from jsffi import JsException, create_proxy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def to_js_message(message: "dict[str, Any]") -> "Any":
+    """Return a message as a JavaScript object."""
+    return js.JSON.parse(json.dumps(message))
+
+
+def from_js_message(data: "Any") -> "dict[str, Any] | None":
+    """Return the `data` of a message event as a dict; None when it is no object.
+
+    Errors: MessageFormatError, with the message's `uuid`, when JSON cannot carry it.
+    """
+    try:
+        text = js.JSON.stringify(data)
+    except JsException as error:
+        refusal = MessageFormatError(f"a message is not plain JSON data: {error}")
+        refusal.uuid = str(getattr(data, "uuid", ""))
+        raise refusal from None
+    message = json.loads(text) if isinstance(text, str) else None
+    return message if isinstance(message, dict) else None
+
+
+def post_to_client(message: "dict[str, Any]") -> None:
+    """Post a message from inside a dedicated worker to the page that owns it."""
+    js.postMessage(to_js_message(message))
+
+
+class WorkerTransport(Transport):
+    """The page's end of a dedicated worker, given as a JavaScript `Worker`."""
+
+    def __init__(self, worker: "Any") -> None:
+        if not hasattr(worker, "postMessage") or not hasattr(worker, "addEventListener"):
+            raise ConfigValueError(
+                f"worker is {worker!r}, but must be a JavaScript Worker, "
+                "as from `create_worker(url)`, or a Transport."
+            )
+        self._worker = worker
+        self._listeners: dict[str, Any] = {}
+        self._has_answered = False
+
+    def connect(
+        self,
+        on_message: "Callable[[dict[str, Any]], None]",
+        on_failure: "Callable[[str, bool], None]",
+    ) -> None:
+        """Start to listen; see Transport."""
+
+        def message(event: "Any") -> None:
+            self._has_answered = True
+            data = from_js_message(event.data)
+            if data is not None:
+                on_message(data)
+
+        def message_error(_event: "Any") -> None:
+            on_failure("The worker sent a message that the browser could not read.", False)
+
+        def error(event: "Any") -> None:
+            on_failure(_failure_reason(event), not self._has_answered)
+
+        for name, listener in (
+            ("message", message),
+            ("messageerror", message_error),
+            ("error", error),
+        ):
+            self._listeners[name] = create_proxy(listener)
+            self._worker.addEventListener(name, self._listeners[name])
+
+    def post(self, message: "dict[str, Any]") -> None:
+        """Send one message to the worker."""
+        self._worker.postMessage(to_js_message(message))
+
+    def new_uuid(self) -> str:
+        """Return a random UUID; MicroPython has no source of randomness of its own."""
+        return str(js.crypto.randomUUID())
+
+    def close(self) -> None:
+        """Terminate the worker."""
+        for name, listener in self._listeners.items():
+            self._worker.removeEventListener(name, listener)
+        self._listeners.clear()
+        self._worker.terminate()
+
+
+def create_worker(url: str) -> "Any":
+    """Start the module worker at `url` and return the JavaScript `Worker`."""
+    options = js.JSON.parse('{"type": "module"}')
+    return js.Worker.new(url, options)
+
+
+def _failure_reason(event: "Any") -> str:
+    text = getattr(event, "message", None)
+    if not isinstance(text, str) or not text:
+        return (
+            "The worker could not be loaded: its script is missing, blocked or not valid. "
+            "The browser's console names the file."
+        )
+    return f"The worker failed: {text} ({event.filename}:{event.lineno})"
