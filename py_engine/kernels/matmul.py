@@ -59,7 +59,7 @@ def gemv(
     *,
     epilogue: Epilogue = "store",
     norm_eps: float | None = None,
-    subgroup_size_max: int | None = None,
+    lanes: int | None = None,
 ) -> KernelSpec:
     """Build a decode product of one token.
 
@@ -67,7 +67,7 @@ def gemv(
     (RMSNorm of x first), output f32 (rows,), or (rows / 2,) for swiglu.
     """
     quads = _n_quads(rows, epilogue)
-    subgroups = subgroup_size_max is not None
+    subgroups = lanes is not None
     workgroup = _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP
     constants = _product_constants(weight_format, rows, columns, epilogue, workgroup)
     vectors = [Binding("x", "read", f"array<vec4f, {columns // 4}>")]
@@ -89,7 +89,7 @@ def gemv(
         ),
         bindings=(*matrix.bindings(rows, columns), *vectors, _output(rows, epilogue, 1)),
         constants=constants,
-        groups_x=_groups(quads, subgroup_size_max, quads_per_workgroup=1),
+        groups_x=_groups(quads, lanes, quads_per_workgroup=1),
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
     )
 
@@ -102,7 +102,7 @@ def gemm(
     max_tokens: int,
     *,
     epilogue: Epilogue = "store",
-    subgroup_size_max: int | None = None,
+    lanes: int | None = None,
 ) -> KernelSpec:
     """Build a prefill product of up to `max_tokens` tokens; `state` holds how many there are.
 
@@ -110,7 +110,7 @@ def gemm(
     (max_tokens, rows / 2) for swiglu. Rows of tokens that are not there stay untouched.
     """
     quads = _n_quads(rows, epilogue)
-    subgroups = subgroup_size_max is not None
+    subgroups = lanes is not None
     workgroup = _SUBGROUP_WORKGROUP
     constants = _product_constants(weight_format, rows, columns, epilogue, workgroup)
     matrix = MATRIX_FORMATS[weight_format]
@@ -131,14 +131,14 @@ def gemm(
             _output(rows, epilogue, max_tokens),
         ),
         constants={**constants, **STATE_WORDS},
-        groups_x=_groups(quads, subgroup_size_max, quads_per_workgroup=8),
+        groups_x=_groups(quads, lanes, quads_per_workgroup=8),
         tokens_per_group=4 if subgroups else 32,
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
     )
 
 
-def _groups(quads: int, subgroup_size_max: int | None, *, quads_per_workgroup: int) -> int:
+def _groups(quads: int, lanes: int | None, *, quads_per_workgroup: int) -> int:
     """Return the grid's width: a quad a subgroup of the largest size, or as the workgroup says."""
-    if subgroup_size_max is not None:
-        quads_per_workgroup = max(1, _SUBGROUP_WORKGROUP // subgroup_size_max)
+    if lanes is not None:
+        quads_per_workgroup = max(1, _SUBGROUP_WORKGROUP // lanes)
     return -(-quads // quads_per_workgroup)

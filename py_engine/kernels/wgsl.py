@@ -21,9 +21,9 @@ STATE = Binding("state", "read", "array<u32, 4>")
 STATE_RW = Binding("state", "read_write", "array<u32, 4>")
 STATE_WORDS = {
     "STATE_POSITION": 0,  # tokens in the KV cache before this step
-    "STATE_TOKEN": 1,  # the token drawn last
-    "STATE_STEP": 2,  # draws since the sequence began; the counter of the random numbers
-    "STATE_N_TOKENS": 3,  # tokens of this step: the prefill chunk's, 1 in decode
+    "STATE_N_TOKENS": 1,  # tokens of this step: the prefill chunk's, 1 in decode
+    "STATE_TOKEN": 2,  # the token drawn last
+    "STATE_STEP": 3,  # draws since the sequence began; the counter of the random numbers
 }
 
 SUBGROUP_DIRECTIVES = ("enable subgroups;", "requires subgroup_id;")

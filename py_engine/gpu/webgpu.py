@@ -1,0 +1,406 @@
+"""`gpu.types.Device` on the browser's `navigator.gpu`.
+
+The only module that talks to WebGPU. The hot loop, replaying a program, is in
+`worker/gpu_bridge.mjs`, which the worker registers as the module `pywebllm_bridge`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import js
+import pywebllm_bridge as bridge
+from pyodide.ffi import JsException, create_once_callable, create_proxy, to_js
+
+from py_engine import errors
+from py_engine.gpu.types import (
+    AdapterInfo,
+    Binding,
+    Buffer,
+    Dispatch,
+    Kernel,
+    KernelSpec,
+    Limits,
+    Program,
+)
+
+_OPTIONAL_FEATURES = ("shader-f16", "subgroups", "timestamp-query")
+_LIMITS = {
+    "max_buffer_size": "maxBufferSize",
+    "max_storage_buffer_binding_size": "maxStorageBufferBindingSize",
+    "max_compute_workgroup_storage_size": "maxComputeWorkgroupStorageSize",
+    "max_compute_invocations_per_workgroup": "maxComputeInvocationsPerWorkgroup",
+    "max_storage_buffers_per_shader_stage": "maxStorageBuffersPerShaderStage",
+    "max_compute_workgroups_per_dimension": "maxComputeWorkgroupsPerDimension",
+}
+_ERROR_CLASSES = {
+    "GPUOutOfMemoryError": errors.OutOfMemoryError,
+    "GPUValidationError": errors.ValidationError,
+}
+
+
+async def request_device(required_features: Iterable[str] = ()) -> WebGPUDevice:
+    """Ask the browser for its fastest GPU, with every optional feature and all it can bind.
+
+    Raises WebGPUNotAvailableError, WebGPUNotFoundError, or FeatureSupportError for a feature in
+    `required_features` that the adapter lacks.
+    """
+    gpu = getattr(js.navigator, "gpu", None)
+    if gpu is None:
+        raise errors.WebGPUNotAvailableError(
+            "This browser has no WebGPU (`navigator.gpu` is missing). Use Chrome or Edge 121 or"
+            " later, Safari 26 or Firefox 141, over https or on localhost."
+        )
+    adapter = await gpu.requestAdapter(powerPreference="high-performance")
+    if not adapter:
+        raise errors.WebGPUNotFoundError(
+            "WebGPU is there, but gives no adapter. Update the graphics driver, see chrome://gpu,"
+            " and check that hardware acceleration is on in the browser's settings."
+        )
+    offered = {str(feature) for feature in adapter.features.values()}
+    check_features(required_features, offered, str(adapter.info.vendor))
+    features = [feature for feature in _OPTIONAL_FEATURES if feature in offered]
+    limits = {name: getattr(adapter.limits, name) for name in _LIMITS.values()}
+    device = await adapter.requestDevice(
+        to_js({"requiredFeatures": features, "requiredLimits": limits, "label": "pywebllm"})
+    )
+    return WebGPUDevice(device, _adapter_info(gpu, adapter, features), frozenset(features))
+
+
+def check_features(required: Iterable[str], offered: Iterable[str], vendor: str) -> None:
+    """Raise FeatureSupportError (ShaderF16SupportError for f16) unless all `required` are offered."""
+    offered = set(offered)
+    for feature in required:
+        if feature not in offered:
+            error = (
+                errors.ShaderF16SupportError
+                if feature == "shader-f16"
+                else errors.FeatureSupportError
+            )
+            raise error(
+                f"The model requires the WebGPU feature '{feature}', which this GPU"
+                f" ({vendor or 'unknown'}) does not offer. Choose a model without it: q4f32_1"
+                " builds need no features."
+            )
+
+
+def _adapter_info(gpu: Any, adapter: Any, features: Sequence[str]) -> AdapterInfo:
+    info = adapter.info
+    has_subgroups = "subgroups" in features and gpu.wgslLanguageFeatures.has("subgroup_id")
+    return AdapterInfo(
+        vendor=str(info.vendor),
+        architecture=str(info.architecture),
+        device=str(info.device),
+        description=str(info.description),
+        is_fallback=bool(getattr(info, "isFallbackAdapter", False)),
+        subgroup_size_max=int(info.subgroupMaxSize) if has_subgroups else None,
+    )
+
+
+class WebGPUBuffer:
+    """A storage buffer; `destroy` frees its memory at once."""
+
+    def __init__(self, handle: Any, nbytes: int, label: str) -> None:
+        self.handle = handle
+        self.nbytes = nbytes
+        self.label = label
+
+    def destroy(self) -> None:
+        """Free the bytes on the GPU; may be called twice."""
+        self.handle.destroy()
+
+
+class WebGPUKernel:
+    """A compiled pipeline with the layout of its bindings."""
+
+    def __init__(self, spec: KernelSpec, pipeline: Any, layout: Any) -> None:
+        self.spec = spec
+        self.pipeline = pipeline
+        self.layout = layout
+
+
+class WebGPUProgram:
+    """A recorded program whose replay is one call into JavaScript."""
+
+    def __init__(self, device: WebGPUDevice, handle: Any, dispatches: Sequence[Dispatch]) -> None:
+        self._device = device
+        self._handle = handle
+        self._grid = handle.grid
+        self._variable = [
+            (3 * index + 1, dispatch.kernel.spec)
+            for index, dispatch in enumerate(dispatches)
+            if dispatch.kernel.spec.tokens_per_group
+        ]
+
+    def set_n_tokens(self, n_tokens: int) -> None:
+        """Resize every grid that depends on the number of tokens."""
+        for slot, spec in self._variable:
+            self._grid[slot] = spec.workgroups(n_tokens)[1]
+
+    def submit(self) -> None:
+        """Replay the program; returns at once. Raises DeviceLostError."""
+        self._device.require_alive()
+        bridge.submit(self._handle)
+
+    def submit_and_read(self, source: Buffer, offset: int) -> Awaitable[int]:
+        """Replay the program; awaiting gives the u32 at byte `offset` of `source` after it."""
+        return self._device.submit_and_read(self._handle, source, offset)
+
+
+class WebGPUDevice:
+    """A GPU device of the browser. See `gpu.types.Device` for what the methods do."""
+
+    def __init__(self, handle: Any, info: AdapterInfo, features: frozenset[str]) -> None:
+        self.handle = handle
+        self.info = info
+        self.features = features
+        self.limits = Limits(
+            **{name: int(getattr(handle.limits, js_name)) for name, js_name in _LIMITS.items()}
+        )
+        self._queue = handle.queue
+        self._ring = bridge.ReadbackRing.new(handle)
+        self._layouts: dict[tuple[str, ...], Any] = {}
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        handle.lost.then(create_once_callable(self._on_lost))
+        self._on_error = create_proxy(self._report_uncaptured)
+        handle.addEventListener("uncapturederror", self._on_error)
+
+    def create_buffer(self, nbytes: int, label: str) -> WebGPUBuffer:
+        self.require_alive()
+        size = max(16, -(-nbytes // 16) * 16)
+        for name in ("max_storage_buffer_binding_size", "max_buffer_size"):
+            limit = getattr(self.limits, name)
+            if size > limit:
+                raise errors.LimitSupportError(
+                    f"Buffer '{label}' needs {size:,} bytes, but this GPU's {_LIMITS[name]} is"
+                    f" {limit:,}. Use a smaller context_window_size or a smaller model."
+                )
+        usage = js.GPUBufferUsage
+        handle = self.handle.createBuffer(
+            size=size, label=label, usage=usage.STORAGE | usage.COPY_SRC | usage.COPY_DST
+        )
+        return WebGPUBuffer(handle, size, label)
+
+    def write_buffer(
+        self,
+        buffer: Buffer,
+        offset: int,
+        data: Any,
+        data_offset: int = 0,
+        nbytes: int | None = None,
+    ) -> None:
+        self.require_alive()
+        if not hasattr(data, "byteLength"):
+            view = memoryview(data).cast("B")
+            data = js.Uint8Array.new(len(view))
+            data.assign(view)
+            data = data.buffer
+        if nbytes is None:
+            nbytes = int(data.byteLength) - data_offset
+        whole = nbytes & ~3
+        handle = _handle(buffer)
+        if whole:
+            self._queue.writeBuffer(handle, offset, data, data_offset, whole)
+        if nbytes > whole:
+            tail = js.Uint8Array.new(4)
+            tail.set(js.Uint8Array.new(data, data_offset + whole, nbytes - whole))
+            self._queue.writeBuffer(handle, offset + whole, tail)
+
+    async def read_buffer(self, buffer: Buffer, offset: int = 0, nbytes: int | None = None) -> bytes:
+        self.require_alive()
+        size = buffer.nbytes - offset if nbytes is None else nbytes
+        usage = js.GPUBufferUsage
+        staging = self.handle.createBuffer(
+            size=-(-size // 4) * 4,
+            label=f"read {buffer.label}",
+            usage=usage.COPY_DST | usage.MAP_READ,
+        )
+        try:
+            encoder = self.handle.createCommandEncoder()
+            encoder.copyBufferToBuffer(_handle(buffer), offset, staging, 0, -(-size // 4) * 4)
+            self._queue.submit(to_js([encoder.finish()]))
+            await staging.mapAsync(js.GPUMapMode.READ)
+            return bytes(js.Uint8Array.new(staging.getMappedRange()).to_bytes()[:size])
+        except JsException as error:
+            raise self._read_failure(error) from error
+        finally:
+            staging.destroy()
+
+    async def compile(
+        self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None = None
+    ) -> list[Kernel]:
+        self.require_alive()
+        unique = {(spec.source, spec.bindings): spec for spec in specs}
+        done = 0
+
+        async def compile_one(spec: KernelSpec) -> tuple[Any, Any]:
+            nonlocal done
+            compiled = await self._create_pipeline(spec)
+            done += 1
+            if on_progress:
+                on_progress(done, len(unique))
+            return compiled
+
+        compiled = dict(
+            zip(unique, await asyncio.gather(*map(compile_one, unique.values())), strict=True)
+        )
+        return [WebGPUKernel(spec, *compiled[spec.source, spec.bindings]) for spec in specs]
+
+    async def _create_pipeline(self, spec: KernelSpec) -> tuple[Any, Any]:
+        layout = self._bind_group_layout(spec.bindings)
+        module = self.handle.createShaderModule(code=spec.source, label=spec.label)
+        try:
+            pipeline = await self.handle.createComputePipelineAsync(
+                to_js(
+                    {
+                        "label": spec.label,
+                        "layout": self.handle.createPipelineLayout(
+                            bindGroupLayouts=to_js([layout]), label=spec.label
+                        ),
+                        "compute": {"module": module, "entryPoint": "main"},
+                    }
+                )
+            )
+        except JsException as error:
+            raise await self._compilation_error(spec, module, error) from error
+        return pipeline, layout
+
+    async def _compilation_error(
+        self, spec: KernelSpec, module: Any, error: JsException
+    ) -> errors.DeviceError:
+        if self._lost.done():
+            return self._lost_error()
+        lines = spec.source.splitlines()
+        found = [f"Kernel '{spec.label}' does not compile: {error.message}"]
+        for message in (await module.getCompilationInfo()).messages:
+            if message.type == "error" and 0 < message.lineNum <= len(lines):
+                line = lines[message.lineNum - 1].strip()
+                found.append(f"line {message.lineNum}: {message.message}\n    {line}")
+        return errors.ShaderCompilationError("\n".join(found))
+
+    def _bind_group_layout(self, bindings: Sequence[Binding]) -> Any:
+        accesses = tuple(binding.access for binding in bindings)
+        if accesses not in self._layouts:
+            most = self.limits.max_storage_buffers_per_shader_stage
+            if len(accesses) > most:
+                raise errors.LimitSupportError(
+                    f"A kernel needs {len(accesses)} storage buffers, but this GPU's"
+                    f" maxStorageBuffersPerShaderStage is {most}."
+                )
+            kinds = {"read": "read-only-storage", "read_write": "storage"}
+            entries = [
+                {
+                    "binding": index,
+                    "visibility": js.GPUShaderStage.COMPUTE,
+                    "buffer": {"type": kinds[access]},
+                }
+                for index, access in enumerate(accesses)
+            ]
+            self._layouts[accesses] = self.handle.createBindGroupLayout(
+                to_js({"entries": entries, "label": " ".join(accesses)})
+            )
+        return self._layouts[accesses]
+
+    def program(self, dispatches: Sequence[Dispatch], label: str) -> Program:
+        pipelines, groups, grid = [], [], array("I")
+        for dispatch in dispatches:
+            kernel = dispatch.kernel
+            assert isinstance(kernel, WebGPUKernel)
+            pipelines.append(kernel.pipeline)
+            groups.append(self._bind_group(kernel, dispatch.buffers))
+            grid.extend(kernel.spec.workgroups(dispatch.n_tokens))
+        grid_js = js.Uint32Array.new(len(grid))
+        grid_js.assign(grid)
+        handle = bridge.createProgram(
+            self.handle, label, to_js(pipelines), to_js(groups), grid_js
+        )
+        return WebGPUProgram(self, handle, dispatches)
+
+    def _bind_group(self, kernel: WebGPUKernel, buffers: Sequence[Buffer]) -> Any:
+        entries = [
+            {"binding": index, "resource": {"buffer": _handle(buffer)}}
+            for index, buffer in enumerate(buffers)
+        ]
+        return self.handle.createBindGroup(
+            to_js({"layout": kernel.layout, "entries": entries, "label": kernel.spec.label})
+        )
+
+    def submit_and_read(self, program: Any, source: Buffer, offset: int) -> Awaitable[int]:
+        """Replay a program of the bridge at once; awaiting gives one u32. Raises DeviceLostError."""
+        self.require_alive()
+        return self._finish_read(self._ring.submitAndRead(program, _handle(source), offset))
+
+    async def _finish_read(self, reading: Any) -> int:
+        try:
+            value: int = await reading
+        except JsException as error:
+            raise self._read_failure(error) from error
+        return value
+
+    @asynccontextmanager
+    async def check(self, what: str) -> AsyncIterator[None]:
+        self.require_alive()
+        for kind in ("validation", "out-of-memory"):
+            self.handle.pushErrorScope(kind)
+        try:
+            yield
+        finally:
+            found = [await self.handle.popErrorScope() for _ in range(2)]
+        self.require_alive()
+        for error in found:
+            if error:
+                kind = _ERROR_CLASSES.get(error.constructor.name, errors.ValidationError)
+                hint = (
+                    " The GPU's memory is full: close other tabs, or choose a smaller model or"
+                    " context_window_size."
+                    if kind is errors.OutOfMemoryError
+                    else ""
+                )
+                raise kind(f"The GPU refused while {what}: {error.message}{hint}")
+
+    async def synchronize(self) -> None:
+        self.require_alive()
+        await self._queue.onSubmittedWorkDone()
+        self.require_alive()
+
+    async def wait_lost(self) -> str:
+        return await asyncio.shield(self._lost)
+
+    def destroy(self) -> None:
+        self.handle.removeEventListener("uncapturederror", self._on_error)
+        self._on_error.destroy()
+        self.handle.destroy()
+
+    def require_alive(self) -> None:
+        """Raise DeviceLostError when the device is lost: WebGPU itself would fail silently."""
+        if self._lost.done():
+            raise self._lost_error()
+
+    def _on_lost(self, info: Any) -> None:
+        if not self._lost.done():
+            self._lost.set_result(f"{info.reason}: {info.message}")
+
+    def _lost_error(self) -> errors.DeviceLostError:
+        reason = f" ({self._lost.result()})" if self._lost.done() else ""
+        return errors.DeviceLostError(
+            f"The GPU device was lost{reason}. This is often a lack of GPU memory: reload the"
+            " model, or choose a smaller one or a smaller context_window_size."
+        )
+
+    def _read_failure(self, error: JsException) -> errors.DeviceError:
+        # A lost device aborts what is being mapped, sometimes before it says that it is lost.
+        if self._lost.done() or error.name == "AbortError":
+            return self._lost_error()
+        return errors.ValidationError(f"Reading from the GPU failed: {error.message}")
+
+    def _report_uncaptured(self, event: Any) -> None:
+        js.console.error(f"WebGPU error outside of any check: {event.error.message}")
+
+
+def _handle(buffer: Buffer) -> Any:
+    assert isinstance(buffer, WebGPUBuffer)
+    return buffer.handle

@@ -1,0 +1,286 @@
+"""One decoder-only transformer over a `DecoderSpec`: its kernels, buffers and recorded programs.
+
+Five dispatches a layer in decode (QKV with the norm folded in, attention, output projection onto
+the residual, gate-up with norm and activation, down projection onto the residual), eight in
+prefill. Around them the embedding, the head, and the draw of the next token, which stays on the GPU
+as the next step's input.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from py_engine.errors import ContextWindowSizeExceededError
+from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec
+from py_engine.kernels.attention import (
+    attention_decode,
+    attention_prefill,
+    rope_append,
+    rope_table,
+)
+from py_engine.kernels.formats import MATRIX_FORMATS
+from py_engine.kernels.matmul import gemm, gemv
+from py_engine.kernels.rows import embed, last_row, rms_norm
+from py_engine.kernels.sampling import sample
+from py_engine.kernels.wgsl import STATE_WORDS
+from py_engine.models.base import SamplingParams
+from py_engine.models.spec import DecoderSpec
+
+_TOKEN_OFFSET = 4 * STATE_WORDS["STATE_TOKEN"]
+
+
+def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpec]:
+    """Return the decoder's kernels by role, for subgroups of at most `lanes` (None: without)."""
+    form, hidden, inner = spec.weight_format, spec.hidden_size, spec.intermediate_size
+    heads = (spec.n_heads, spec.n_kv_heads, spec.head_dim, spec.context_window_size)
+    width = spec.n_heads * spec.head_dim
+    vocab, eps, chunk = spec.vocab_size, spec.rms_norm_eps, spec.prefill_chunk_size
+    kernels = [
+        embed("embed", form, vocab, hidden, from_state=True),
+        gemv("qkv", form, spec.qkv_size, hidden, norm_eps=eps, lanes=lanes),
+        attention_decode("attention", *heads),
+        gemv("output", form, hidden, width, epilogue="residual", lanes=lanes),
+        gemv("gate_up", form, 2 * inner, hidden, epilogue="swiglu", norm_eps=eps, lanes=lanes),
+        gemv("down", form, hidden, inner, epilogue="residual", lanes=lanes),
+        gemv("lm_head", form, vocab, hidden, norm_eps=eps, lanes=lanes),
+        sample("sample", vocab),
+        embed("prefill embed", form, vocab, hidden, max_tokens=chunk),
+        rms_norm("prefill norm", hidden, chunk, eps),
+        gemm("prefill qkv", form, spec.qkv_size, hidden, chunk, lanes=lanes),
+        rope_append("prefill rope", *heads, chunk),
+        attention_prefill("prefill attention", *heads, chunk),
+        gemm("prefill output", form, hidden, width, chunk, epilogue="residual", lanes=lanes),
+        gemm("prefill gate_up", form, 2 * inner, hidden, chunk, epilogue="swiglu", lanes=lanes),
+        gemm("prefill down", form, hidden, inner, chunk, epilogue="residual", lanes=lanes),
+        last_row("prefill last row", hidden, chunk),
+    ]
+    return {kernel.label: kernel for kernel in kernels}
+
+
+def activation_sizes(spec: DecoderSpec) -> dict[str, int]:
+    """Return the bytes of every buffer that is neither a weight nor a KV cache, by name."""
+    rows = {
+        "x": spec.hidden_size,
+        "qkv": spec.qkv_size,
+        "attended": spec.n_heads * spec.head_dim,
+        "activated": spec.intermediate_size,
+    }
+    chunk = {**rows, "normed": spec.hidden_size, "tokens": 1}
+    return {
+        **{name: 4 * size for name, size in rows.items()},
+        **{f"prefill {name}": 4 * size * spec.prefill_chunk_size for name, size in chunk.items()},
+        "logits": 4 * spec.vocab_size,
+        "probabilities": 4 * spec.vocab_size,
+        "state": 4 * len(STATE_WORDS),
+        "sampling": 16,
+    }
+
+
+class Decoder:
+    """A loaded model with one sequence; the `TextModel` of `models/base.py`.
+
+    Owns `buffers`: weights by tensor name, and everything else it has on the GPU.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        spec: DecoderSpec,
+        kernels: Mapping[str, Kernel],
+        buffers: dict[str, Buffer],
+    ) -> None:
+        self.spec = spec
+        self.vocab_size = spec.vocab_size
+        self.context_window_size = spec.context_window_size
+        self.prefill_chunk_size = spec.prefill_chunk_size
+        self._device = device
+        self._position = 0
+        self._buffers = buffers
+        recorder = _Recorder(spec, kernels, buffers)
+        self._decode = device.program(recorder.decode(), "decode")
+        self._prefill = device.program(recorder.prefill(), "prefill")
+        self._first = device.program(recorder.first_token(), "first token")
+
+    @property
+    def position(self) -> int:
+        """Tokens in the KV cache once every submitted step has run."""
+        return self._position
+
+    def start(self, sampling: SamplingParams) -> None:
+        """Forget the sequence and set how tokens are drawn from now on."""
+        self._position = 0
+        self._device.write_buffer(self._buffers["state"], 0, array("I", [0, 0, 0, 0]))
+        floats = array("f", [sampling.temperature, sampling.top_p]).tobytes()
+        seed = (sampling.seed & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
+        self._device.write_buffer(self._buffers["sampling"], 0, floats + seed)
+
+    async def prefill(self, token_ids: Sequence[int]) -> None:
+        """Append one chunk of 1 to `prefill_chunk_size` tokens to the sequence.
+
+        Waits for the chunk before it, so that the GPU never has more than one queued and a caller
+        can stop between two. Raises ContextWindowSizeExceededError.
+        """
+        n_tokens = len(token_ids)
+        self._require_room(n_tokens)
+        if self._position:
+            await self._device.synchronize()
+        buffers = self._buffers
+        self._device.write_buffer(buffers["prefill tokens"], 0, array("I", token_ids))
+        self._device.write_buffer(buffers["state"], 0, array("I", [self._position, n_tokens]))
+        self._prefill.set_n_tokens(n_tokens)
+        self._prefill.submit()
+        self._position += n_tokens
+
+    def sample(self) -> Awaitable[int]:
+        """Draw the first token after the last prefill chunk."""
+        return self._first.submit_and_read(self._buffers["state"], _TOKEN_OFFSET)
+
+    def decode(self) -> Awaitable[int]:
+        """Enqueue one step, which appends the last drawn token and draws the next one.
+
+        Raises ContextWindowSizeExceededError when the KV cache is full.
+        """
+        self._require_room(1)
+        self._position += 1
+        return self._decode.submit_and_read(self._buffers["state"], _TOKEN_OFFSET)
+
+    def _require_room(self, n_tokens: int) -> None:
+        if self._position + n_tokens > self.context_window_size:
+            raise ContextWindowSizeExceededError(
+                f"{self._position} tokens are in the KV cache and {n_tokens} more do not fit into"
+                f" context_window_size {self.context_window_size}. Shorten the messages, or load"
+                " the model with a larger context_window_size."
+            )
+
+    async def read_logits(self) -> array[float]:
+        """Return the f32 logits of the last step, (vocab_size,)."""
+        logits = array("f")
+        logits.frombytes(await self._device.read_buffer(self._buffers["logits"], 0, 4 * self.vocab_size))
+        return logits
+
+    def destroy(self) -> None:
+        """Free everything the model holds on the GPU."""
+        for buffer in self._buffers.values():
+            buffer.destroy()
+        self._buffers.clear()
+
+
+class _Recorder:
+    """Lays out the dispatches of a decoder's programs over its buffers."""
+
+    def __init__(
+        self, spec: DecoderSpec, kernels: Mapping[str, Kernel], buffers: Mapping[str, Buffer]
+    ) -> None:
+        self._spec = spec
+        self._kernels = kernels
+        self._buffers = buffers
+
+    def _matrix(self, name: str) -> list[Buffer]:
+        tensors = MATRIX_FORMATS[self._spec.weight_format].tensors
+        return [self._buffers[name + tensor] for tensor in tensors]
+
+    def _norm(self, name: str) -> Buffer:
+        return self._buffers[f"{name}.weight"]
+
+    def _dispatch(self, role: str, *buffers: Buffer | str) -> Dispatch:
+        found = (self._buffers[b] if isinstance(b, str) else b for b in buffers)
+        return Dispatch(self._kernels[role], tuple(found))
+
+    def decode(self) -> list[Dispatch]:
+        """Embed the last drawn token, run the layers, draw the next token."""
+        dispatch, spec = self._dispatch, self._spec
+        steps = [dispatch("embed", *self._matrix(spec.embedding), "state", "x")]
+        for i, layer in enumerate(spec.layers):
+            qkv, output = self._matrix(layer.qkv), self._matrix(layer.output)
+            gate_up, down = self._matrix(layer.gate_up), self._matrix(layer.down)
+            k, v = f"k_cache {i}", f"v_cache {i}"
+            steps += [
+                dispatch("qkv", *qkv, "x", self._norm(layer.input_norm), "qkv"),
+                dispatch("attention", "qkv", "rope", "state", k, v, "attended"),
+                dispatch("output", *output, "attended", "x"),
+                dispatch(
+                    "gate_up", *gate_up, "x", self._norm(layer.post_attention_norm), "activated"
+                ),
+                dispatch("down", *down, "activated", "x"),
+            ]
+        return steps + self._head()
+
+    def _head(self) -> list[Dispatch]:
+        spec = self._spec
+        head = self._matrix(spec.lm_head or spec.embedding)
+        return [
+            self._dispatch("lm_head", *head, "x", self._norm(spec.final_norm), "logits"),
+            self._dispatch("sample", "logits", "sampling", "probabilities", "state"),
+        ]
+
+    def prefill(self) -> list[Dispatch]:
+        """Run the layers over a chunk, leaving its last layer's rows in "prefill x"."""
+        spec = self._spec
+
+        def dispatch(role: str, *buffers: Buffer | str) -> Dispatch:
+            return self._dispatch(f"prefill {role}", *buffers)
+
+        x, normed, qkv = "prefill x", "prefill normed", "prefill qkv"
+        attended, activated = "prefill attended", "prefill activated"
+        steps = [dispatch("embed", *self._matrix(spec.embedding), "prefill tokens", x)]
+        for i, layer in enumerate(spec.layers):
+            k, v = f"k_cache {i}", f"v_cache {i}"
+            steps += [
+                dispatch("norm", x, self._norm(layer.input_norm), normed),
+                dispatch("qkv", *self._matrix(layer.qkv), normed, "state", qkv),
+                dispatch("rope", qkv, "rope", "state", k, v),
+                dispatch("attention", qkv, "state", k, v, attended),
+                dispatch("output", *self._matrix(layer.output), attended, "state", x),
+                dispatch("norm", x, self._norm(layer.post_attention_norm), normed),
+                dispatch("gate_up", *self._matrix(layer.gate_up), normed, "state", activated),
+                dispatch("down", *self._matrix(layer.down), activated, "state", x),
+            ]
+        return steps
+
+    def first_token(self) -> list[Dispatch]:
+        """Take the chunk's last row through the head and draw."""
+        return [self._dispatch("prefill last row", "prefill x", "state", "x"), *self._head()]
+
+
+def _allocate(device: Device, spec: DecoderSpec, buffers: dict[str, Buffer]) -> None:
+    """Add activations, KV caches and the RoPE table to `buffers`."""
+    for name, nbytes in activation_sizes(spec).items():
+        buffers[name] = device.create_buffer(nbytes, name)
+    cache_bytes = 2 * spec.n_kv_heads * spec.context_window_size * spec.head_dim
+    for layer in range(spec.n_layers):
+        for name in (f"k_cache {layer}", f"v_cache {layer}"):
+            buffers[name] = device.create_buffer(cache_bytes, name)
+    table = rope_table(spec.rope_inv_freq, spec.context_window_size)
+    buffers["rope"] = device.create_buffer(4 * len(table), "rope")
+    device.write_buffer(buffers["rope"], 0, table)
+
+
+async def build_decoder(
+    device: Device,
+    spec: DecoderSpec,
+    kernels: Mapping[str, Kernel],
+    weights: Mapping[str, Buffer],
+) -> Decoder:
+    """Allocate a decoder's buffers and record its programs. The decoder owns `weights` from now on.
+
+    Raises OutOfMemoryError, LimitSupportError, ValidationError or DeviceLostError, after freeing
+    everything, `weights` included.
+    """
+    buffers = dict(weights)
+    try:
+        async with device.check("making the model's buffers and programs"):
+            _allocate(device, spec, buffers)
+            return Decoder(device, spec, kernels, buffers)
+    except BaseException:
+        for buffer in buffers.values():
+            buffer.destroy()
+        raise
+
+
+async def compile_decoder(
+    device: Device, spec: DecoderSpec, on_progress: Callable[[int, int], None]
+) -> dict[str, Kernel]:
+    """Compile the decoder's kernels for this device; returns them by role."""
+    specs = decoder_kernels(spec, device.info.subgroup_size_max)
+    return dict(zip(specs, await device.compile(list(specs.values()), on_progress), strict=True))
