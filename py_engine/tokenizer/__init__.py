@@ -147,6 +147,6 @@ async def tokenizer_from_json(text: str, source: str = TOKENIZER_FILE) -> Tokeni
         return Tokenizer(file, await open_backend(file.text))
     except Exception as error:  # the library's own exceptions have no common class
         raise ModelFileFormatError(
-            f"{source}: the tokenizers library cannot read it: {error}. It may need a newer "
+            f"{source}: the tokenizers library cannot read it ({error}). It may need a newer "
             "version of the library, or the file is damaged."
         ) from error

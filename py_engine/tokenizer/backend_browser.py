@@ -18,9 +18,7 @@ class BrowserBackend:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`; special tokens in it are parsed, none are added."""
-        array = self._tokenizer.encode(text)
-        ids: list[int] = array.to_py().tolist()
-        array.destroy()
+        ids: list[int] = self._tokenizer.encode(text).to_py().tolist()
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
