@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""PyWebLLM's one command line: see it work, serve it, build it, test it, measure it.
+
+Needs Python 3.11 or newer and a network to the package registries. What else is needed is
+installed into .venv/ and .build/ on the first run; later runs start at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - who runs this has any Python
+    sys.exit(f"build.py needs Python 3.11 or newer; this is Python {sys.version.split()[0]}")
+
+import argparse
+import os
+from pathlib import Path
+
+from py_engine.tooling.environment import VENV, ensure_chromium, ensure_venv
+from py_engine.tooling.site import DEFAULT_SITE, build_site
+from py_engine.tooling.steps import SetupError, only_one
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Answer from the embedded model, in a window or in the terminal."""
+    from py_engine.tooling.demo import run_demo
+
+    ensure_chromium()
+    return run_demo(build_site().folder, options.prompt, options.headless)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Build the site and serve it on this machine."""
+    from py_engine.tooling.server import serve_forever
+
+    return serve_forever(build_site(numpy="optional").folder, options.port)
+
+
+def site(options: argparse.Namespace) -> int:
+    """Write the static site to a folder."""
+    built = build_site(options.folder, numpy="optional")
+    print(f"{'site':<12} build {built.build_id} is in {built.folder}")
+    return 0
+
+
+def test(options: argparse.Namespace) -> int:
+    """Run pytest, which runs the linters too."""
+    import pytest
+
+    ensure_chromium()
+    build_site(numpy="required")
+    return int(pytest.main(options.pytest_arguments))
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Measure boot, load and generation of the embedded model."""
+    from py_engine.tooling import bench as benchmark
+
+    ensure_chromium()
+    return int(benchmark.main(build_site().folder, options) or 0)
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line; everything after `test` belongs to pytest."""
+    parser = argparse.ArgumentParser(prog="build.py", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = commands.add_parser(
+        "demo",
+        help="chat with the embedded model in Chrome, or in the terminal",
+        description="Build the site and open the chat page in Chrome with the embedded model. With"
+        " --prompt or --headless, or without a display, drive a headless Chrome instead and"
+        " stream the answer and its statistics to the terminal.",
+    )
+    command.add_argument("--prompt", metavar="TEXT", help="ask this and print the answer")
+    command.add_argument("--headless", action="store_true", help="open no window")
+    command.set_defaults(run=demo)
+
+    command = commands.add_parser("serve", help="build the site and serve it on this machine")
+    command.add_argument("--port", type=int, default=8000, help="(default: 8000)")
+    command.set_defaults(run=serve)
+
+    command = commands.add_parser("site", help="write the static site, for any web server")
+    command.add_argument(
+        "folder", nargs="?", type=Path, default=DEFAULT_SITE, help="(default: .build/site)"
+    )
+    command.set_defaults(run=site)
+
+    command = commands.add_parser(
+        "test",
+        help="run all checks and tests; arguments go to pytest",
+        usage="build.py test [pytest arguments]",
+        description="Run ruff, mypy and every test. Arguments go to pytest: build.py test -k boot",
+    )
+    command.set_defaults(run=test)
+
+    command = commands.add_parser("bench", help="measure boot, load, prefill and decode")
+    command.add_argument("--json", action="store_true", help="print the figures as JSON")
+    command.set_defaults(run=bench)
+
+    is_test = arguments[:1] == ["test"] and not {"-h", "--help"} & set(arguments)
+    options = parser.parse_args(["test"] if is_test else arguments)
+    options.pytest_arguments = arguments[1:]
+    return options
+
+
+def enter_environment() -> None:
+    """Start this command again in `.venv`, which is made or brought up to date first."""
+    if Path(sys.prefix).resolve() == VENV.resolve():
+        return
+    with only_one("environment"):
+        python = ensure_venv()
+    os.execv(python, [str(python), str(Path(__file__).resolve()), *sys.argv[1:]])
+
+
+def main() -> int:
+    """Run the command that was asked for; return the exit status."""
+    options = parse_arguments(sys.argv[1:])
+    try:
+        enter_environment()
+        status: int = options.run(options)
+    except SetupError as error:
+        print(f"\nbuild.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

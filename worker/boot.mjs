@@ -1,0 +1,86 @@
+// Boots Python in a worker: from the memory snapshot made at build time, else plainly.
+// `__BUILD__` becomes the build's id, so that a browser's cache never mixes two builds.
+
+import createPyodideModule from '../pyodide/pyodide.asm.mjs';
+import { loadPyodide } from '../pyodide/pyodide.mjs';
+import * as bridge from './gpu_bridge.mjs?v=__BUILD__';
+
+const SITE = new URL('..', import.meta.url);
+const PYODIDE = new URL('pyodide/', SITE).href;
+
+async function download(path) {
+  const url = new URL(`${path}?v=__BUILD__`, SITE);
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url.pathname} could not be fetched: HTTP ${response.status}`);
+  return response;
+}
+
+function start(options) {
+  const lock = download('pyodide/pyodide-lock.json').then((response) => response.text());
+  return loadPyodide({
+    indexURL: PYODIDE, packageBaseUrl: PYODIDE, lockFileContents: lock, createPyodideModule, ...options,
+  });
+}
+
+async function fromSnapshot() {
+  const packed = await download('boot.snap.gz');
+  const unpacked = packed.body.pipeThrough(new DecompressionStream('gzip'));
+  const snapshot = new Uint8Array(await new Response(unpacked).arrayBuffer());
+  const py = await start({
+    _loadSnapshot: snapshot,
+    // Pyodide copies the snapshot into a heap of the default size without growing it first.
+    createPyodideModule: async (settings) => {
+      const module = await createPyodideModule(settings);
+      module._free(module._malloc(snapshot.length));
+      return module;
+    },
+  });
+  py.runPython('from py_engine import snapshot; snapshot.thaw()', { globals: py.toPy({}) });
+  return py;
+}
+
+async function plainly() {
+  const [py, packages] = await Promise.all([
+    start({}),
+    download('py_engine.zip').then((response) => response.arrayBuffer()),
+  ]);
+  py.unpackArchive(packages, 'zip');
+  py.runPython('from py_engine import snapshot; snapshot.import_everything()', { globals: py.toPy({}) });
+  return py;
+}
+
+/** The Rust tokenizers library (a UMD file that sets a global), fetched when first asked for. */
+async function loadTokenizers() {
+  if (!globalThis.tokenizers) await import('../tokenizers/index.js?v=__BUILD__');
+  return globalThis.tokenizers;
+}
+
+/**
+ * Boot Python with py_engine imported and `pywebllm_bridge` and `pywebllm_worker` in place.
+ *
+ * `plain` skips the snapshot; members of `worker` are added to `pywebllm_worker`.
+ * Returns {py, bootInfo: {mode: 'snapshot' | 'plain', seconds, snapshotError}}.
+ */
+export async function boot({ plain = false, worker = {} } = {}) {
+  const started = performance.now();
+  const bootInfo = { mode: 'plain', seconds: 0, snapshotError: '' };
+  let py;
+  if (!plain) {
+    try {
+      py = await fromSnapshot();
+      bootInfo.mode = 'snapshot';
+    } catch (error) {
+      bootInfo.snapshotError = String(error);
+      console.warn(`The boot snapshot was not restored (${error}); booting without it.`);
+    }
+  }
+  py ??= await plainly();
+  const snapshot = py.pyimport('py_engine.snapshot');
+  snapshot.connect({
+    pywebllm_bridge: bridge,
+    pywebllm_worker: { bootInfo, loadTokenizers, ...worker },
+  });
+  snapshot.destroy();
+  bootInfo.seconds = (performance.now() - started) / 1000;
+  return { py, bootInfo };
+}

@@ -1,0 +1,25 @@
+// The worker of WebWorkerMLCEngine: keeps what arrives while Python boots, then Python takes over.
+// `web_worker.mjs?boot=plain` boots without the snapshot.
+
+import { boot } from './boot.mjs?v=__BUILD__';
+
+const early = [];
+const keep = (event) => early.push(event);
+addEventListener('message', keep);
+
+/** Give the kept messages and all later ones to `handler`; pywebllm_worker.takeMessages. */
+function takeMessages(handler) {
+  removeEventListener('message', keep);
+  addEventListener('message', handler);
+  early.splice(0).forEach((event) => handler(event));
+}
+
+try {
+  const plain = new URLSearchParams(location.search).get('boot') === 'plain';
+  const { py } = await boot({ plain, worker: { takeMessages } });
+  py.pyimport('py_engine.rpc.worker_main').start();
+} catch (error) {
+  console.error(error);
+  const content = `The engine's worker could not start: ${error.message ?? error}`;
+  takeMessages(({ data }) => postMessage({ kind: 'throw', uuid: data?.uuid ?? '', content }));
+}
