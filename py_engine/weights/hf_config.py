@@ -36,8 +36,9 @@ def chat_config_json(
 ) -> dict[str, Any]:
     """Return the content of `mlc-chat-config.json` for the model in `folder`.
 
-    The context window defaults to `max_position_embeddings`, sampling defaults to
-    `generation_config.json`, the conversation template to ChatML.
+    The context window defaults to `max_position_embeddings`, and is at most the sliding window of
+    a model that has one: within it, attention is the same. Sampling defaults are those of
+    `generation_config.json`, the conversation template is ChatML.
     Errors: MissingFileError without config.json, ModelFileFormatError for a bad field.
     """
     if not (folder / "config.json").is_file():
@@ -48,6 +49,7 @@ def chat_config_json(
     generation = _fields(folder / "generation_config.json")
     tokenizer = _fields(folder / "tokenizer.json")
     context = context_window_size or config.integer("max_position_embeddings", minimum=1)
+    context = min(context, config.integer("sliding_window", context, minimum=1))
     chunk = min(prefill_chunk_size or DEFAULT_PREFILL_CHUNK_SIZE, context)
     special = {
         name: (generation if name in generation else config).value(name)

@@ -1,0 +1,149 @@
+"""Tiny random Llama models, made of NumPy alone, so that no weights need to be stored.
+
+`make_fixtures.py` gives them to transformers; the tests write them as MLC folders and run them on
+our kernels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from py_engine.models.spec import WeightFormat
+from py_engine.weights.quantization import F32
+
+N_PROMPT = 70
+N_GREEDY = 12
+PREFILL_CHUNK_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model: `config` holds the fields of Hugging Face's config.json that matter."""
+
+    name: str
+    quantization: WeightFormat
+    config: dict[str, Any] = field(hash=False)
+
+
+def _llama(**fields: Any) -> dict[str, Any]:
+    common = {
+        "model_type": "llama",
+        "max_position_embeddings": 128,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    }
+    return {**common, **fields}
+
+
+def _sizes(
+    hidden: int, inner: int, heads: tuple[int, int, int], layers: int, vocab: int, tied: bool
+) -> dict[str, Any]:
+    n_heads, n_kv_heads, head_dim = heads
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_attention_heads": n_heads,
+        "num_key_value_heads": n_kv_heads,
+        "head_dim": head_dim,
+        "num_hidden_layers": layers,
+        "vocab_size": vocab,
+        "tie_word_embeddings": tied,
+    }
+
+
+_LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+_LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
+
+CASES = (
+    Case("gqa_tied_q4f16", "q4f16_1", _llama(**_sizes(64, 96, (4, 2, 32), 2, 1003, True))),
+    Case("mha_untied_q4f32", "q4f32_1", _llama(**_sizes(96, 160, (3, 3, 32), 2, 259, False))),
+    Case(
+        "mqa_llama3_rope_q0f16",
+        "q0f16",
+        _llama(**_sizes(128, 224, (4, 1, 48), 3, 515, False), rope_parameters=_LLAMA3_ROPE),
+    ),
+    Case("mha_tied_q0f32", "q0f32", _llama(**_sizes(128, 256, (2, 2, 64), 2, 1003, True))),
+    Case(
+        "linear_rope_q4f32",
+        "q4f32_1",
+        _llama(**_sizes(160, 192, (4, 1, 40), 2, 321, True), rope_parameters=_LINEAR_ROPE),
+    ),
+    Case(
+        "mistral_q4f16",
+        "q4f16_1",
+        _llama(
+            **_sizes(64, 128, (2, 1, 128), 2, 321, False), model_type="mistral", sliding_window=None
+        ),
+    ),
+    Case("smollm2_shape_q4f16", "q4f16_1", _llama(**_sizes(576, 1536, (9, 3, 64), 1, 300, True))),
+    Case(
+        "llama32_shape_q0f16",
+        "q0f16",
+        _llama(**_sizes(128, 320, (8, 2, 16), 2, 401, True), rope_parameters=_LLAMA3_ROPE),
+    ),
+    Case(
+        "llama3_rope_q0f32",
+        "q0f32",
+        _llama(**_sizes(96, 128, (6, 2, 16), 3, 257, False), rope_parameters=_LLAMA3_ROPE),
+    ),
+)
+
+
+def weight_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a checkpoint by name, in the order in which they are drawn."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    queries = config["num_attention_heads"] * config["head_dim"]
+    keys = config["num_key_value_heads"] * config["head_dim"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (config["vocab_size"], hidden)
+    }
+    for index in range(config["num_hidden_layers"]):
+        layer = f"model.layers.{index}"
+        shapes |= {
+            f"{layer}.input_layernorm.weight": (hidden,),
+            f"{layer}.self_attn.q_proj.weight": (queries, hidden),
+            f"{layer}.self_attn.k_proj.weight": (keys, hidden),
+            f"{layer}.self_attn.v_proj.weight": (keys, hidden),
+            f"{layer}.self_attn.o_proj.weight": (hidden, queries),
+            f"{layer}.post_attention_layernorm.weight": (hidden,),
+            f"{layer}.mlp.gate_proj.weight": (inner, hidden),
+            f"{layer}.mlp.up_proj.weight": (inner, hidden),
+            f"{layer}.mlp.down_proj.weight": (hidden, inner),
+        }
+    shapes["model.norm.weight"] = (hidden,)
+    if not config["tie_word_embeddings"]:
+        shapes["lm_head.weight"] = (config["vocab_size"], hidden)
+    return shapes
+
+
+def make_weights(case: Case, seed: int) -> dict[str, F32]:
+    """Draw a checkpoint's weights, before any quantisation."""
+    bits = np.random.PCG64(seed)
+    return {name: _draw(bits, name, shape) for name, shape in weight_shapes(case.config).items()}
+
+
+def make_prompt(case: Case, seed: int) -> list[int]:
+    """Draw the prompt's token ids."""
+    raw = np.random.PCG64(seed + 1_000_000).random_raw(N_PROMPT)
+    return [int(value % case.config["vocab_size"]) for value in raw]
+
+
+def _draw(bits: np.random.PCG64, name: str, shape: tuple[int, ...]) -> F32:
+    # Raw bits are the same in every NumPy; the distributions of Generator need not be.
+    raw = bits.random_raw(int(np.prod(shape))) >> np.uint64(40)
+    uniform = (raw.astype(np.float64) * 2.0**-23 - 1.0).reshape(shape)
+    if len(shape) == 1:
+        return (1.0 + 0.3 * uniform).astype(np.float32)
+    # Queries and keys are larger, so that attention is peaked and depends on the positions.
+    gain = {"q_proj": 2.0, "k_proj": 2.0}.get(name.split(".")[-2], 1.0)
+    return (gain * np.sqrt(3.0 / shape[1]) * uniform).astype(np.float32)

@@ -1,0 +1,23 @@
+"""The stored fixtures are what transformers computes today, where it is installed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.conformance.fixtures import fixture_names, load_fixture
+
+pytest.importorskip("torch", reason="the live oracle needs torch")
+pytest.importorskip("transformers", reason="the live oracle needs transformers")
+
+
+@pytest.mark.parametrize("name", fixture_names())
+def test_fixture_equals_transformers(name: str) -> None:
+    from tests.conformance.reference import run_reference
+
+    fixture = load_fixture(name)
+    live = run_reference(fixture.case, fixture.seed)
+    assert live.token_ids == fixture.token_ids
+    assert live.positions == fixture.positions
+    # Both are f32, but the order of summation changes with the version and the processor.
+    np.testing.assert_allclose(live.logits, fixture.logits, rtol=0, atol=2e-4)
