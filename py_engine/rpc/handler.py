@@ -117,7 +117,7 @@ class WebWorkerMLCEngineHandler:
             return
         if message is None or "kind" not in message:
             return  # not of this protocol: other scripts post messages too
-        kind, uuid, content = message["kind"], message.get("uuid"), message.get("content")
+        kind, uuid, content = str(message["kind"]), message.get("uuid"), message.get("content")
         if kind == "keepAlive":
             self.post_message({"kind": HEARTBEAT, "uuid": uuid})
         elif kind in self._at_once:
@@ -170,8 +170,7 @@ class WebWorkerMLCEngineHandler:
             )
         check_content(kind, content)
         if kind in ENGINE_CALLS:
-            arguments = {_snake(name): value for name, value in (content or {}).items()}
-            return await self._call_engine(_snake(kind), **arguments)
+            return await self._call_engine(_snake(kind), **_arguments(kind, content))
         if kind in ENDPOINTS:
             return await self._complete(kind, content)
         return await self._own[kind](content)
@@ -255,9 +254,7 @@ class WebWorkerMLCEngineHandler:
         self._loads += 1
         this_load = self._loads
         self.model_id = self.chat_opts = None
-        streams = list(self._streams.values())
-        self._streams.clear()
-        for stream in streams:
+        for stream in list(self._streams.values()):  # each stays to tell its reader why
             await stream.close(ModelNotLoadedError("the model was unloaded during this stream."))
         return this_load
 
@@ -298,6 +295,12 @@ def _stream_key(content: dict[str, Any]) -> str:
     if not isinstance(key, str):
         raise MessageFormatError("content.streamId is missing.")
     return key
+
+
+def _arguments(kind: str, content: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the fields of `content` that are set, under the names that the engine gives them."""
+    names = [field.rstrip("?") for field in KINDS[kind] or ()]
+    return {_snake(name): content[name] for name in names if content and name in content}
 
 
 def _are_same_options(

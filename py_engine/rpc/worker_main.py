@@ -24,6 +24,6 @@ def start(handler: WebWorkerMLCEngineHandler | None = None) -> WebWorkerMLCEngin
 
 
 def _log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Show an error of a task that nobody waits for in the browser's console, with its traceback."""
+    """Show an error of a task that nobody waits for, with its traceback, in the console."""
     error = context.get("exception")
     logger.error("%s", context.get("message", "Unhandled error in a task"), exc_info=error)

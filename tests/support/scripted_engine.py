@@ -1,0 +1,136 @@
+"""An engine without a model: it repeats the last message, word by word.
+
+It keeps the manners of MLCEngine that the worker protocol depends on: one generation at a time,
+released when a stream is closed; interruption between words; progress reports while loading.
+Uses py_engine only, so that it also runs inside a worker (tests/browser/test_proxy.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import py_engine.errors as errors
+from py_engine.api.objects import ApiObject
+from py_engine.config import InitProgressReport
+
+
+class ScriptedEngine:
+    """Answers with the words of the last message.
+
+    A message "raise Name text" raises that class of py_engine.errors, or that builtin exception.
+    The word "BREAK" raises DeviceLostError in the middle of the answer.
+    """
+
+    def __init__(self, seconds_per_word: float = 0.0) -> None:
+        self.seconds_per_word = seconds_per_word
+        self.calls: list[tuple[str, Any]] = []
+        self.loaded: list[str] = []
+        self.finished = 0  # generations that ended or were closed
+        self.last_message = ""
+        self._report: Any = None
+        self._is_interrupted = False
+        self._turn = asyncio.Lock()
+
+    def set_init_progress_callback(self, callback: Any) -> None:
+        self._report = callback
+
+    def set_app_config(self, app_config: Any) -> None:
+        self.calls.append(("set_app_config", app_config))
+
+    def set_log_level(self, log_level: str) -> None:
+        self.calls.append(("set_log_level", log_level))
+
+    async def reload(self, model_id: list[str], chat_opts: list[dict[str, Any]] | None) -> None:
+        self.calls.append(("reload", (model_id, chat_opts)))
+        self.loaded = []
+        for step in range(3):
+            report = InitProgressReport(step / 2, step * 0.5, f"step {step}", step * 100, 200)
+            self._report(report)
+            await asyncio.sleep(self.seconds_per_word)
+        if "missing" in model_id:
+            raise errors.ModelNotFoundError("model_id 'missing' is in no record.")
+        self.loaded = model_id
+
+    async def unload(self) -> None:
+        self.calls.append(("unload", None))
+        self.loaded = []
+
+    async def reset_chat(self, keep_stats: bool = False, model_id: str | None = None) -> None:
+        self.calls.append(("reset_chat", (keep_stats, model_id)))
+
+    async def get_message(self, model_id: str | None = None) -> str:
+        return self.last_message
+
+    async def runtime_stats_text(self, model_id: str | None = None) -> str:
+        return f"prefill: 1.0000 tokens/sec, model {model_id}"
+
+    def interrupt_generate(self) -> None:
+        self.calls.append(("interrupt_generate", None))
+        self._is_interrupted = True
+
+    async def get_max_storage_buffer_binding_size(self) -> int:
+        return 2**31
+
+    async def get_gpu_vendor(self) -> str:
+        return "scripted"
+
+    async def chat_completion(self, request: dict[str, Any]) -> Any:
+        text = request["messages"][-1]["content"]
+        if text.startswith("raise "):
+            _raise(*text.split(" ", 2)[1:])
+        chunks = self._chunks(request, text.split())
+        if request.get("stream"):
+            return chunks
+        words, finish_reason = [], None
+        async for chunk in chunks:
+            for choice in chunk.choices:
+                words.append(choice.delta.content or "")
+                finish_reason = choice.finish_reason
+        message = {"role": "assistant", "content": "".join(words)}
+        choice = {"index": 0, "finish_reason": finish_reason, "message": message}
+        return ApiObject(
+            {"object": "chat.completion", "choices": [choice], "model": self.loaded[0]}
+        )
+
+    async def _chunks(self, request: dict[str, Any], words: list[str]) -> AsyncIterator[Any]:
+        async with self._turn:
+            try:
+                self._is_interrupted = False
+                self.last_message = ""
+                for word in words:
+                    await asyncio.sleep(self.seconds_per_word)
+                    if self._is_interrupted:
+                        break
+                    if word == "BREAK":
+                        raise errors.DeviceLostError("the device was lost; reload the model.")
+                    self.last_message += f"{word} "
+                    yield _chunk({"role": "assistant", "content": f"{word} "})
+                yield _chunk({}, "abort" if self._is_interrupted else "stop")
+                if (request.get("stream_options") or {}).get("include_usage"):
+                    yield _usage(len(words))
+            finally:
+                self.finished += 1
+
+
+def _chunk(delta: dict[str, str], finish_reason: str | None = None) -> ApiObject:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    return ApiObject({"object": "chat.completion.chunk", "choices": [choice]})
+
+
+def _usage(n_words: int) -> ApiObject:
+    usage = {
+        "prompt_tokens": 7,
+        "completion_tokens": n_words,
+        "total_tokens": 7 + n_words,
+        "extra": {"time_to_first_token_s": 0.25, "decode_tokens_per_s": 40.0},
+    }
+    return ApiObject({"object": "chat.completion.chunk", "choices": [], "usage": usage})
+
+
+def _raise(name: str, text: str) -> None:
+    known = {"ZeroDivisionError": ZeroDivisionError}
+    error = (known.get(name) or getattr(errors, name))(text)
+    error.model_id = "some-model"
+    raise error

@@ -1,0 +1,82 @@
+"""A proxy and a handler back to back in one event loop; messages cross as JSON, as in a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+from py_engine.rpc.client import WebWorkerMLCEngine
+from py_engine.rpc.handler import WebWorkerMLCEngineHandler
+from py_engine.rpc.transport import Transport
+from tests.support.scripted_engine import ScriptedEngine
+
+MODEL = "some-model"
+
+
+class JsonTransport(Transport):
+    """Carries JSON text to `deliver`; `sent` and `received` keep all messages."""
+
+    def __init__(self, deliver: Callable[[dict[str, Any]], None]) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
+        self.is_closed = False
+        self._deliver = deliver
+        self._ids = itertools.count(1)
+
+    def connect(self, on_message: Any, on_failure: Any) -> None:
+        self._on_message = on_message
+        self.fail = on_failure
+
+    def post(self, message: dict[str, Any]) -> None:
+        self.sent.append(message)
+        self._soon(self._deliver, message)
+
+    def reply(self, message: dict[str, Any]) -> None:
+        self.received.append(message)
+        self._soon(self._on_message, message)
+
+    def new_uuid(self) -> str:
+        return f"id-{next(self._ids)}"
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def _soon(self, function: Any, message: dict[str, Any]) -> None:
+        text = json.dumps(message, allow_nan=False)
+        asyncio.get_running_loop().call_soon(
+            lambda: None if self.is_closed else function(json.loads(text))
+        )
+
+
+class WorkerPair:
+    """`client` talks to `handler`, which serves `engine`, over `transport`."""
+
+    def __init__(self, engine: Any = None, engine_config: Any = None) -> None:
+        self.engine = engine or ScriptedEngine()
+        self.handler = WebWorkerMLCEngineHandler(self.engine, self._reply)
+        self.transport = JsonTransport(self.handler.on_message)
+        self.client = WebWorkerMLCEngine(self.transport, engine_config)
+
+    def _reply(self, message: dict[str, Any]) -> None:
+        self.transport.reply(message)
+
+    async def loaded(self) -> WebWorkerMLCEngine:
+        """Load MODEL and return the client."""
+        await self.client.reload(MODEL)
+        return self.client
+
+
+def ask(text: str, **fields: Any) -> dict[str, Any]:
+    """Return a chat request with one message."""
+    return {"messages": [{"role": "user", "content": text}], **fields}
+
+
+async def text_of(stream: Any) -> str:
+    """Read a stream to its end."""
+    parts = []
+    async for chunk in stream:
+        parts += [choice.delta.content or "" for choice in chunk.choices]
+    return "".join(parts)
