@@ -115,7 +115,8 @@ def ensure_npm(node: Node) -> Path:
         NPM.mkdir(parents=True, exist_ok=True)
         for source in sources:
             shutil.copy(source, NPM)
-        command = [*map(str, node.npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        options = ("--ignore-scripts", "--no-audit", "--no-fund")
+        command: list[str | Path] = [*node.npm, "ci", *options]
         run_command("npm", command, NPM, node.environment())
 
     Step(
@@ -170,5 +171,5 @@ def _install_from_debian() -> None:
 
 def _install_from_playwright() -> None:
     environment = {**os.environ, "PLAYWRIGHT_BROWSERS_PATH": str(BROWSERS)}
-    command = [VENV_PYTHON, "-m", "playwright", "install", "chromium"]
+    command: list[str | Path] = [VENV_PYTHON, "-m", "playwright", "install", "chromium"]
     run_command("playwright", command, env=environment)

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from py_engine.tooling.environment import VENV_PYTHON, Node
+from py_engine.tooling.imports import worker_files
 from py_engine.tooling.steps import BUILD, ROOT, Step, fingerprint, run_command
 
-ENGINE = ROOT / "py_engine"
 PYODIDE_PACKAGES = BUILD / "pyodide-packages"
 SNAPSHOTS = BUILD / "snapshots"
 SNAPSHOTS_KEPT = 4
@@ -29,13 +29,6 @@ FOLDER_IN_WHEEL = "open_webui/frontend/pyodide/"
 OPTIONAL_PACKAGES = ("numpy", "micropip")
 # What the worker needs of PyPI: pure Python (MarkupSafe is, without its compiled speed-ups).
 BUNDLED_PACKAGES = ("jinja2", "markupsafe")
-NOT_FOR_THE_WORKER = (
-    "tooling",
-    "kernels/reference",
-    "weights/convert",
-    "weights/quantization",
-    "tokenizer/backend_native",
-)
 
 
 def lock_entries(pyodide: Path, names: tuple[str, ...]) -> dict[str, Any]:
@@ -81,17 +74,6 @@ def _extract_checked(archive: zipfile.ZipFile, entry: dict[str, Any]) -> None:
     (PYODIDE_PACKAGES / name).write_bytes(data)
 
 
-def worker_modules() -> dict[str, Path]:
-    """Return the files of py_engine that the worker needs, by their path in the package."""
-    files = {}
-    for path in sorted(ENGINE.rglob("*")):
-        inner = path.relative_to(ENGINE).as_posix()
-        is_source = path.is_file() and "__pycache__" not in path.parts
-        if is_source and not inner.startswith(NOT_FOR_THE_WORKER):
-            files[f"py_engine/{inner}"] = path
-    return files
-
-
 def _bundled_files() -> Iterator[tuple[str, Path]]:
     for package in BUNDLED_PACKAGES:
         for file in importlib.metadata.files(package) or []:
@@ -103,7 +85,7 @@ def _bundled_files() -> Iterator[tuple[str, Path]]:
 def worker_archive() -> bytes:
     """Return a zip of all the Python that the worker runs; equal sources give equal bytes."""
     output = io.BytesIO()
-    files = worker_modules() | dict(_bundled_files())
+    files = worker_files() | dict(_bundled_files())
     with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, path in sorted(files.items()):
             archive.writestr(zipfile.ZipInfo(name), path.read_bytes(), zipfile.ZIP_DEFLATED)

@@ -6,16 +6,14 @@ build's id, so that their URLs change with their contents.
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from py_engine.tooling import parts
+from py_engine.tooling import imports, parts
 from py_engine.tooling.environment import ensure_node, ensure_npm
 from py_engine.tooling.steps import BUILD, ROOT, SetupError, fingerprint, only_one
 
@@ -24,7 +22,6 @@ MARKER = "build.json"
 BUILD_TOKEN = b"__BUILD__"
 OWN_TEXT = {".html", ".css", ".mjs", ".js", ".py", ".json"}
 NOT_SERVED = ("package.json", "package-lock.json", "models/training")
-PROXY_ROOTS = ("py_engine", "py_engine.rpc.client")
 PYODIDE_CORE = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip")
 
 # Folder of the site -> (folder of node_modules, files in it).
@@ -139,7 +136,7 @@ def _optional_packages(pyodide: Path) -> tuple[str, ...]:
 
 def _proxy_files() -> Files:
     """The sources that the main thread's proxy imports, and PyScript configurations with them."""
-    sources = proxy_modules()
+    sources = imports.proxy_files()
     listed = {f"./{name}?v={BUILD_TOKEN.decode()}": f"./{name}" for name in sources}
     files: Files = dict(sources)
     for kind, interpreter in (
@@ -149,48 +146,6 @@ def _proxy_files() -> Files:
         config = {"interpreter": interpreter, "files": listed}
         files[f"pyscript-{kind}.json"] = json.dumps(config, indent=1).encode()
     return files
-
-
-def proxy_modules() -> dict[str, Path]:
-    """Return the files of `py_engine.rpc.client` and of all it imports, by their path."""
-    found: dict[str, Path] = {}
-    waiting = list(PROXY_ROOTS)
-    while waiting:
-        module = waiting.pop()
-        path = _module_file(module)
-        if path is None or path in found.values():
-            continue
-        found[path.relative_to(ROOT).as_posix()] = path
-        waiting += _imports(path)
-        waiting += [module.rpartition(".")[0]]
-    return dict(sorted(found.items()))
-
-
-def _module_file(module: str) -> Path | None:
-    if module.partition(".")[0] != "py_engine":
-        return None
-    base = ROOT.joinpath(*module.split("."))
-    candidates = (base / "__init__.py", base.with_suffix(".py"))
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """Yield the absolute names that a file imports anywhere but under `if TYPE_CHECKING`."""
-    package = path.relative_to(ROOT).parent.parts
-    waiting: list[ast.AST] = [ast.parse(path.read_bytes(), str(path))]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            waiting += node.orelse
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-        waiting += ast.iter_child_nodes(node)
 
 
 def _build_id(files: Files) -> str:
