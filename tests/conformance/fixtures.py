@@ -65,6 +65,12 @@ def load_fixture(name: str) -> Fixture:
         )
 
 
+def load_rope() -> list[list[float]]:
+    """Return transformers' rotation frequencies for `recipe.ROPE_CASES`."""
+    frequencies: list[list[float]] = json.loads((FOLDER / "rope.json").read_text())
+    return frequencies
+
+
 def write_model_folder(fixture: Fixture, target: Path) -> None:
     """Write a fixture's model as an MLC folder (without a tokenizer)."""
     weights = make_weights(fixture.case, fixture.seed)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from itertools import count
 
 import numpy as np
 
 from tests.conformance.fixtures import FOLDER
-from tests.conformance.recipe import CASES, N_PROMPT, Case
-from tests.conformance.reference import Reference, run_reference
+from tests.conformance.recipe import CASES, N_PROMPT, ROPE_CASES, Case
+from tests.conformance.reference import Reference, run_reference, run_rope
 
 MIN_MARGIN = 0.05
 MIN_DISTINCT = 5
@@ -27,6 +28,8 @@ def find_seed(case: Case) -> tuple[int, Reference]:
 def main() -> None:
     """Write one file per case."""
     FOLDER.mkdir(exist_ok=True)
+    frequencies = [run_rope(head_dim, rope) for head_dim, rope in ROPE_CASES]
+    (FOLDER / "rope.json").write_text(json.dumps(frequencies) + "\n")
     for case in CASES:
         seed, reference = find_seed(case)
         np.savez_compressed(

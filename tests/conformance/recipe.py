@@ -64,6 +64,15 @@ _LLAMA3_ROPE = {
 }
 _LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
 
+ROPE_CASES: tuple[tuple[int, dict[str, Any]], ...] = (
+    (64, {"rope_type": "default", "rope_theta": 10000.0}),
+    (48, {"rope_type": "default", "rope_theta": 1000000.0}),
+    (80, {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}),
+    (128, {**_LLAMA3_ROPE, "original_max_position_embeddings": 8192}),
+    (64, {**_LLAMA3_ROPE, "factor": 32.0, "original_max_position_embeddings": 8192}),
+)
+"""Head sizes with their `rope_parameters`, as Hugging Face writes them."""
+
 CASES = (
     Case("gqa_tied_q4f16", "q4f16_1", _llama(**_sizes(64, 96, (4, 2, 32), 2, 1003, True))),
     Case("mha_untied_q4f32", "q4f32_1", _llama(**_sizes(96, 160, (3, 3, 32), 2, 259, False))),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from py_engine.weights.quantization import F32, stored_value
 from tests.conformance.recipe import (
@@ -56,6 +58,19 @@ def run_reference(case: Case, seed: int) -> Reference:
     positions = [*EARLY_POSITIONS, *range(N_PROMPT - 1, len(token_ids))]
     logits: F32 = _logits(model, token_ids)[positions].numpy()
     return Reference(token_ids, positions, logits)
+
+
+def run_rope(head_dim: int, rope: dict[str, Any]) -> list[float]:
+    """Return transformers' rotation frequencies, (head_dim / 2,)."""
+    config = transformers.LlamaConfig(
+        hidden_size=2 * head_dim,
+        num_attention_heads=2,
+        head_dim=head_dim,
+        max_position_embeddings=16384,
+        rope_parameters=rope,
+    )
+    inv_freq: torch.Tensor = LlamaRotaryEmbedding(config).inv_freq
+    return inv_freq.tolist()
 
 
 def _logits(model: transformers.PreTrainedModel, token_ids: list[int]) -> torch.Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.conformance.fixtures import fixture_names, load_fixture
+from tests.conformance.fixtures import fixture_names, load_fixture, load_rope
+from tests.conformance.recipe import ROPE_CASES
 
 pytest.importorskip("torch", reason="the live oracle needs torch")
 pytest.importorskip("transformers", reason="the live oracle needs transformers")
@@ -21,3 +22,11 @@ def test_fixture_equals_transformers(name: str) -> None:
     assert live.positions == fixture.positions
     # Both are f32, but the order of summation changes with the version and the processor.
     np.testing.assert_allclose(live.logits, fixture.logits, rtol=0, atol=2e-4)
+
+
+def test_rope_fixture_equals_transformers() -> None:
+    from tests.conformance.reference import run_rope
+
+    live = [run_rope(head_dim, rope) for head_dim, rope in ROPE_CASES]
+    for ours, theirs in zip(load_rope(), live, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)

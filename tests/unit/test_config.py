@@ -1,0 +1,222 @@
+"""Configuration: reading, merging, and errors that name source, field, value and remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from py_engine import config as config_module
+from py_engine.config import (
+    AppConfig,
+    ChatConfig,
+    InitProgressReport,
+    MLCEngineConfig,
+    ModelRecord,
+    prebuilt_app_config,
+)
+from py_engine.errors import (
+    ConfigurationFieldError,
+    MLCError,
+    ModelFileFormatError,
+    ModelNotFoundError,
+    WindowSizeConfigurationError,
+    WindowSizeSpecificationError,
+)
+
+CONFIG = {
+    "model_type": "llama",
+    "quantization": "q4f16_1",
+    "model_config": {"vocab_size": 500, "hidden_size": 64},
+    "vocab_size": 504,
+    "context_window_size": 4096,
+    "sliding_window_size": -1,
+    "temperature": 0.6,
+    "top_p": 0.9,
+    "conv_template": {"name": "chatml", "seps": ["\n"]},
+}
+
+
+def chat_config(
+    chat_opts: dict[str, Any] | None = None,
+    overrides: dict[str, Any] | None = None,
+    **changes: Any,
+) -> ChatConfig:
+    return ChatConfig.from_json({**CONFIG, **changes}, overrides=overrides, chat_opts=chat_opts)
+
+
+def test_chat_config_fields_and_defaults() -> None:
+    config = chat_config()
+    assert config.model_type == "llama"
+    assert config.model_config == {"vocab_size": 500, "hidden_size": 64}
+    assert config.vocab_size == 504
+    assert (config.context_window_size, config.sliding_window_size) == (4096, -1)
+    assert (config.temperature, config.top_p) == (0.6, 0.9)
+    assert (config.presence_penalty, config.frequency_penalty) == (0.0, 0.0)
+    assert config.repetition_penalty == 1.0
+    assert (config.pad_token_id, config.bos_token_id, config.eos_token_ids) == (0, 1, (2,))
+    assert config.tokenizer_files == ()
+    assert config.overridden == frozenset()
+    assert config.data["top_p"] == 0.9
+
+
+def test_chat_config_reads_an_array_of_eos() -> None:
+    assert chat_config(eos_token_id=[128001, 128009]).eos_token_ids == (128001, 128009)
+
+
+def test_chat_config_falls_back_to_model_config() -> None:
+    model = {"vocab_size": 500, "context_window_size": 1024, "prefill_chunk_size": 128}
+    config = chat_config(model_config=model, vocab_size=None, context_window_size=None)
+    assert config.vocab_size == 500
+    assert config.context_window_size == 1024
+    assert config.prefill_chunk_size == 128
+
+
+def test_tokenizer_info_and_its_older_spelling() -> None:
+    info = {"token_postproc_method": "byte_level", "prepend_space_in_encode": True}
+    assert chat_config(tokenizer_info=info).tokenizer_info.prepend_space_in_encode
+    assert chat_config(tokenizer_info=info).tokenizer_info.token_postproc_method == "byte_level"
+    older = chat_config(token_table_postproc_method="byte-level").tokenizer_info
+    assert older.token_postproc_method == "byte_level"
+
+
+def test_merge_is_shallow_and_chat_opts_win() -> None:
+    config = chat_config(
+        overrides={"context_window_size": 1024, "top_p": 0.5},
+        chat_opts={"top_p": 0.7, "conv_template": {"name": "mine"}, "temperature": None},
+    )
+    assert config.context_window_size == 1024
+    assert config.top_p == 0.7
+    assert config.conv_template == {"name": "mine"}
+    assert config.temperature == 0.6
+    assert config.overridden == {"context_window_size", "top_p", "conv_template"}
+
+
+def test_exactly_one_window_must_be_positive() -> None:
+    with pytest.raises(WindowSizeConfigurationError, match=r"4096 and.*2048.*Set the other to -1"):
+        chat_config(sliding_window_size=2048)
+    with pytest.raises(WindowSizeSpecificationError, match=r"Set context_window_size in chat_opts"):
+        chat_config(context_window_size=-1)
+    assert chat_config(context_window_size=-1, sliding_window_size=4096).sliding_window_size == 4096
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model_type": None},
+            r"config\.json: model_type is missing; it must be a string",
+        ),
+        ({"model_type": 3}, r"model_type is 3, but must be a string"),
+        ({"model_config": None}, r"model_config is missing; it must be an object"),
+        ({"model_config": [1]}, r"model_config is \[1\], but must be a JSON object"),
+        ({"temperature": "warm"}, r"temperature is 'warm', but must be a number of at least 0"),
+        ({"temperature": -1}, r"temperature is -1"),
+        ({"temperature": float("nan")}, r"temperature is nan"),
+        ({"temperature": True}, r"temperature is True"),
+        ({"top_p": 0}, r"top_p is 0, but must be a number of at most 1 above 0"),
+        ({"vocab_size": 0}, r"vocab_size is 0, but must be an integer of at least 1"),
+        ({"vocab_size": 1.5}, r"vocab_size is 1\.5"),
+        ({"presence_penalty": 3}, r"presence_penalty is 3, but must be a number from -2 to 2"),
+        ({"tokenizer_files": "x"}, r"tokenizer_files is 'x', but must be an array of strings"),
+        (
+            {"tokenizer_info": {"strip_space_in_decode": 1}},
+            r"tokenizer_info\.strip_space_in_decode",
+        ),
+        ({"conv_template": 7}, r"conv_template is 7"),
+        ({"eos_token_id": ["a"]}, r"eos_token_id is \['a'\]"),
+    ],
+)
+def test_bad_field_of_the_file_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelFileFormatError, match=message):
+        chat_config(**changes)
+
+
+def test_bad_field_of_an_override_is_named() -> None:
+    with pytest.raises(ConfigurationFieldError, match=r"^chat_opts: top_p is 3"):
+        chat_config(chat_opts={"top_p": 3})
+    with pytest.raises(ConfigurationFieldError, match=r"^overrides: tokenizer_info\.strip_space"):
+        chat_config(overrides={"tokenizer_info": {"strip_space_in_decode": 1}})
+
+
+def test_file_that_is_no_object() -> None:
+    with pytest.raises(ModelFileFormatError, match=r"my\.json is \[\], but must be a JSON object"):
+        ChatConfig.from_json([], file="my.json")
+
+
+def test_long_values_are_cut_in_messages() -> None:
+    with pytest.raises(MLCError) as caught:
+        chat_config(model_type=["x"] * 1000)
+    assert len(str(caught.value)) < 200
+
+
+def test_record_round_trip_keeps_unused_fields() -> None:
+    data = {
+        "model": "https://huggingface.co/mlc-ai/X",
+        "model_id": "X",
+        "model_lib": "https://example.org/x.wasm",
+        "overrides": {"context_window_size": 1024},
+        "required_features": ["shader-f16"],
+        "vram_required_MB": 12.5,
+        "low_resource_required": True,
+        "integrity": {"onFailure": "warn"},
+    }
+    app = {"model_list": [data], "cacheBackend": "opfs"}
+    config = AppConfig.from_dict(app)
+    assert config.model_list[0].required_features == ("shader-f16",)
+    assert config.to_dict() == app
+
+
+def test_record_of_two_fields() -> None:
+    data = {"model": "m", "model_id": "i", "low_resource_required": False}
+    assert ModelRecord.from_dict({"model": "m", "model_id": "i"}) == ModelRecord("m", "i")
+    assert ModelRecord("m", "i").to_dict() == data
+
+
+@pytest.mark.parametrize(
+    ("app", "message"),
+    [
+        (None, r"AppConfig is None, but must be a JSON object"),
+        ({}, r"AppConfig: model_list is missing; it must be an array of objects"),
+        ({"model_list": [3]}, r"AppConfig: model_list\[0\] is 3"),
+        ({"model_list": [{"model_id": "x"}]}, r"AppConfig: model_list\[0\]\.model is missing"),
+    ],
+)
+def test_bad_app_config_is_named(app: Any, message: str) -> None:
+    with pytest.raises(ConfigurationFieldError, match=message):
+        AppConfig.from_dict(app)
+
+
+def test_unknown_model_suggests_close_ids() -> None:
+    wanted = r"'Llama-Storyteller-8M'.*Llama-Storyteller-8M-q4f16_1-MLC.*add a record"
+    with pytest.raises(ModelNotFoundError, match=wanted):
+        prebuilt_app_config.record("Llama-Storyteller-8M")
+    with pytest.raises(ModelNotFoundError, match=r"0 records, such as none"):
+        AppConfig([]).record("x")
+
+
+def test_prebuilt_list() -> None:
+    ids = [record.model_id for record in prebuilt_app_config.model_list]
+    assert len(set(ids)) == len(ids)
+    embedded = prebuilt_app_config.record("Llama-Storyteller-8M-q4f16_1-MLC")
+    assert embedded.model == "models/Llama-Storyteller-8M-q4f16_1-MLC/"
+    for record in prebuilt_app_config.model_list[1:]:
+        assert record.model == f"https://huggingface.co/mlc-ai/{record.model_id}"
+    assert config_module.prebuilt_app_config is prebuilt_app_config
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = config_module.no_such_name
+
+
+def test_progress_report_travels_with_webllm_names() -> None:
+    report = InitProgressReport(0.5, 1.25, "halfway", 10, 20)
+    assert report.to_dict() == {
+        "progress": 0.5,
+        "timeElapsed": 1.25,
+        "text": "halfway",
+        "loadedBytes": 10,
+        "totalBytes": 20,
+    }
+
+
+def test_engine_config_defaults() -> None:
+    assert MLCEngineConfig() == MLCEngineConfig(None, None, "WARN")
