@@ -1,0 +1,1 @@
+"""Training of the small chat model that is embedded in PyWebLLM."""
