@@ -20,6 +20,9 @@ try {
   py.pyimport('py_engine.rpc.worker_main').start();
 } catch (error) {
   console.error(error);
-  const content = `The engine's worker could not start: ${error.message ?? error}`;
-  takeMessages(({ data }) => postMessage({ kind: 'throw', uuid: data?.uuid ?? '', content }));
+  const message = `The engine's worker could not start: ${error.message ?? error}`;
+  const details = { name: 'WorkerFailedError', message, traceback: error.stack ?? '' };
+  takeMessages(({ data }) => postMessage({
+    kind: 'throw', uuid: data?.uuid ?? '', content: `WorkerFailedError: ${message}`, error: details,
+  }));
 }

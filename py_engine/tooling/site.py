@@ -135,10 +135,11 @@ def _optional_packages(pyodide: Path) -> tuple[str, ...]:
 
 
 def _proxy_files() -> Files:
-    """The sources that the main thread's proxy imports, and PyScript configurations with them."""
+    """What pages need: the proxy's sources, PyScript configurations with them, the models."""
     sources = imports.proxy_files()
     listed = {f"./{name}?v={BUILD_TOKEN.decode()}": f"./{name}" for name in sources}
-    files: Files = dict(sources)
+    models = imports.PACKAGE / "model_list.json"  # pages offer what the worker knows
+    files: Files = {**sources, "py_engine/model_list.json": models}
     for kind, interpreter in (
         ("py", "./pyodide/pyodide.mjs"),
         ("mpy", "./micropython/micropython.mjs"),
