@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from py_engine.errors import ModelFileFormatError
 
@@ -62,17 +62,16 @@ def parse_json(text: str, address: str) -> Any:
         ) from error
 
 
-def clean_model_url(url: str, base: str = "") -> str:
-    """Return the address of a model's folder, ending in a slash.
+def clean_model_url(url: str) -> str:
+    """Return the address of a model's folder, ending in a slash; a relative one stays relative.
 
-    A path is resolved against `base`. The address of a repository on Hugging Face gets
-    `resolve/main/`, unless it names a revision by itself.
+    The address of a repository on Hugging Face gets `resolve/main/`, unless it names a revision.
 
     Source: WebLLM's `cleanModelUrl`.
     """
     # differs: WebLLM adds resolve/main/ for every host, so that other servers need that path too.
-    absolute = urljoin(base, url if url.endswith("/") else f"{url}/")
-    parts = urlsplit(absolute)
+    folder = url if url.endswith("/") else f"{url}/"
+    parts = urlsplit(folder)
     if parts.hostname in _HUGGING_FACE_HOSTS and not re.search(r"/resolve/[^/]+/", parts.path):
-        absolute += "resolve/main/"
-    return absolute
+        folder += "resolve/main/"
+    return folder

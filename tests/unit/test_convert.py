@@ -1,0 +1,218 @@
+"""The converter: from a Hugging Face folder to an MLC folder that our own reader takes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from py_engine.config import ChatConfig
+from py_engine.errors import (
+    ConversionError,
+    MissingFileError,
+    MissingTensorError,
+    ModelFileFormatError,
+    TensorShapeError,
+    UnknownArchitectureError,
+    UnknownQuantizationError,
+    UnsupportedModelConfigError,
+)
+from py_engine.models.registry import decoder_spec
+from py_engine.models.spec import WeightFormat
+from py_engine.storage.folder import FolderSource
+from py_engine.weights.convert import convert_model
+from py_engine.weights.loader import load_weights
+from py_engine.weights.plan import weight_slots
+from py_engine.weights.quantization import dequantize, stored_value
+from tests.conformance.recipe import CASES, make_weights
+from tests.support.numpy_device import NumpyDevice
+from tests.support.safetensors_file import write_safetensors
+
+CASE = CASES[0]
+TOKENIZER = {
+    "added_tokens": [{"id": 9, "content": "<|im_end|>"}],
+    "decoder": {
+        "type": "Sequence",
+        "decoders": [{"type": "ByteFallback"}, {"type": "Strip"}, {"type": "Fuse"}],
+    },
+    "normalizer": {"type": "Prepend", "prepend": "_"},
+}
+
+
+def make_folder(
+    folder: Path, dtype: str = "F32", tied: bool = True, **config: Any
+) -> dict[str, np.ndarray]:
+    """Write a small Hugging Face model in two files and return its weights."""
+    folder.mkdir(parents=True)
+    fields = {**CASE.config, "tie_word_embeddings": tied, **config}
+    (folder / "config.json").write_text(json.dumps(fields))
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    weights = dict(make_weights(CASE, 1))
+    if not tied:
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"] * np.float32(0.5)
+    names = list(weights)
+    for index, part in enumerate((names[:5], names[5:])):
+        path = folder / f"model-{index}.safetensors"
+        write_safetensors(path, {name: weights[name] for name in part}, dtype)
+    return weights
+
+
+def load(folder: Path) -> tuple[ChatConfig, dict[str, Any]]:
+    source = FolderSource(folder)
+    config = ChatConfig.from_json(asyncio.run(source.read_json("mlc-chat-config.json")))
+    slots = weight_slots(decoder_spec(config))
+    return config, asyncio.run(load_weights(NumpyDevice(), source, slots, lambda a, b: None))
+
+
+def test_quantised_weights_come_back(tmp_path: Path) -> None:
+    weights = make_folder(tmp_path / "hf")
+    convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
+    _, buffers = load(tmp_path / "mlc")
+    name = "model.layers.1.self_attn"
+    parts = [weights[f"{name}.{part}_proj.weight"] for part in "qkv"]
+    expected = np.concatenate([stored_value(part, "q4f16_1") for part in parts])
+    words = buffers[f"{name}.qkv_proj.q_weight"].view(np.uint32)[: 256 * 8].reshape(256, 8)
+    scale = buffers[f"{name}.qkv_proj.q_scale"].view(np.float16)[: 256 * 2].reshape(256, 2)
+    assert np.array_equal(dequantize(words, scale.astype(np.float32), 64), expected)
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("weight_format", ["q0f16", "q0f32"])
+def test_plain_weights_come_back_from_each_dtype(
+    tmp_path: Path, dtype: str, weight_format: WeightFormat
+) -> None:
+    weights = make_folder(tmp_path / "hf", dtype)
+    convert_model(tmp_path / "hf", tmp_path / "mlc", weight_format)
+    _, buffers = load(tmp_path / "mlc")
+    name = "model.layers.0.mlp"
+    gate, up = (weights[f"{name}.{part}_proj.weight"] for part in ("gate", "up"))
+    view = np.float16 if weight_format == "q0f16" else np.float32
+    found = buffers[f"{name}.gate_up_proj.weight"].view(view)[: 192 * 64].reshape(192, 64)
+    np.testing.assert_allclose(found, np.concatenate([gate, up]), rtol=2**-7, atol=1e-6)
+    norm = buffers["model.norm.weight"].view(np.float32)[:64]
+    np.testing.assert_allclose(norm, weights["model.norm.weight"], rtol=2**-7)
+
+
+def test_untied_head_is_written(tmp_path: Path) -> None:
+    make_folder(tmp_path / "hf", tied=False)
+    convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f32_1")
+    assert "lm_head.q_weight" in load(tmp_path / "mlc")[1]
+
+
+def test_index_has_sizes_and_hashes(tmp_path: Path) -> None:
+    make_folder(tmp_path / "hf")
+    convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1", shard_bytes=20_000)
+    index = json.loads((tmp_path / "mlc" / "tensor-cache.json").read_text())
+    assert len(index["records"]) > 3
+    for shard in index["records"]:
+        data = (tmp_path / "mlc" / shard["dataPath"]).read_bytes()
+        assert len(data) == shard["nbytes"]
+        assert hashlib.md5(data).hexdigest() == shard["md5sum"]
+        assert len(shard["records"]) == 1 or len(data) <= 20_000
+    assert 4.5 <= index["metadata"]["BitsPerParam"] < 4.6
+    assert load(tmp_path / "mlc")
+
+
+def test_config_of_the_converted_model(tmp_path: Path) -> None:
+    make_folder(tmp_path / "hf", bos_token_id=1, eos_token_id=2)
+    generation = {"temperature": 0.6, "top_p": 0.9, "eos_token_id": [2, 9], "pad_token_id": None}
+    (tmp_path / "hf" / "generation_config.json").write_text(json.dumps(generation))
+    convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1", context_window_size=64)
+    config, _ = load(tmp_path / "mlc")
+    assert (config.context_window_size, config.prefill_chunk_size) == (64, 64)
+    assert (config.temperature, config.top_p) == (0.6, 0.9)
+    assert (config.bos_token_id, config.eos_token_ids) == (1, (2, 9))
+    assert config.tokenizer_files == ("tokenizer.json", "chat_template.jinja")
+    assert config.tokenizer_info.token_postproc_method == "byte_fallback"
+    assert config.tokenizer_info.prepend_space_in_encode
+    assert config.tokenizer_info.strip_space_in_decode
+    assert isinstance(config.conv_template, dict)
+    assert config.conv_template["stop_token_ids"] == [9]
+    assert (tmp_path / "mlc" / "tokenizer.json").is_file()
+    assert (tmp_path / "mlc" / "chat_template.jinja").is_file()
+
+
+def test_given_conversation_template(tmp_path: Path) -> None:
+    make_folder(tmp_path / "hf")
+    convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1", conv_template={"name": "mine"})
+    assert load(tmp_path / "mlc")[0].conv_template == {"name": "mine"}
+
+
+def test_sliding_window_bounds_the_context(tmp_path: Path) -> None:
+    make_folder(tmp_path / "hf", model_type="mistral", sliding_window=48)
+    convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
+    assert load(tmp_path / "mlc")[0].context_window_size == 48
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "message"),
+    [
+        ({"model_type": "mamba"}, UnknownArchitectureError, "mamba"),
+        ({"attention_bias": True}, UnsupportedModelConfigError, "attention_bias is true"),
+        ({"intermediate_size": 100}, UnsupportedModelConfigError, "multiple of 32"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, UnsupportedModelConfigError, "yarn"),
+        ({"hidden_size": None}, ModelFileFormatError, r"config\.json: hidden_size is missing"),
+        ({"vocab_size": 1000}, TensorShapeError, r"embed_tokens.*\[1003, 64\].*\[1000, 64\]"),
+        ({"num_hidden_layers": 3}, MissingTensorError, r"no tensor 'model\.layers\.2\."),
+    ],
+)
+def test_models_that_cannot_be_converted(
+    tmp_path: Path, config: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    make_folder(tmp_path / "hf", **config)
+    with pytest.raises(error, match=message):
+        convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
+
+
+def test_unknown_quantization(tmp_path: Path) -> None:
+    with pytest.raises(UnknownQuantizationError, match=r"quantization is 'q9'.*Known are q4f16_1"):
+        convert_model(tmp_path, tmp_path / "mlc", "q9")
+
+
+def test_folder_without_config_or_weights(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"config\.json' ?does not exist|config\.json does"):
+        convert_model(tmp_path, tmp_path / "mlc", "q4f16_1")
+    make_folder(tmp_path / "hf")
+    for path in (tmp_path / "hf").glob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(MissingFileError, match=r"has no \*\.safetensors"):
+        convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x10", b"\xff" * 8 + b"{}", b"\x04\0\0\0\0\0\0\0nope"])
+def test_damaged_safetensors(tmp_path: Path, damage: bytes) -> None:
+    make_folder(tmp_path / "hf")
+    (tmp_path / "hf" / "model-1.safetensors").write_bytes(damage)
+    with pytest.raises(ConversionError, match=r"model-1\.safetensors is not a safetensors file"):
+        convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
+
+
+def test_truncated_safetensors(tmp_path: Path) -> None:
+    make_folder(tmp_path / "hf")
+    path = tmp_path / "hf" / "model-1.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ConversionError, match=r"its header says .* Download it again"):
+        convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
+
+
+def test_quantised_checkpoint_is_refused(tmp_path: Path) -> None:
+    make_folder(tmp_path / "hf")
+    path = tmp_path / "hf" / "model-0.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"F32"', b'"I32"'))
+    with pytest.raises(ConversionError, match=r"is I32, but only F32, F16, BF16"):
+        convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
+def test_weights_too_large_for_their_format(tmp_path: Path, value: float) -> None:
+    weights = make_folder(tmp_path / "hf")
+    weights["model.norm.weight"][3] = value
+    write_safetensors(tmp_path / "hf" / "model-9.safetensors", weights)
+    with pytest.raises(ConversionError, match=r"model\.norm: its largest weight is .* q4f16_1"):
+        convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
