@@ -1,0 +1,43 @@
+"""How many tokens a reply took, and how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Statistics:
+    """Counts and times of one reply or of several added up. Times are in seconds.
+
+    `prefill_s` ends with the first token. `completion_tokens` counts every token that was drawn
+    for the reply, the stop token included; the first of a reply is part of its prefill.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    decode_steps: int = 0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+    def add(self, other: Statistics) -> None:
+        """Add the counts and times of another reply."""
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.decode_steps += other.decode_steps
+        self.prefill_s += other.prefill_s
+        self.decode_s += other.decode_s
+
+    @property
+    def prefill_tokens_per_s(self) -> float:
+        """Prompt tokens per second, 0 before the first token."""
+        return self.prompt_tokens / self.prefill_s if self.prefill_s > 0 else 0.0
+
+    @property
+    def decode_tokens_per_s(self) -> float:
+        """Tokens after the first per second, 0 where there were none."""
+        return self.decode_steps / self.decode_s if self.decode_s > 0 else 0.0
+
+    @property
+    def time_per_output_token_s(self) -> float:
+        """Seconds per token after the first, 0 where there were none."""
+        return self.decode_s / self.decode_steps if self.decode_steps else 0.0
