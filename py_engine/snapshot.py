@@ -13,6 +13,7 @@ import importlib
 import pkgutil
 import random
 import sys
+from importlib.machinery import FileFinder
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -64,11 +65,14 @@ def thaw() -> None:
 
     The files are needed by package data, late imports and the source lines of tracebacks.
     """
+    for folder in {path.parent for path in _frozen_files}:
+        folder.mkdir(parents=True, exist_ok=True)
     for path, data in _frozen_files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     _frozen_files.clear()
-    importlib.invalidate_caches()
+    for finder in sys.path_importer_cache.values():
+        if isinstance(finder, FileFinder):
+            finder.invalidate_caches()  # importlib's own function imports for half a second first
     random.seed()
 
 

@@ -22,16 +22,20 @@ function start(options) {
   });
 }
 
-async function fromSnapshot() {
+async function downloadSnapshot() {
   const packed = await download('boot.snap.gz');
   const unpacked = packed.body.pipeThrough(new DecompressionStream('gzip'));
-  const snapshot = new Uint8Array(await new Response(unpacked).arrayBuffer());
+  return new Uint8Array(await new Response(unpacked).arrayBuffer());
+}
+
+async function fromSnapshot() {
+  const snapshot = downloadSnapshot();
   const py = await start({
     _loadSnapshot: snapshot,
     // Pyodide copies the snapshot into a heap of the default size without growing it first.
     createPyodideModule: async (settings) => {
       const module = await createPyodideModule(settings);
-      module._free(module._malloc(snapshot.length));
+      module._free(module._malloc((await snapshot).length));
       return module;
     },
   });
