@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,14 +14,21 @@ TEXT = "ein Blümchen, 一朵花, 🌼"
 
 
 class FileServer(ThreadingHTTPServer):
-    """`aborted` is set when a client leaves `/stalled` before its end."""
+    """Serves `files` by path, and the routes of `_Handler`, to pages of any site.
+
+    `aborted` is set when a client leaves `/stalled` before its end.
+    """
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, files: Mapping[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.files = files
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.aborted = threading.Event()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print nothing: clients that leave are part of the tests."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -29,9 +36,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: FileServer
 
     def do_GET(self) -> None:
-        name = self.path.rpartition("/")[2].partition(".")[0]
-        route = getattr(self, f"send_{name}", None)
-        if route is None:
+        name = self.path.removeprefix("/")
+        route = getattr(self, f"send_{name.partition('.')[0]}", None)
+        if name in self.server.files:
+            self.send(self.server.files[name])
+        elif route is None:
             self.send(b"there is no such file", status=404)
         else:
             route()
@@ -111,9 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def file_server() -> Iterator[FileServer]:
+def file_server(files: Mapping[str, bytes] | None = None) -> Iterator[FileServer]:
     """Serve from a thread of its own until the block ends."""
-    with FileServer() as server:
+    with FileServer(files or {}) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
