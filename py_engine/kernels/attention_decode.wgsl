@@ -48,7 +48,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   for (var r = 0u; r < N_REP; r++) { maxima[r] = MASKED; }
   for (var base = 0u; base <= position; base += WORKGROUP) {
     let key = base + thread;
-    var dots: array<f32, N_REP>;
+    // Chromium 156 zeroes a variable without initialiser only in the loop's first round.
+    var dots = array<f32, N_REP>();
     if (key <= position) {
       for (var i = 0u; i < HEAD4; i++) {
         let k = unpack_halfs(k_cache[cache + key * HEAD4 + i]);
