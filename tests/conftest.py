@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-import textwrap
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
 from py_engine.tooling.chromium import Adapter, launch_options
-from py_engine.tooling.server import SiteServer
 from py_engine.tooling.site import Site, build_site
-from tests.browser.support.run_code import pack, unpack
-
-SUPPORT = Path(__file__).parent / "browser" / "support"
+from tests.support.engine_worker import EngineWorker
+from tests.support.site_server import RecordingServer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--adapter`."""
     parser.addoption(
         "--adapter",
         choices=["swiftshader", "hardware"],
@@ -44,31 +38,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return build_site(tmp_path_factory.mktemp("site"), numpy="required")
 
 
-@dataclass
-class RecordingServer:
-    """The site being served, and what was asked of it."""
-
-    url: str
-    requests: list[tuple[str, int]] = field(default_factory=list)
-
-    def paths(self) -> list[str]:
-        """Return the paths asked for, without their queries."""
-        return [target.partition("?")[0] for target, _ in self.requests]
-
-
 @pytest.fixture(scope="session")
 def session_server(site: Site) -> Iterator[RecordingServer]:
     """One server for the whole run; tests use `server`, which records their own requests."""
-    recording = RecordingServer("")
-    lock = threading.Lock()
-
-    def record(target: str, status: int) -> None:
-        with lock:
-            recording.requests.append((target, status))
-
-    with SiteServer(site.folder, mounts={"/test-support/": SUPPORT}, on_request=record) as server:
-        recording.url = server.url
-        yield recording
+    with RecordingServer(site.folder) as server:
+        yield server
 
 
 @pytest.fixture
@@ -89,64 +63,6 @@ def browser_type_launch_args(pytestconfig: pytest.Config) -> dict[str, Any]:
 def browser_context_args(session_server: RecordingServer) -> dict[str, Any]:
     """Pages may use URLs relative to the site's server."""
     return {"base_url": session_server.url}
-
-
-class WorkerError(Exception):
-    """Code failed in the worker; the text is Python's traceback from there."""
-
-
-class EngineWorker:
-    """A worker with Python and py_engine booted, as the engine's; tests run code in it.
-
-    It boots at the first `run` and again after one that timed out. Modules and their state
-    persist between runs, names of the code do not.
-    """
-
-    def __init__(self, browser: Browser, url: str, plain: bool = False) -> None:
-        self._browser, self._plain = browser, plain
-        self._url = f"{url}/test-support/engine_worker.html" + ("?boot=plain" if plain else "")
-        self._page: Page | None = None
-        self._console: list[str] = []
-
-    def run(self, code: str | Callable[..., Any], /, timeout: float = 120, **values: Any) -> Any:
-        """Run code in the worker and return its result; both consist of JSON types and bytes.
-
-        `code` is text in which `values` are names, whose last expression is the result (`await`
-        is allowed), or a function, which is called there with `values` as its arguments: only
-        its source is sent, so it must import what it needs and have no decorators.
-        `timeout` is in seconds. Errors: WorkerError with the worker's traceback and console.
-        """
-        text = textwrap.dedent(inspect.getsource(code) if callable(code) else code)
-        if callable(code):
-            call = f"{code.__name__}({', '.join(f'{name}={name}' for name in values)})"
-            text += f"\n{'await ' if inspect.iscoroutinefunction(code) else ''}{call}\n"
-        page = self._open_page()
-        self._console.clear()
-        request = {"code": text, "values": pack(values), "timeout": timeout}
-        answer = page.evaluate("request => ask(request)", request)
-        if "timedOut" in answer:
-            self.close()
-            raise WorkerError(f"no answer in {timeout} s, so the worker was ended{self._notes()}")
-        if "error" in answer:
-            raise WorkerError(f"{answer['error']}{self._notes()}")
-        return unpack(answer["result"])
-
-    def close(self) -> None:
-        """End the worker."""
-        if self._page is not None:
-            self._page.context.close()
-            self._page = None
-
-    def _open_page(self) -> Page:
-        if self._page is None:
-            self._page = self._browser.new_context().new_page()
-            self._page.on("console", lambda message: self._console.append(message.text))
-            self._page.goto(self._url)
-            self._page.wait_for_function("globalThis.ask !== undefined")
-        return self._page
-
-    def _notes(self) -> str:
-        return "\nconsole:\n" + "\n".join(self._console) if self._console else ""
 
 
 @pytest.fixture(scope="session")

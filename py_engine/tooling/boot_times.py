@@ -6,25 +6,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from py_engine.tooling.in_worker import run_in_worker
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-_BOOT_ONE_WORKER = """async ({ url, plain }) => {
-    const code = `import { boot } from '${url}/worker/boot.mjs';
-        const { bootInfo } = await boot({ plain: ${plain} });
-        postMessage(bootInfo);`;
-    const source = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
-    const started = performance.now();
-    const worker = new Worker(source, { type: 'module' });
-    const bootInfo = await new Promise((resolve, reject) => {
-        worker.onmessage = ({ data }) => resolve(data);
-        worker.onerror = ({ message }) => reject(new Error(`the worker did not boot: ${message}`));
-    });
-    const seconds = (performance.now() - started) / 1000;
-    worker.terminate();
-    URL.revokeObjectURL(source);
-    return { seconds, mode: bootInfo.mode, error: bootInfo.snapshotError };
-}"""
+_BOOT = "return (await boot({ plain: argument })).bootInfo;"
 
 
 @dataclass(frozen=True)
@@ -53,8 +40,7 @@ def measure_boot(browser: Browser, url: str, runs: int = 3) -> BootTimes:
 
 
 def _boot(page: Page, url: str, plain: bool) -> float:
-    result = page.evaluate(_BOOT_ONE_WORKER, {"url": url, "plain": plain})
-    if result["mode"] != ("plain" if plain else "snapshot"):
-        raise RuntimeError(f"the boot snapshot was not restored: {result['error']}")
-    seconds: float = result["seconds"]
+    boot_info, seconds = run_in_worker(page, url, _BOOT, plain)
+    if boot_info["mode"] != ("plain" if plain else "snapshot"):
+        raise RuntimeError(f"the boot snapshot was not restored: {boot_info['snapshotError']}")
     return seconds

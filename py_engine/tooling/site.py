@@ -22,6 +22,7 @@ MARKER = "build.json"
 BUILD_TOKEN = b"__BUILD__"
 OWN_TEXT = {".html", ".css", ".mjs", ".js", ".py", ".json"}
 NOT_SERVED = ("package.json", "package-lock.json", "models/training")
+PAGE_DATA = ("py_engine/model_list.json",)
 PYODIDE_CORE = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip")
 
 # Folder of the site -> (folder of node_modules, files in it).

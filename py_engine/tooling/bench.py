@@ -1,0 +1,93 @@
+"""`build.py bench`: what boot, load and generation of the embedded model cost on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from py_engine.config import EMBEDDED_MODEL_ID
+from py_engine.tooling.boot_times import measure_boot
+from py_engine.tooling.chromium import launch
+from py_engine.tooling.in_worker import run_in_worker
+from py_engine.tooling.server import SiteServer
+
+_WORKER_SOURCE = Path(__file__).with_name("bench_worker.py")
+_LONG_PROMPT = "Once upon a time, there was a little girl who had a red ball and a kind dog. " * 16
+
+_MEASURE = """
+    const { py } = await boot();
+    globalThis.thenCalls = 0;
+    const { then } = Promise.prototype;
+    Promise.prototype.then = function (...handlers) {
+        globalThis.thenCalls++;
+        return then.apply(this, handlers);
+    };
+    const globals = py.toPy({});
+    await py.runPythonAsync(argument.source, { globals });
+    return JSON.parse(await globals.get('measure')(argument.model, argument.prompt));
+"""
+
+_LABELS = {
+    "adapter": "adapter",
+    "boot_s": "boot from the snapshot, s",
+    "boot_plain_s": "boot without it, s",
+    "boot_ratio": "ratio of the two",
+    "load_s": "load, s",
+    "load_heap_bytes": "wasm heap growth of the load, bytes",
+    "ttft_s": "time to first token (24 tokens of prompt), s",
+    "prompt_tokens": "tokens of the long prompt",
+    "prefill_tokens_per_s": "prefill, tokens/s",
+    "decode_tokens_per_s": "decode, tokens/s",
+    "layers": "layers",
+    "dispatches_per_token": "dispatches per token",
+    "submits_per_token": "submits per token",
+    "readbacks_per_token": "read-backs per token",
+    "bridge_calls_per_token": "bridge calls per token, both ways",
+    "python_ms_per_token": "Python per token, ms",
+    "weight_bytes_per_token": "weight bytes read per token",
+    "copy_bytes_per_s": "copy bandwidth (read + written), bytes/s",
+    "bandwidth_fraction": "fraction of that bandwidth",
+}
+
+
+def main(site_folder: Path, options: argparse.Namespace) -> int:
+    """Measure the embedded model of a built site and print a table, or JSON with `options.json`."""
+    figures = measure(site_folder)
+    if options.json:
+        print(json.dumps(figures, indent=2))
+        return 0
+    for key, label in _LABELS.items():
+        print(f"{label:<46} {_shown(figures[key])}")
+    return 0
+
+
+def measure(site_folder: Path) -> dict[str, Any]:
+    """Return the figures by the keys of `_LABELS`."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, SiteServer(site_folder) as server:
+        browser, _ = launch(playwright)
+        boot = measure_boot(browser, server.url)
+        page = browser.new_page()
+        page.goto(f"{server.url}/build.json")
+        argument = {
+            "source": _WORKER_SOURCE.read_text(encoding="utf-8"),
+            "model": f"{server.url}/models/{EMBEDDED_MODEL_ID}/",
+            "prompt": _LONG_PROMPT,
+        }
+        figures, _ = run_in_worker(page, server.url, _MEASURE, argument)
+        browser.close()
+    figures |= {
+        "boot_s": boot.snapshot_s,
+        "boot_plain_s": boot.plain_s,
+        "boot_ratio": boot.snapshot_s / boot.plain_s,
+    }
+    return {key: figures[key] for key in _LABELS}
+
+
+def _shown(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

@@ -1,0 +1,197 @@
+"""The part of the bench that runs inside the worker, next to the engine.
+
+`bench.py` sends this file's source there. Counts and times of one decode step are differences of
+two replies of different length, divided by the difference, so that prefill and set-up cancel out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from math import prod
+from typing import Any
+
+import js
+import pyodide_js
+import pywebllm_bridge as bridge
+from pyodide.ffi import JsProxy, to_js
+
+from py_engine.chat_config import CHAT_CONFIG_FILE, ChatConfig
+from py_engine.generation import Generation, GenerationParams
+from py_engine.gpu.webgpu import WebGPUDevice, request_device
+from py_engine.models.base import SamplingParams
+from py_engine.models.loader import load_model
+from py_engine.models.registry import decoder_spec
+from py_engine.models.spec import DecoderSpec
+from py_engine.storage.fetch_browser import FetchSource
+from py_engine.tokenizer import load_tokenizer
+from py_engine.weights.plan import weight_slots
+
+SHORT, LONG = 16, 144
+RUNS = 3
+COPY_BYTES, COPY_REPEATS = 32 << 20, 8
+LAYOUT_BYTES = {"u32": 4, "f16": 2, "f32": 4}
+
+Reader = Callable[[], float]
+Meter = Callable[[], AbstractContextManager[Reader]]
+
+
+@contextmanager
+def python_ms() -> Iterator[Reader]:
+    """Time the event loop's callbacks: Python, and the JavaScript that it calls."""
+    run = asyncio.Handle._run
+    total = 0.0
+
+    def timed(handle: asyncio.Handle) -> None:
+        nonlocal total
+        started = time.perf_counter()
+        run(handle)
+        total += time.perf_counter() - started
+
+    asyncio.Handle._run = timed  # type: ignore[method-assign]
+    try:
+        yield lambda: total * 1000
+    finally:
+        asyncio.Handle._run = run  # type: ignore[method-assign]
+
+
+@contextmanager
+def bridge_calls() -> Iterator[Reader]:
+    """Count calls over the bridge, both ways.
+
+    Those of JavaScript functions in Python code, `then` of every awaited promise and its call back,
+    and the event loop's calls back.
+    """
+    calls = 0
+    monitoring = sys.monitoring
+    event, tool = monitoring.events.CALL, monitoring.PROFILER_ID
+    run = asyncio.Handle._run
+    thens = int(js.thenCalls)
+
+    def on_call(code: Any, offset: int, function: Any, argument: Any) -> None:
+        nonlocal calls
+        calls += isinstance(function, JsProxy)
+
+    def counted(handle: asyncio.Handle) -> None:
+        nonlocal calls
+        calls += 1
+        run(handle)
+
+    monitoring.use_tool_id(tool, "bench")
+    monitoring.register_callback(tool, event, on_call)
+    monitoring.set_events(tool, event)
+    asyncio.Handle._run = counted  # type: ignore[method-assign]
+    try:
+        yield lambda: calls + 2 * (int(js.thenCalls) - thens)
+    finally:
+        monitoring.set_events(tool, 0)
+        monitoring.free_tool_id(tool)
+        asyncio.Handle._run = run  # type: ignore[method-assign]
+
+
+def replay_counter(name: str) -> Meter:
+    """Return a meter of one of the replay loop's counters."""
+
+    @contextmanager
+    def meter() -> Iterator[Reader]:
+        before = getattr(bridge.counters, name)
+        yield lambda: float(getattr(bridge.counters, name) - before)
+
+    return meter
+
+
+METERS: dict[str, Meter] = {
+    "dispatches_per_token": replay_counter("dispatches"),
+    "submits_per_token": replay_counter("submits"),
+    "readbacks_per_token": replay_counter("readbacks"),
+    "bridge_calls_per_token": bridge_calls,
+    "python_ms_per_token": python_ms,
+}
+
+
+def weight_bytes_per_token(spec: DecoderSpec) -> int:
+    """Return the bytes of weights that one decode step reads."""
+    gathered = spec.embedding if spec.lm_head else None  # one row of it, too little to count
+    return sum(
+        prod(slot.shape) * LAYOUT_BYTES[slot.layout]
+        for slot in weight_slots(spec)
+        if gathered is None or slot.name.rpartition(".")[0] != gathered
+    )
+
+
+async def copy_bytes_per_s(device: WebGPUDevice) -> float:
+    """Measure the adapter's bandwidth: bytes read and written by buffer copies, best of a few."""
+    source, target = (device.create_buffer(COPY_BYTES, name) for name in ("from", "to"))
+    best = 0.0
+    for _ in range(RUNS + 1):
+        encoder = device.handle.createCommandEncoder()
+        for _ in range(COPY_REPEATS):
+            encoder.copyBufferToBuffer(source.handle, 0, target.handle, 0, COPY_BYTES)
+        commands = to_js([encoder.finish()])
+        started = time.perf_counter()
+        device.handle.queue.submit(commands)
+        await device.synchronize()
+        seconds = time.perf_counter() - started
+        best = max(best, 2 * COPY_BYTES * COPY_REPEATS / seconds)
+    source.destroy()
+    target.destroy()
+    return best
+
+
+async def measure(model_url: str, long_prompt: str) -> str:
+    """Load the model of `model_url` and measure it; return figures as JSON."""
+    started = time.perf_counter()
+    heap = int(pyodide_js._module.HEAP8.length)
+    device = await request_device()
+    source = FetchSource(model_url)
+    config = ChatConfig.from_json(await source.read_json(CHAT_CONFIG_FILE))
+    spec = decoder_spec(config)
+    model = await load_model(device, source, config, lambda progress: None)
+    load_heap = int(pyodide_js._module.HEAP8.length) - heap
+    tokenizer = await load_tokenizer(source, config)
+    load_s = time.perf_counter() - started
+    prompt = tokenizer.encode(long_prompt)
+
+    async def reply(prompt_tokens: int, max_tokens: int) -> Generation:
+        params = GenerationParams(SamplingParams(temperature=0), max_tokens=max_tokens)
+        generation = Generation(model, tokenizer, prompt[:prompt_tokens], params)
+        async for _ in generation.pieces():
+            pass
+        return generation
+
+    async def per_token(meter: Meter) -> float:
+        found = []
+        for n_tokens in (SHORT, LONG):
+            with meter() as read:
+                await reply(8, n_tokens)
+                found.append(read())
+        return (found[1] - found[0]) / (LONG - SHORT)
+
+    await reply(len(prompt), SHORT)
+    first = [(await reply(24, 1)).statistics for _ in range(RUNS)]
+    prefill = [(await reply(len(prompt), 1)).statistics for _ in range(RUNS)]
+    decode = [(await reply(8, LONG)).statistics for _ in range(RUNS)]
+    decode_tokens_per_s = max(statistics.decode_tokens_per_s for statistics in decode)
+    weight_bytes = weight_bytes_per_token(spec)
+    bandwidth = await copy_bytes_per_s(device)
+    figures = {
+        "adapter": str(device.info),
+        "load_s": load_s,
+        "load_heap_bytes": load_heap,
+        "ttft_s": min(statistics.prefill_s for statistics in first),
+        "prompt_tokens": len(prompt),
+        "prefill_tokens_per_s": max(statistics.prefill_tokens_per_s for statistics in prefill),
+        "decode_tokens_per_s": decode_tokens_per_s,
+        "layers": spec.n_layers,
+        **{name: await per_token(meter) for name, meter in METERS.items()},
+        "weight_bytes_per_token": weight_bytes,
+        "copy_bytes_per_s": bandwidth,
+        "bandwidth_fraction": weight_bytes * decode_tokens_per_s / bandwidth,
+    }
+    model.destroy()
+    device.destroy()
+    return json.dumps(figures)

@@ -1,0 +1,51 @@
+"""Fixtures of the browser tests: more workers, and sites with something wrong in them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from playwright.sync_api import Browser
+
+from py_engine.tooling.site import Site
+from tests.support.engine_worker import EngineWorker
+from tests.support.site_server import RecordingServer
+
+StartWorker: TypeAlias = Callable[..., EngineWorker]
+ServeAltered: TypeAlias = Callable[[Mapping[str, bytes | None]], RecordingServer]
+
+
+@pytest.fixture
+def start_worker(browser: Browser) -> Iterator[StartWorker]:
+    """Start workers of their own: `start_worker(url, plain=False)`."""
+    workers: list[EngineWorker] = []
+
+    def start(url: str, plain: bool = False) -> EngineWorker:
+        workers.append(EngineWorker(browser, url, plain))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.close()
+
+
+@pytest.fixture
+def serve_altered(site: Site, tmp_path: Path) -> Iterator[ServeAltered]:
+    """Serve a copy of the site with other contents in some files; None removes a file."""
+    with contextlib.ExitStack() as servers:
+
+        def serve(changes: Mapping[str, bytes | None]) -> RecordingServer:
+            folder = tmp_path / "altered"
+            shutil.copytree(site.folder, folder, copy_function=os.link)
+            for name, content in changes.items():
+                (folder / name).unlink()  # a link: writing would change the original too
+                if content is not None:
+                    (folder / name).write_bytes(content)
+            return servers.enter_context(RecordingServer(folder))
+
+        yield serve
