@@ -182,4 +182,4 @@ def test_model_list_is_in_the_worker(engine_worker: EngineWorker) -> None:
 
         return prebuilt_app_config.model_list[0].model
 
-    assert engine_worker.run(first_model) == "models/Llama-Storyteller-8M-q4f16_1-MLC/"
+    assert engine_worker.run(first_model) == "models/Llama-Storyteller-7M-q4f16_1-MLC/"

@@ -188,9 +188,9 @@ def test_bad_app_config_is_named(app: Any, message: str) -> None:
 
 
 def test_unknown_model_suggests_close_ids() -> None:
-    wanted = r"'Llama-Storyteller-8M'.*Llama-Storyteller-8M-q4f16_1-MLC.*add a record"
+    wanted = r"'Llama-Storyteller-7M'.*Llama-Storyteller-7M-q4f16_1-MLC.*add a record"
     with pytest.raises(ModelNotFoundError, match=wanted):
-        prebuilt_app_config.record("Llama-Storyteller-8M")
+        prebuilt_app_config.record("Llama-Storyteller-7M")
     with pytest.raises(ModelNotFoundError, match=r"0 records, such as none"):
         AppConfig([]).record("x")
 
@@ -198,8 +198,8 @@ def test_unknown_model_suggests_close_ids() -> None:
 def test_prebuilt_list() -> None:
     ids = [record.model_id for record in prebuilt_app_config.model_list]
     assert len(set(ids)) == len(ids)
-    embedded = prebuilt_app_config.record("Llama-Storyteller-8M-q4f16_1-MLC")
-    assert embedded.model == "models/Llama-Storyteller-8M-q4f16_1-MLC/"
+    embedded = prebuilt_app_config.record("Llama-Storyteller-7M-q4f16_1-MLC")
+    assert embedded.model == "models/Llama-Storyteller-7M-q4f16_1-MLC/"
     for record in prebuilt_app_config.model_list[1:]:
         assert record.model == f"https://huggingface.co/mlc-ai/{record.model_id}"
     assert config_module.prebuilt_app_config is prebuilt_app_config
