@@ -125,8 +125,8 @@ class AppConfig:
 class InitProgressReport:
     """How far loading a model has come.
 
-    `progress` runs from 0 to 1 in each phase, `timeElapsed` is in seconds, `text` is for people.
-    `loadedBytes` and `totalBytes` are those of the model's weights, 0 in other phases.
+    `progress` runs from 0 to 1, `timeElapsed` is in seconds, `text` is for people. `loadedBytes`
+    and `totalBytes` are those of the weights, and 0 while something else goes on.
     """
 
     progress: float

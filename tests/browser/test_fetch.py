@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import EngineWorker
+from tests.support.engine_worker import EngineWorker
 from tests.support.file_server import CONTENT, TEXT, FileServer, file_server
 
 

@@ -16,7 +16,7 @@ from py_engine.weights.quantization import (
     f32_from_bf16,
     stored_floats,
 )
-from tests.conftest import EngineWorker
+from tests.support.engine_worker import EngineWorker
 from tests.support.file_server import file_server
 
 RANDOM = np.random.default_rng(7)
