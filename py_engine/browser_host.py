@@ -1,0 +1,38 @@
+"""The browser as an engine's host: `fetch` for files, WebGPU for computing.
+
+Imported only where an engine is made without another host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from py_engine.config import ChatConfig, ModelRecord
+from py_engine.gpu.types import Device
+from py_engine.gpu.webgpu import request_device
+from py_engine.models.base import LoadProgress, TextModel
+from py_engine.models.loader import load_model
+from py_engine.storage.fetch_browser import FetchSource
+from py_engine.storage.source import ModelSource
+
+
+class BrowserHost:
+    """Implements `host.EngineHost`."""
+
+    def open_source(self, record: ModelRecord) -> ModelSource:
+        """Return the record's folder on its web server."""
+        return FetchSource(record.model)
+
+    async def request_device(self, required_features: Sequence[str]) -> Device:
+        """Return a device of the browser's fastest GPU."""
+        return await request_device(required_features)
+
+    async def load_model(
+        self,
+        device: Device,
+        source: ModelSource,
+        config: ChatConfig,
+        on_progress: Callable[[LoadProgress], None],
+    ) -> TextModel:
+        """Load weights and kernels."""
+        return await load_model(device, source, config, on_progress)

@@ -1,0 +1,209 @@
+"""`MLCEngine`: the loaded models and OpenAI's endpoints over them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from py_engine import config as configuration
+from py_engine.api.chat_completion import ChatCompletionRequest
+from py_engine.api.endpoints import Chat
+from py_engine.api.objects import ApiObject, plain
+from py_engine.chat import ChatCompletionStream, ChatJob
+from py_engine.config import AppConfig, MLCEngineConfig
+from py_engine.errors import ConfigValueError, ModelNotLoadedError, SpecifiedModelNotFoundError
+from py_engine.host import EngineHost
+from py_engine.loaded_model import LoadedModel
+from py_engine.model_set import ChatOpts, ModelSet, load_plan
+from py_engine.progress import ProgressCallback
+
+LOG_LEVELS = {
+    "TRACE": 5,
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "WARN": logging.WARNING,
+    "ERROR": logging.ERROR,
+    "SILENT": logging.CRITICAL + 1,
+}
+
+logger = logging.getLogger(__name__)
+
+
+class MLCEngine:
+    """Runs large language models on the GPU behind OpenAI's API.
+
+    `engine.chat.completions.create(messages=[...])` answers, after `reload(model_id)`. Requests to
+    one model wait for each other, those to different models do not. An error leaves the engine
+    usable. `host` is the outside world, by default the browser's.
+    """
+
+    def __init__(
+        self,
+        engine_config: MLCEngineConfig | Mapping[str, Any] | None = None,
+        *,
+        host: EngineHost | None = None,
+    ) -> None:
+        config = _engine_config(engine_config)
+        self._app_config = config.app_config
+        self._on_progress: ProgressCallback | None = config.init_progress_callback
+        self._models = ModelSet(_browser_host() if host is None else host)
+        self._reported_fields: set[str] = set()
+        self.chat = Chat(self.chat_completion)
+        self.set_log_level(config.log_level)
+
+    def set_app_config(self, app_config: AppConfig | Mapping[str, Any]) -> None:
+        """Replace the list of models, from the next `reload` on."""
+        if not isinstance(app_config, AppConfig):
+            app_config = AppConfig.from_dict(plain(app_config))
+        self._app_config = app_config
+
+    def set_init_progress_callback(self, callback: ProgressCallback | None) -> None:
+        """Call `callback(report)` while models load; None for no calls."""
+        self._on_progress = callback
+
+    def get_init_progress_callback(self) -> ProgressCallback | None:
+        """Return what `set_init_progress_callback` set."""
+        return self._on_progress
+
+    def set_log_level(self, log_level: str) -> None:
+        """Log from this level on: TRACE, DEBUG, INFO, WARN, ERROR or SILENT."""
+        if log_level not in LOG_LEVELS:
+            raise ConfigValueError(
+                f"log_level is {log_level!r}, but must be one of {', '.join(LOG_LEVELS)}."
+            )
+        logging.getLogger("py_engine").setLevel(LOG_LEVELS[log_level])
+
+    async def reload(
+        self,
+        model_id: str | Sequence[str],
+        chat_opts: ChatOpts | Sequence[ChatOpts] | None = None,
+    ) -> None:
+        """Unload everything, then load one model or several, one after another.
+
+        `chat_opts` overrides fields of the models' mlc-chat-config.json, one mapping for each
+        model. When it fails nothing is loaded. A call of `unload` or `reload` meanwhile ends it
+        early, without an error and with nothing loaded by it.
+        Errors: ConfigurationError's, ModelFileError's and DeviceError's classes.
+        """
+        await self._models.load(
+            lambda: load_plan(
+                self._app_config or configuration.prebuilt_app_config, model_id, chat_opts
+            ),
+            self.get_init_progress_callback,
+        )
+
+    async def unload(self) -> None:
+        """Free all models, and end a `reload` under way; running requests fail."""
+        await self._models.unload()
+
+    async def chat_completion(self, request: Mapping[str, Any]) -> ApiObject | ChatCompletionStream:
+        """Answer OpenAI's chat request; a ChatCompletionStream where `stream` is true.
+
+        Errors: RequestError's classes before any work; ModelNotLoadedError,
+        SpecifiedModelNotFoundError, UnclearModelToUseError; ContextWindowSizeExceededError;
+        DeviceLostError.
+        """
+        began = time.perf_counter()
+        checked = ChatCompletionRequest.from_dict(request)
+        self._report_unknown(checked.unknown_fields)
+        model_id, model = self._models.select(checked.model, "ChatCompletionRequest")
+        job = ChatJob(model, model_id, checked, began)
+        return ChatCompletionStream(job) if checked.stream else await job.complete()
+
+    def interrupt_generate(self) -> None:
+        """End the running reply of every model; its finish_reason is "abort"."""
+        for model in self._models.all():
+            model.interrupt()
+
+    async def reset_chat(self, keep_stats: bool = False, model_id: str | None = None) -> None:
+        """Forget the last reply, and the statistics unless `keep_stats`.
+
+        Does nothing where no model is loaded. Raises UnclearModelToUseError.
+        """
+        try:
+            self._select(model_id, "reset_chat").reset(keep_stats=keep_stats)
+        except (ModelNotLoadedError, SpecifiedModelNotFoundError) as error:
+            logger.debug("%s", error)
+
+    async def get_message(self, model_id: str | None = None) -> str:
+        """Return the text of the reply at hand, else of the last one."""
+        return self._select(model_id, "get_message").message
+
+    async def runtime_stats_text(self, model_id: str | None = None) -> str:
+        """Return the speeds since `reset_chat` as text; `usage` of a response has more."""
+        statistics = self._select(model_id, "runtime_stats_text").statistics
+        return (
+            f"prefill: {statistics.prefill_tokens_per_s:.4f} tokens/sec, "
+            f"decoding: {statistics.decode_tokens_per_s:.4f} tokens/sec"
+        )
+
+    async def forward_tokens_and_sample(
+        self, input_ids: Sequence[int], is_prefill: bool, model_id: str | None = None
+    ) -> int:
+        """Append token ids as they are, without a template, and return one sampled token id.
+
+        The sequence begins with the first call after a chat completion or `reset_chat`.
+        `is_prefill` is WebLLM's hint which kernels to use; it changes nothing here.
+        """
+        model = self._select(model_id, "forward_tokens_and_sample")
+        size = model.config.vocab_size
+        if not input_ids or not all(isinstance(i, int) and 0 <= i < size for i in input_ids):
+            raise ConfigValueError(
+                f"input_ids must be one or more token ids from 0 to {size - 1}, the model's "
+                "vocabulary."
+            )
+        return await model.forward(list(input_ids))
+
+    async def get_max_storage_buffer_binding_size(self) -> int:
+        """Return the largest buffer, in bytes, that the GPU can bind. Needs no model."""
+        return (await self._models.any_device()).limits.max_storage_buffer_binding_size
+
+    async def get_gpu_vendor(self) -> str:
+        """Return the GPU's vendor, as the browser names it. Needs no model."""
+        return (await self._models.any_device()).info.vendor
+
+    def _select(self, model_id: str | None, request_name: str) -> LoadedModel:
+        return self._models.select(model_id, request_name)[1]
+
+    def _report_unknown(self, fields: Sequence[str]) -> None:
+        new = [name for name in fields if name not in self._reported_fields]
+        if new:
+            self._reported_fields.update(new)
+            logger.warning("request: unknown fields without effect: %s", ", ".join(new))
+
+
+async def create_mlc_engine(
+    model_id: str | Sequence[str],
+    engine_config: MLCEngineConfig | Mapping[str, Any] | None = None,
+    chat_opts: ChatOpts | Sequence[ChatOpts] | None = None,
+    *,
+    host: EngineHost | None = None,
+) -> MLCEngine:
+    """Return an engine that has loaded `model_id`; see `MLCEngine.reload` for the errors."""
+    engine = MLCEngine(engine_config, host=host)
+    await engine.reload(model_id, chat_opts)
+    return engine
+
+
+def _engine_config(config: MLCEngineConfig | Mapping[str, Any] | None) -> MLCEngineConfig:
+    """Return the configuration as its class; a mapping may give the models as a mapping too."""
+    if config is None or isinstance(config, MLCEngineConfig):
+        return config or MLCEngineConfig()
+    fields = dict(config)
+    if fields.get("app_config") is not None and not isinstance(fields["app_config"], AppConfig):
+        fields["app_config"] = AppConfig.from_dict(plain(fields["app_config"]))
+    try:
+        return MLCEngineConfig(**fields)
+    except TypeError as error:
+        raise ConfigValueError(
+            f"engine_config: {error}. Its fields are app_config, init_progress_callback and "
+            "log_level."
+        ) from error
+
+
+def _browser_host() -> EngineHost:
+    from py_engine.browser_host import BrowserHost
+
+    return BrowserHost()

@@ -1,0 +1,157 @@
+"""What is loaded: the models and the GPU device they share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from py_engine.config import AppConfig, ModelRecord
+from py_engine.errors import (
+    DeviceLostError,
+    MLCError,
+    ModelNotLoadedError,
+    ReloadArgumentSizeUnmatchedError,
+    ReloadModelIdNotUniqueError,
+)
+from py_engine.gpu.types import Device
+from py_engine.host import EngineHost
+from py_engine.loaded_model import LoadedModel, open_model
+from py_engine.model_selection import select_model_id
+from py_engine.progress import LoadReporter, ProgressCallback
+
+ChatOpts = Mapping[str, Any]
+LoadPlan = list[tuple[ModelRecord, ChatOpts | None]]
+
+logger = logging.getLogger(__name__)
+
+
+class ModelSet:
+    """Loads and frees models. After any failure nothing is loaded, and it can be used again."""
+
+    def __init__(self, host: EngineHost) -> None:
+        self._host = host
+        self._models: dict[str, LoadedModel] = {}
+        self._device: Device | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._n_calls = 0  # of `load` and `unload`: only the latest may go on
+
+    def select(self, model_id: str | None, request_name: str) -> tuple[str, LoadedModel]:
+        """Return the model that a request is for, with its id.
+
+        Errors: ModelNotLoadedError, SpecifiedModelNotFoundError, UnclearModelToUseError.
+        """
+        selected = select_model_id(list(self._models), model_id, request_name)
+        return selected, self._models[selected]
+
+    def all(self) -> Iterable[LoadedModel]:
+        """Return all loaded models."""
+        return self._models.values()
+
+    async def load(
+        self, plan: Callable[[], LoadPlan], callback: Callable[[], ProgressCallback | None]
+    ) -> None:
+        """Unload everything, then load what `plan` returns.
+
+        Returns with nothing loaded when another call of `load` or `unload` comes meanwhile.
+        """
+        number = self._n_calls + 1
+        await self.unload()
+        if self._n_calls != number:
+            return
+        loading = self._loading = asyncio.ensure_future(self._load(plan(), callback))
+        try:
+            await loading
+        except asyncio.CancelledError:
+            if self._n_calls == number:  # it was the caller who was cancelled
+                raise
+            logger.warning("reload was ended by another call of reload or unload")
+        finally:
+            if self._loading is loading:
+                self._loading = None
+
+    async def unload(self) -> None:
+        """Free everything, and end a `load` under way; running requests fail."""
+        self._n_calls += 1
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.wait([self._loading])
+        self._free(ModelNotLoadedError("The model was unloaded during the request; load it again."))
+
+    async def any_device(self) -> Device:
+        """Return the device in use, or one that is only good for asking about the GPU."""
+        if self._device is not None:
+            return self._device
+        device = await self._host.request_device(())
+        device.destroy()
+        return device
+
+    async def _load(self, plan: LoadPlan, callback: Callable[[], ProgressCallback | None]) -> None:
+        reporter = LoadReporter(callback, len(plan))
+        features = sorted({name for record, _ in plan for name in record.required_features})
+        try:
+            device = self._device = await self._host.request_device(features)
+            self._watcher = asyncio.ensure_future(self._watch(device))
+            for record, chat_opts in plan:
+                model = await open_model(self._host, record, chat_opts, device, reporter)
+                self._add(record.model_id, model, device)
+                reporter.finish_model(record.model_id, str(device.info))
+        except BaseException:
+            self._free(ModelNotLoadedError("Loading another model failed: nothing is loaded now."))
+            raise
+
+    def _add(self, model_id: str, model: LoadedModel, device: Device) -> None:
+        if self._device is not device:
+            lost = _device_lost("while the model was loading")
+            model.close(lost)
+            raise lost
+        self._models[model_id] = model
+
+    async def _watch(self, device: Device) -> None:
+        """Free everything when the device is lost."""
+        reason = await device.wait_lost()
+        logger.error("The GPU device was lost (%s).", reason)
+        self._watcher = None
+        self._free(_device_lost(reason))
+
+    def _free(self, reason: MLCError) -> None:
+        models, self._models = self._models, {}
+        for model in models.values():
+            model.close(reason)
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+        device, self._device = self._device, None
+        if device is not None:
+            device.destroy()
+
+
+def load_plan(
+    app_config: AppConfig,
+    model_id: str | Sequence[str],
+    chat_opts: ChatOpts | Sequence[ChatOpts | None] | None,
+) -> LoadPlan:
+    """Return the records to load, each with its options.
+
+    Errors: ReloadArgumentSizeUnmatchedError, ReloadModelIdNotUniqueError, ModelNotFoundError.
+    """
+    ids = [model_id] if isinstance(model_id, str) else list(model_id)
+    options: list[ChatOpts | None] = [None] * len(ids)
+    if chat_opts is not None:
+        options = [chat_opts] if isinstance(chat_opts, Mapping) else list(chat_opts)
+    if len(options) != len(ids):
+        raise ReloadArgumentSizeUnmatchedError(
+            f"reload: {len(ids)} model ids, but {len(options)} chat_opts. Give one for each."
+        )
+    if len(set(ids)) < len(ids):
+        raise ReloadModelIdNotUniqueError(f"reload: {ids} has an id twice. Give each id once.")
+    return [(app_config.record(each), opts) for each, opts in zip(ids, options, strict=True)]
+
+
+def _device_lost(reason: str) -> DeviceLostError:
+    return DeviceLostError(
+        f"The GPU device was lost ({reason}), often for lack of GPU memory. Call reload again, "
+        "with a smaller model or context_window_size if it happens again."
+    )
