@@ -12,37 +12,46 @@ if TYPE_CHECKING:
 
 Adapter = Literal["hardware", "swiftshader"]
 
-_COMMON = ("--enable-unsafe-webgpu", "--enable-features=Vulkan", "--ignore-gpu-blocklist")
-_ADAPTERS: dict[Adapter, tuple[str, ...]] = {
-    "hardware": (),
-    "swiftshader": ("--use-webgpu-adapter=swiftshader",),
-}
-_HAS_ADAPTER = "async () => !!(navigator.gpu && await navigator.gpu.requestAdapter())"
+# Without a GPU the first of these also brings SwiftShader, Chromium's adapter in software.
+_FLAGS = ("--enable-unsafe-webgpu", "--enable-features=Vulkan", "--ignore-gpu-blocklist")
+_ONLY_SWIFTSHADER = "--use-webgpu-adapter=swiftshader"
+# Playwright turns GPUs off in headless browsers, so that they draw alike everywhere.
+_AGAINST_HARDWARE = [
+    "--disable-gpu",
+    "--use-angle=swiftshader-webgl",
+    "--enable-unsafe-swiftshader",
+]
+_DESCRIBE_ADAPTER = """async () => {
+    const adapter = await navigator.gpu?.requestAdapter();
+    return adapter ? `${adapter.info.vendor} ${adapter.info.architecture}`.trim() : '';
+}"""
 
 
 def launch_options(adapter: Adapter, headless: bool = True) -> dict[str, Any]:
     """Return the arguments of Playwright's `chromium.launch`.
 
-    `swiftshader` is Chromium's own software adapter: it is the same on every machine.
+    "hardware" is the machine's GPU where it has one, "swiftshader" the same on every machine.
     """
-    no_sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
+    use_hardware = adapter == "hardware"
     return {
         "executable_path": str(ensure_chromium()),
         "headless": headless,
-        "args": [*_COMMON, *_ADAPTERS[adapter], *no_sandbox],
+        "chromium_sandbox": not headless and os.geteuid() != 0,
+        "args": [*_FLAGS, *(() if use_hardware else (_ONLY_SWIFTSHADER,))],
+        "ignore_default_args": _AGAINST_HARDWARE if use_hardware else None,
     }
 
 
-def launch(playwright: Playwright, headless: bool = True) -> tuple[Browser, Adapter]:
-    """Start Chromium on the machine's GPU, or on SwiftShader when it offers no adapter."""
+def launch(playwright: Playwright, headless: bool = True) -> tuple[Browser, str]:
+    """Start Chromium on the machine's GPU, or in software where it has none.
+
+    Returns the browser and its WebGPU adapter in words; "" when it offers none.
+    """
     browser = playwright.chromium.launch(**launch_options("hardware", headless))
     page = browser.new_page()
-    # A secure context of any kind has navigator.gpu; about:blank is none.
-    page.route("http://localhost/", lambda route: route.fulfill(body="<!doctype html>"))
+    # WebGPU is only offered to secure contexts, such as localhost; about:blank is none.
+    page.route("http://localhost/", lambda route: route.fulfill(body=""))
     page.goto("http://localhost/")
-    has_adapter = page.evaluate(_HAS_ADAPTER)
+    adapter: str = page.evaluate(_DESCRIBE_ADAPTER)
     page.close()
-    if has_adapter:
-        return browser, "hardware"
-    browser.close()
-    return playwright.chromium.launch(**launch_options("swiftshader", headless)), "swiftshader"
+    return browser, adapter
