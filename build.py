@@ -60,6 +60,26 @@ def bench(options: argparse.Namespace) -> int:
     return int(benchmark.main(build_site().folder, options) or 0)
 
 
+def convert(options: argparse.Namespace) -> int:
+    """Write a Hugging Face model as MLC files, which the engine loads."""
+    from py_engine.errors import MLCError
+    from py_engine.weights.convert import convert_model
+
+    try:
+        convert_model(
+            options.source,
+            options.target,
+            options.quantization,
+            context_window_size=options.context_window_size,
+        )
+    except MLCError as error:
+        print(f"\nbuild.py: {error}", file=sys.stderr)
+        return 1
+    nbytes = sum(path.stat().st_size for path in options.target.glob("params_shard_*.bin"))
+    print(f"{'convert':<12} {options.target} holds {nbytes / 1e6:.1f} MB of weights")
+    return 0
+
+
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """Read the command line; everything after `test` belongs to pytest."""
     parser = argparse.ArgumentParser(prog="build.py", description=__doc__)
@@ -97,6 +117,28 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     command = commands.add_parser("bench", help="measure boot, load, prefill and decode")
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
     command.set_defaults(run=bench)
+
+    command = commands.add_parser(
+        "convert",
+        help="convert a Hugging Face model to MLC files",
+        description="Convert a model of the Llama family, a folder with config.json, safetensors"
+        " and tokenizer files, to the MLC files that the engine loads.",
+    )
+    command.add_argument("source", type=Path, help="folder of the Hugging Face model")
+    command.add_argument("target", type=Path, help="folder to write")
+    command.add_argument(
+        "--quantization",
+        default="q4f16_1",
+        metavar="FORMAT",
+        help="q4f16_1, q4f32_1, q0f16 or q0f32 (default: q4f16_1)",
+    )
+    command.add_argument(
+        "--context-window-size",
+        type=int,
+        metavar="TOKENS",
+        help="(default: the model's longest)",
+    )
+    command.set_defaults(run=convert)
 
     is_test = arguments[:1] == ["test"] and not {"-h", "--help"} & set(arguments)
     options = parser.parse_args(["test"] if is_test else arguments)
