@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import pywebllm_worker
+
 from py_engine.config import ChatConfig, ModelRecord
 from py_engine.gpu.types import Device
 from py_engine.gpu.webgpu import request_device
@@ -20,8 +22,8 @@ class BrowserHost:
     """Implements `host.EngineHost`."""
 
     def open_source(self, record: ModelRecord) -> ModelSource:
-        """Return the record's folder on its web server."""
-        return FetchSource(record.model)
+        """Return the record's folder on its web server; a relative one is the site's."""
+        return FetchSource(record.model, base_url=pywebllm_worker.siteUrl)
 
     async def request_device(self, required_features: Sequence[str]) -> Device:
         """Return a device of the browser's fastest GPU."""

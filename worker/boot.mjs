@@ -82,7 +82,7 @@ export async function boot({ plain = false, worker = {} } = {}) {
   const snapshot = py.pyimport('py_engine.snapshot');
   snapshot.connect({
     pywebllm_bridge: bridge,
-    pywebllm_worker: { bootInfo, loadTokenizers, ...worker },
+    pywebllm_worker: { bootInfo, loadTokenizers, siteUrl: SITE.href, ...worker },
   });
   snapshot.destroy();
   bootInfo.seconds = (performance.now() - started) / 1000;
