@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from py_engine.config import EMBEDDED_MODEL_ID
+from py_engine.config import prebuilt_app_config
 from py_engine.tooling.boot_times import measure_boot
 from py_engine.tooling.chromium import launch
 from py_engine.tooling.in_worker import run_in_worker
@@ -74,7 +74,7 @@ def measure(site_folder: Path) -> dict[str, Any]:
         page.goto(f"{server.url}/build.json")
         argument = {
             "source": _WORKER_SOURCE.read_text(encoding="utf-8"),
-            "model": f"{server.url}/models/{EMBEDDED_MODEL_ID}/",
+            "model": f"{server.url}/{prebuilt_app_config.model_list[0].model}",
             "prompt": _LONG_PROMPT,
         }
         figures, _ = run_in_worker(page, server.url, _MEASURE, argument)
