@@ -1,7 +1,7 @@
 """A Llama model in plain PyTorch, with the parameter names of ``LlamaForCausalLM``.
 
-Written out so that ``torch.compile`` sees one small graph and so that the weights can be
-fake-quantised (q4f16_1 with a straight-through gradient) during the last phase of training.
+Written out so that ``torch.compile`` sees one small graph with an attention that is fast on CPUs.
+The rounding to q4f16_1 is here too; the last phase of training looks at the weights through it.
 """
 
 from __future__ import annotations
@@ -50,22 +50,11 @@ def quantize_dequantize(weight: Tensor) -> Tensor:
     return ((codes - 7.0) * scale).reshape(rows, columns)
 
 
-def fake_quantize(weight: Tensor) -> Tensor:
-    """Quantise in the forward pass, pass the gradient straight through in the backward one."""
-    return weight + (quantize_dequantize(weight) - weight).detach()
-
-
 class Linear(nn.Linear):
-    """A linear layer without bias that can look at its weight through q4f16_1."""
-
-    quantized: bool = False
+    """A linear layer without bias."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features, bias=False)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Multiply by the (possibly fake-quantised) weight."""
-        return F.linear(input, fake_quantize(self.weight) if self.quantized else self.weight)
 
 
 class RMSNorm(nn.Module):
@@ -97,7 +86,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, chunk: int = 128) -> Tensor:
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attend causally, chunk of queries by chunk.
 
     Plain matrix products over ``[batch * kv_heads, group * chunk, head_dim]``; on a CPU this is
@@ -106,6 +95,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, chunk: int = 128) -> Tenso
     batch, heads, time, dim = q.shape
     kv_heads = k.shape[1]
     group = heads // kv_heads
+    chunk = max(128, time // 4)
     q = (q * dim**-0.5).reshape(batch, kv_heads, group, time, dim)
     k, v = k.reshape(batch * kv_heads, time, dim), v.reshape(batch * kv_heads, time, dim)
     outputs = []
@@ -196,7 +186,6 @@ class Llama(nn.Module):
         super().__init__()
         self.config = config
         self.model = Backbone(config)
-        self.quantized = False
         cos, sin = rope_tables(config, config.max_position_embeddings)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -206,18 +195,9 @@ class Llama(nn.Module):
                 std = 0.02 / (2 * config.num_hidden_layers) ** 0.5 if deep else 0.02
                 nn.init.normal_(parameter, std=std)
 
-    def set_quantized(self, quantized: bool) -> None:
-        """Switch fake quantisation of all matrices on or off."""
-        self.quantized = quantized
-        for module in self.modules():
-            if isinstance(module, Linear):
-                module.quantized = quantized
-
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits for ``[batch, time]`` token ids."""
         table = self.model.embed_tokens.weight
-        if self.quantized:
-            table = fake_quantize(table)
         time = tokens.shape[1]
         cos, sin = self.cos[:time], self.sin[:time]
         x = F.embedding(tokens, table)

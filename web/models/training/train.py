@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from model import Llama, ModelConfig, count_parameters
+from model import Llama, ModelConfig, count_parameters, quantize_dequantize
 from torch import Tensor
 
 WEIGHT_UNIT = 10.0
@@ -71,6 +71,32 @@ def loss_of(model: Any, tokens: Tensor, weights: Tensor, z_loss: float) -> tuple
     total = weight.sum().clamp_min(1.0)
     cross = (entropy * weight).sum() / total
     return cross + z_loss * (log_z.square() * weight).sum() / total, cross.detach()
+
+
+class QuantizedWeights:
+    """Quantisation-aware training with a straight-through gradient.
+
+    Within the ``with`` block the matrices hold what q4f16_1 makes of them, so that the gradients
+    are those of the 4-bit model; afterwards the exact weights are back and receive these gradients.
+    """
+
+    def __init__(self, model: Llama) -> None:
+        self.matrices = [parameter for parameter in model.parameters() if parameter.dim() == 2]
+        self.exact = [torch.empty_like(parameter) for parameter in self.matrices]
+        self.active = False
+
+    @torch.no_grad()
+    def __enter__(self) -> None:
+        if self.active:
+            for matrix, exact in zip(self.matrices, self.exact, strict=True):
+                exact.copy_(matrix)
+                matrix.copy_(quantize_dequantize(matrix))
+
+    @torch.no_grad()
+    def __exit__(self, *_: object) -> None:
+        if self.active:
+            for matrix, exact in zip(self.matrices, self.exact, strict=True):
+                matrix.copy_(exact)
 
 
 def make_optimizer(model: Llama, peak: float, decay: float) -> torch.optim.AdamW:
@@ -165,7 +191,8 @@ def main() -> None:
     checkpoint = args.run / "checkpoint.pt"
     progress = resume(checkpoint, model, optimizer) if checkpoint.exists() else Progress()
     streams = {name: Rows.load(args.data, name) for name in ("main", "decay")}
-    model.set_quantized(progress.phase == "decay")
+    quantized = QuantizedWeights(model)
+    quantized.active = progress.phase == "decay"
     step_loss = loss_of if args.no_compile else torch.compile(loss_of, dynamic=False)
     log_path = args.run / "log.jsonl"
     print(f"{count_parameters(model)} parameters, from step {progress.step}", flush=True)
@@ -186,7 +213,7 @@ def main() -> None:
         if progress.phase == "main" and now >= stop - 60 * args.decay_minutes:
             save(args.run / "before-decay.pt", model, optimizer, progress)
             progress.phase, progress.row, progress.decay_started = "decay", 0, now
-            model.set_quantized(True)
+            quantized.active = True
             print(f"decay begins at step {progress.step}, {progress.tokens} tokens", flush=True)
         rate = learning_rate(progress, args.peak, args.warmup, now, stop)
         for group in optimizer.param_groups:
@@ -195,8 +222,9 @@ def main() -> None:
         count = max(1, args.batch_tokens // (rows.tokens.shape[1] - 1))
         tokens, weights = rows.batch(progress.row, count)
         optimizer.zero_grad(set_to_none=True)
-        loss, cross = step_loss(model, tokens, weights, args.z_loss)
-        loss.backward()
+        with quantized:
+            loss, cross = step_loss(model, tokens, weights, args.z_loss)
+            loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if torch.isfinite(norm):
             optimizer.step()
