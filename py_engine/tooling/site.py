@@ -6,8 +6,8 @@ build's id, so that their URLs change with their contents.
 
 from __future__ import annotations
 
+import filecmp
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +176,8 @@ def _write(folder: Path, files: Files, build_id: str) -> None:
 
 
 def _with_build_id(name: str, content: Path | bytes, build_id: str) -> Path | bytes:
-    is_ours = Path(name).suffix in OWN_TEXT and not name.startswith(("models/", *NPM_FILES))
+    folder = name.partition("/")[0]
+    is_ours = Path(name).suffix in OWN_TEXT and folder not in {"models", *NPM_FILES}
     if not is_ours:
         return content
     data = content.read_bytes() if isinstance(content, Path) else content
@@ -184,13 +185,16 @@ def _with_build_id(name: str, content: Path | bytes, build_id: str) -> Path | by
 
 
 def _write_file(path: Path, content: Path | bytes) -> None:
+    """Write a file unless it is the same already; a hard link to it elsewhere stays as it is."""
+    if isinstance(content, Path):
+        is_there = path.is_file() and filecmp.cmp(content, path, shallow=False)
+    else:
+        is_there = path.is_file() and path.read_bytes() == content
+    if is_there:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, bytes):
-        if not path.is_file() or path.read_bytes() != content:
-            path.unlink(missing_ok=True)
-            path.write_bytes(content)
-        return
-    if path.is_file() and os.path.samestat(path.stat(), content.stat()):
-        return
     path.unlink(missing_ok=True)
-    shutil.copy2(content, path)
+    if isinstance(content, Path):
+        shutil.copyfile(content, path)
+    else:
+        path.write_bytes(content)
