@@ -100,6 +100,7 @@ class Chat:
         element("send").hidden = state == "generating"
         element("stop").hidden = state != "generating"
         element("loading").hidden = state != "loading"
+        element("welcome").hidden = bool(self.messages) or not element("notice").hidden
 
     async def open(self):
         """Check for WebGPU, list the models and start the engine's worker."""
@@ -166,8 +167,8 @@ class Chat:
         if isinstance(error, WorkerError):
             self.drop_engine()
         self.loaded_id = ""
-        self.set_state("error", status)
         show_error(error)
+        self.set_state("error", status)
 
     async def send(self):
         """Send what is written, loading the selected model first if need be."""
@@ -179,35 +180,40 @@ class Chat:
             if self.state != "loaded":
                 return
         element("prompt").value = ""
-        self.messages.append({"role": "user", "content": text})
-        add_message("user", text)
-        await self.answer()
+        await self.answer(text)
 
-    async def answer(self):
-        """Stream the answer to the conversation so far into a new message."""
+    async def answer(self, text):
+        """Add a message of the user's and stream the answer to it into another."""
         self.is_stopping = False
         element("notice").hidden = True
         element("stats").textContent = ""
-        message = Answer()
+        self.messages.append({"role": "user", "content": text})
+        question, answer = add_message("user", text), Answer()
         self.set_state("generating", f"{self.loaded_id} is writing…")
         try:
             stream = await self.engine.chat.completions.create(**self.request())
             async for chunk in stream:
-                message.take(chunk)
+                answer.take(chunk)
                 if self.is_stopping:
                     self.engine.interrupt_generate()
         except MLCError as error:
-            element("prompt").value = element("prompt").value or self.messages.pop()["content"]
-            message.finish()
+            self.take_back(question, answer)
             if isinstance(error, (DeviceError, WorkerError)):
                 self.fail(error, "The engine failed; load the model again.")
             else:
                 show_error(error)
                 self.set_state("loaded", "The message could not be answered.")
             return
-        message.finish()
-        self.messages.append({"role": "assistant", "content": message.text})
+        answer.finish()
+        self.messages.append({"role": "assistant", "content": answer.text})
         self.set_state("loaded", f"{self.loaded_id} is ready.")
+
+    def take_back(self, question, answer):
+        """Remove a question that failed; it can be sent again from the field."""
+        content = self.messages.pop()["content"]
+        element("prompt").value = element("prompt").value or content
+        question.remove()
+        answer.remove()
 
     def request(self):
         """Return the chat request with what the settings say."""
@@ -235,7 +241,6 @@ class Chat:
         element("messages").replaceChildren()
         element("notice").hidden = True
         element("stats").textContent = ""
-        element("welcome").hidden = False
         self.set_state(self.state, element("status").textContent)
         element("prompt").focus()
         if self.loaded_id:
@@ -273,6 +278,10 @@ class Answer:
             add(self._element, "p", notes[self._finish_reason], "cut-off")
         keep_at_end(True)
 
+    def remove(self):
+        """Take the answer off the page."""
+        self._element.remove()
+
     def _render(self):
         was_at_end = is_at_end()
         js.renderMarkdown(self._element, self.text)
@@ -302,13 +311,13 @@ def fill_model_list(records):
         group.label = label
         for record in members:
             size = record.get("vram_required_MB")
-            text = record["model_id"] + (f" · {size:.0f} MB" if size else "")
+            name = record["model_id"].replace("-MLC", "")
+            text = f"{name} · {size:.0f} MB" if size else name
             add(group, "option", text).value = record["model_id"]
 
 
 def add_message(role, text):
     """Append a message to the conversation and return its element."""
-    element("welcome").hidden = True
     message = add(element("messages"), "div", text, f"message {role}")
     if role == "assistant":
         message.classList.add("markdown")
@@ -317,16 +326,15 @@ def add_message(role, text):
 
 
 def is_at_end():
-    """Tell whether the conversation is scrolled to its end."""
-    main = document.querySelector("main")
-    return main.scrollHeight - main.scrollTop - main.clientHeight < PINNED_PX
+    """Tell whether the page is scrolled to its end."""
+    page = document.documentElement
+    return page.scrollHeight - page.scrollTop - page.clientHeight < PINNED_PX
 
 
 def keep_at_end(wanted):
-    """Scroll the conversation to its end if `wanted`."""
-    main = document.querySelector("main")
+    """Scroll the page to its end if `wanted`."""
     if wanted:
-        main.scrollTop = main.scrollHeight
+        document.documentElement.scrollTop = document.documentElement.scrollHeight
 
 
 def show_progress(report):
@@ -366,7 +374,8 @@ def show_notice(title, lines):
     for line in lines:
         add(holder, "li" if len(lines) > 1 else "p", line)
     notice.hidden = False
-    notice.scrollIntoView()
+    element("welcome").hidden = True
+    keep_at_end(True)
 
 
 def show_error(error):
@@ -427,6 +436,7 @@ def _(event):
     if event.target.tagName == "BUTTON":
         element("prompt").value = event.target.textContent
         element("prompt").focus()
+        start(chat.send())
 
 
 @when("click", "#model-card")

@@ -7,18 +7,17 @@ from pathlib import Path
 
 from py_engine.tooling.server import SiteServer
 
-BROWSER_SUPPORT = Path(__file__).parents[1] / "browser" / "support"
+TESTS = Path(__file__).parents[1]
 
 
 class RecordingServer(SiteServer):
-    """Serves a site and, under /test-support/, the pages and workers of the tests."""
+    """Serves a site, the tests' own files under /tests/, and their support under /test-support/."""
 
     def __init__(self, folder: Path) -> None:
         self.requests: list[tuple[str, int]] = []
         self._lock = threading.Lock()
-        super().__init__(
-            folder, mounts={"/test-support/": BROWSER_SUPPORT}, on_request=self._record
-        )
+        mounts = {"/test-support/": TESTS / "browser" / "support", "/tests/": TESTS}
+        super().__init__(folder, mounts=mounts, on_request=self._record)
 
     def _record(self, target: str, status: int) -> None:
         with self._lock:

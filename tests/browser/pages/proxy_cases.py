@@ -1,0 +1,203 @@
+"""Cases of tests/browser/test_proxy.py: the proxy on the main thread, against a real worker.
+
+One source for MicroPython and Pyodide. `runCase(name)` runs one from JavaScript and resolves to
+"" or to what went wrong.
+"""
+
+import asyncio
+
+import js
+from pyscript.ffi import create_proxy
+
+import py_engine
+from py_engine import errors
+from py_engine.rpc.transport_browser import create_worker
+
+MODEL = "some-model"
+WORKER = "./scripted_worker.mjs"
+shared = {}  # the engine that most cases use, so that the worker boots once
+
+
+def ask(text, **fields):
+    fields["messages"] = [{"role": "user", "content": text}]
+    return fields
+
+
+async def engine():
+    if "engine" not in shared:
+        worker = create_worker(WORKER)
+        shared["engine"] = await py_engine.create_web_worker_mlc_engine(worker, MODEL)
+    return shared["engine"]
+
+
+async def text_of(stream):
+    text = ""
+    async for chunk in stream:
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+    return text
+
+
+async def error_of(awaitable):
+    try:
+        await awaitable
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def same(found, wanted):
+    assert found == wanted, f"{found!r} is not {wanted!r}"
+
+
+async def case_calls():
+    chat = await engine()
+    reply = await chat.chat.completions.create(**ask("hello “wörld” 😀"))
+    same(reply.choices[0].message.content, "hello “wörld” 😀 ")
+    same(reply["model"], MODEL)
+    same(await chat.get_message(), "hello “wörld” 😀 ")
+    same(await chat.get_max_storage_buffer_binding_size(), 2**31)
+    same(await chat.get_gpu_vendor(), "scripted")
+    assert "tokens/sec" in await chat.runtime_stats_text()
+    await chat.reset_chat()
+
+
+async def case_streams():
+    chat = await engine()
+    stream = await chat.chat.completions.create(
+        stream=True, stream_options={"include_usage": True}, **ask("one two three")
+    )
+    words, usage = [], None
+    async for chunk in stream:
+        usage = chunk.usage or usage
+        words += [choice.delta.content for choice in chunk.choices]
+    same(words, ["one ", "two ", "three ", None])
+    same(usage.completion_tokens, 3)
+    same(usage.extra.time_to_first_token_s, 0.25)
+
+
+async def case_streams_side_by_side():
+    chat = await engine()
+    first = await chat.chat_completion(ask("a b c", stream=True))
+    second = await chat.chat_completion(ask("x y z", stream=True))
+    same(await asyncio.gather(text_of(first), text_of(second)), ["a b c ", "x y z "])
+
+
+async def case_dropped_stream():
+    chat = await engine()
+    await drop_a_stream(chat)
+    reply = await asyncio.wait_for(chat.chat_completion(ask("next")), 5)
+    same(reply.choices[0].message.content, "next ")
+
+
+async def drop_a_stream(chat):
+    async for _chunk in await chat.chat_completion(ask("a b c", stream=True)):
+        break
+
+
+async def case_closed_stream():
+    chat = await engine()
+    async with await chat.chat_completion(ask("a b c", stream=True)) as stream:
+        async for _chunk in stream:
+            break
+    reply = await asyncio.wait_for(chat.chat_completion(ask("next")), 5)
+    same(reply.choices[0].message.content, "next ")
+
+
+async def case_errors():
+    chat = await engine()
+    error = await error_of(chat.chat_completion(ask("raise ContextWindowSizeExceededError long")))
+    assert isinstance(error, errors.ContextWindowSizeExceededError)
+    same(str(error), "long")
+    same(error.model_id, "some-model")
+    assert "scripted_engine.py" in error.remote_traceback
+    error = await error_of(chat.chat_completion(ask("raise ZeroDivisionError oh")))
+    assert isinstance(error, errors.RemoteError)
+    same(error.name, "ZeroDivisionError")
+    stream = await chat.chat_completion(ask("fine BREAK", stream=True))
+    assert isinstance(await error_of(text_of(stream)), errors.DeviceLostError)
+
+
+async def case_refused_arguments():
+    chat = await engine()
+    for value in ({1}, float("nan"), object()):
+        error = await error_of(chat.chat_completion(ask("hi", stop=value)))
+        assert isinstance(error, errors.ConfigValueError), error
+        assert "request.stop" in str(error)
+    error = await error_of(chat.chat_completion(ask("hi", model="other")))
+    assert isinstance(error, errors.SpecifiedModelNotFoundError)
+    try:
+        py_engine.WebWorkerMLCEngine("not a worker")
+    except errors.ConfigValueError:
+        return
+    raise AssertionError("a worker that is none was taken")
+
+
+async def case_interrupt():
+    chat = await engine()
+    answer = asyncio.create_task(chat.chat_completion(ask("word " * 3000)))
+    await asyncio.sleep(0.1)
+    chat.interrupt_generate()
+    reply = await answer
+    same(reply.choices[0].finish_reason, "abort")
+    assert 0 < len(reply.choices[0].message.content.split()) < 3000
+
+
+async def case_progress():
+    reports = []
+    chat = await engine()
+    chat.set_init_progress_callback(reports.append)
+    await chat.reload([MODEL, "second"])
+    same([report.progress for report in reports], [0, 0.5, 1])
+    same(reports[1]["timeElapsed"], 0.5)
+    same(reports[2].loadedBytes, 200)
+    chat.set_init_progress_callback(None)
+    error = await error_of(chat.reload("missing"))
+    assert isinstance(error, errors.ModelNotFoundError)
+    error = await error_of(chat.chat_completion(ask("hi")))
+    assert isinstance(error, errors.WorkerEngineModelNotLoadedError)
+    await chat.reload(MODEL)
+
+
+async def case_worker_script_missing():
+    chat = py_engine.WebWorkerMLCEngine(create_worker("./there_is_no_such_worker.mjs"))
+    error = await error_of(chat.reload(MODEL))
+    assert isinstance(error, errors.WorkerFailedError)
+    assert "could not be loaded" in str(error)
+    assert isinstance(await error_of(chat.unload()), errors.WorkerFailedError)
+
+
+async def case_worker_that_cannot_boot():
+    chat = py_engine.WebWorkerMLCEngine(create_worker("./broken_worker.mjs"))
+    error = await error_of(chat.reload(MODEL))
+    assert isinstance(error, errors.WorkerFailedError)
+    assert "no snapshot today" in str(error)
+
+
+async def case_terminated_worker():
+    chat = py_engine.WebWorkerMLCEngine(create_worker(WORKER))
+    loading = asyncio.create_task(chat.reload(MODEL))
+    await asyncio.sleep(0.05)
+    chat.terminate()
+    assert isinstance(await error_of(loading), errors.WorkerFailedError)
+    assert isinstance(await error_of(chat.get_gpu_vendor()), errors.WorkerFailedError)
+
+
+async def case_foreign_messages():
+    chat = await engine()
+    worker = create_worker("./noisy_worker.mjs")
+    noisy = py_engine.WebWorkerMLCEngine(worker)
+    same(await noisy.get_gpu_vendor(), "noisy")
+    same(await chat.get_gpu_vendor(), "scripted")
+
+
+async def run_case(name):
+    try:
+        await globals()[f"case_{name}"]()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}\n{getattr(error, 'remote_traceback', '')}"
+    return ""
+
+
+js.caseNames = ",".join(sorted(name[5:] for name in globals() if name.startswith("case_")))
+js.runCase = create_proxy(run_case)

@@ -1,0 +1,26 @@
+// Boots as the engine's worker does, but serves tests/support/scripted_engine.py instead.
+
+import { boot } from '/worker/boot.mjs';
+
+const early = [];
+const keep = (event) => early.push(event);
+addEventListener('message', keep);
+
+function takeMessages(handler) {
+  removeEventListener('message', keep);
+  addEventListener('message', handler);
+  early.splice(0).forEach((event) => handler(event));
+}
+
+const [{ py }, source] = await Promise.all([
+  boot({ worker: { takeMessages } }),
+  fetch('/tests/support/scripted_engine.py').then((response) => response.text()),
+]);
+py.FS.writeFile('scripted_engine.py', source);
+py.runPython(`
+from py_engine.rpc import worker_main
+from py_engine.rpc.handler import WebWorkerMLCEngineHandler
+from scripted_engine import ScriptedEngine
+
+worker_main.start(WebWorkerMLCEngineHandler(ScriptedEngine(seconds_per_word=0.002)))
+`);
