@@ -144,17 +144,21 @@ def ensure_chromium() -> Path:
     if found is not None:
         return found
     from_debian = _is_debian_root()
-    Step(
+
+    def install() -> Path:
+        (_install_from_debian if from_debian else _install_from_playwright)()
+        chromium = find_chromium()
+        if chromium is None:
+            raise LookupError("it was installed, but is not where it should be")
+        return chromium
+
+    return Step(
         name="chromium",
         does=f"install Chromium from {'Debian' if from_debian else 'Playwright'}",
         depends_on=fingerprint(*pinned_packages()),
         makes=[],
         remedy="install Chromium or Chrome yourself, so that `chromium` is on PATH",
-    ).perform(_install_from_debian if from_debian else _install_from_playwright)
-    found = find_chromium()
-    if found is None:
-        raise LookupError("Chromium was installed but is not to be found")
-    return found
+    ).perform(install)
 
 
 def _is_debian_root() -> bool:

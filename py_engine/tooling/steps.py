@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / ".build"
 LOGS = BUILD / "logs"
+
+Result = TypeVar("Result")
 
 
 class SetupError(Exception):
@@ -71,17 +74,18 @@ class Step:
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.write_text(self.depends_on)
 
-    def perform(self, action: Callable[[], None]) -> None:
-        """Run `action`, saying so; its errors become `SetupError`."""
+    def perform(self, action: Callable[[], Result]) -> Result:
+        """Run `action`, saying so, and return its result; its errors become `SetupError`."""
         print(f"{self.name:<12} {self.does} ...", flush=True)
         started = time.monotonic()
         try:
-            action()
+            result = action()
         except CommandFailed as error:
             raise SetupError(self.name, str(error), self.remedy) from error
         except (OSError, ValueError, LookupError) as error:
             raise SetupError(self.name, f"{type(error).__name__}: {error}", self.remedy) from error
         print(f"{'':<12} done in {time.monotonic() - started:.1f} s", flush=True)
+        return result
 
     def _is_done(self, stamp: Path) -> bool:
         return (
