@@ -209,6 +209,6 @@ def _stop(fields: JsonFields) -> tuple[str, ...]:
     strings = (value,) if isinstance(value, str) else fields.strings("stop", ())
     if not all(strings):
         raise ConfigValueError(
-            "request: stop has an empty string, which would end every reply at once."
+            "request: stop has an empty string, which would end every reply at once. Leave it out."
         )
     return strings

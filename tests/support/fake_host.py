@@ -1,0 +1,122 @@
+"""An EngineHost whose models are scripted, and a tiny model's files to go with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from py_engine.config import AppConfig, ChatConfig, ModelRecord
+from py_engine.gpu.types import AdapterInfo, Limits
+from py_engine.models.base import LoadProgress
+from tests.support.fake_model import FakeModel
+from tests.support.memory_source import MemorySource
+from tests.support.tokenizer_files import tokenizer_json
+
+CHAT_CONFIG: dict[str, Any] = {
+    "model_type": "llama",
+    "quantization": "q4f16_1",
+    "model_config": {},
+    "vocab_size": 504,
+    "context_window_size": 128,
+    "temperature": 0.7,
+    "top_p": 0.95,
+    "eos_token_id": 500,
+    "tokenizer_files": ["tokenizer.json"],
+    "conv_template": {
+        "system_template": "{system_message}\n",
+        "system_message": "",
+        "render_empty_system_message": False,
+        "roles": {"user": "U", "assistant": "A"},
+        "seps": ["\n"],
+        "stop_str": ["\nU:"],
+    },
+}
+END = 500
+
+
+def model_files(**config: Any) -> dict[str, str]:
+    """Return a model's files; `config` replaces fields of its mlc-chat-config.json."""
+    return {
+        "mlc-chat-config.json": json.dumps(CHAT_CONFIG | config),
+        "tokenizer.json": tokenizer_json("gpt2"),
+    }
+
+
+class FakeDevice:
+    """Knows what an engine asks of a device; `lose()` is the browser losing it."""
+
+    def __init__(self) -> None:
+        self.info = AdapterInfo(vendor="fake", description="Fake GPU")
+        self.limits = Limits()
+        self.features: frozenset[str] = frozenset()
+        self.is_destroyed = False
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def lose(self, reason: str = "unknown") -> None:
+        self._lost.set_result(reason)
+
+    async def wait_lost(self) -> str:
+        return await asyncio.shield(self._lost)
+
+    def destroy(self) -> None:
+        self.is_destroyed = True
+
+
+class FakeHost:
+    """Serves the files of `files[model_id]` and gives each loaded model the script of `scripts`.
+
+    `loaded` has the models in the order of loading. `before_load(config)` runs in the middle of
+    each load, after half of the weights.
+    """
+
+    def __init__(self, *model_ids: str) -> None:
+        self.files = {model_id: model_files() for model_id in model_ids or ("model",)}
+        self.scripts: dict[str, Sequence[int]] = {}
+        self.sources: list[MemorySource] = []
+        self.devices: list[FakeDevice] = []
+        self.requested_features: list[list[str]] = []
+        self.loaded: list[FakeModel] = []
+        self.device_error: Exception | None = None
+        self.before_load: Callable[[ChatConfig], Any] | None = None
+
+    @property
+    def app_config(self) -> AppConfig:
+        """Records of the models that have files."""
+        return AppConfig([ModelRecord(f"memory:/{name}/", name) for name in self.files])
+
+    def open_source(self, record: ModelRecord) -> MemorySource:
+        source = MemorySource(self.files[record.model_id], record.model)
+        self.sources.append(source)
+        return source
+
+    async def request_device(self, required_features: Sequence[str]) -> Any:
+        self.requested_features.append(list(required_features))
+        if self.device_error is not None:
+            raise self.device_error
+        device = FakeDevice()
+        self.devices.append(device)
+        return device
+
+    async def load_model(
+        self,
+        device: Any,
+        source: Any,
+        config: ChatConfig,
+        on_progress: Callable[[LoadProgress], None],
+    ) -> FakeModel:
+        on_progress(LoadProgress("kernels", 1, 4))
+        on_progress(LoadProgress("weights", 500_000, 1_000_000))
+        if self.before_load is not None:
+            result = self.before_load(config)
+            if result is not None:
+                await result
+        on_progress(LoadProgress("weights", 1_000_000, 1_000_000))
+        on_progress(LoadProgress("kernels", 4, 4))
+        model_id = source.url.removeprefix("memory:/").rstrip("/")
+        model = FakeModel(
+            self.scripts.get(model_id, ()), context_window_size=config.context_window_size
+        )
+        self.loaded.append(model)
+        return model
