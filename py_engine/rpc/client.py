@@ -6,6 +6,7 @@ may as well run WebLLM's own `WebWorkerMLCEngineHandler`.
 
 import logging
 
+from py_engine.api.endpoints import Chat, Completions
 from py_engine.api.objects import ApiObject, plain
 from py_engine.errors import ConfigValueError, WorkerEngineModelNotLoadedError
 from py_engine.model_selection import select_model_id
@@ -42,7 +43,7 @@ class WebWorkerMLCEngine:
         self._loads = 0  # counts reloads and unloads, so that only the latest sets the state
         self._on_progress = config.get("init_progress_callback")
         self._channel = Channel(_transport_to(worker), self._on_event)
-        self.chat = Chat(self)
+        self.chat = Chat(self.chat_completion)
         self.completions = Completions(self.completion)
         self.embeddings = Completions(self.embedding)
         if config.get("app_config") is not None:
@@ -191,24 +192,6 @@ class WebWorkerMLCEngine:
             self._on_progress(ApiObject(message["content"]))
         except Exception as error:  # a mistake in the callback must not stop the loading
             logging.error("init_progress_callback failed: %r", error)
-
-
-class Completions:
-    """OpenAI's `create(**request)` over one endpoint of an engine."""
-
-    def __init__(self, endpoint: "Callable[[dict[str, Any]], Any]") -> None:
-        self._endpoint = endpoint
-
-    async def create(self, **request: "Any") -> "Any":
-        """Send a request given as keyword arguments."""
-        return await self._endpoint(request)
-
-
-class Chat:
-    """OpenAI's `chat.completions`."""
-
-    def __init__(self, engine: "WebWorkerMLCEngine") -> None:
-        self.completions = Completions(engine.chat_completion)
 
 
 async def create_web_worker_mlc_engine(
