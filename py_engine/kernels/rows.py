@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS
-from py_engine.kernels.wgsl import STATE, STATE_WORDS, kernel_spec
+from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 from py_engine.models.spec import WeightFormat
 
 _WORKGROUP = 64
@@ -48,24 +48,34 @@ def embed(
     )
 
 
-def rms_norm(label: str, hidden_size: int, max_tokens: int, eps: float) -> KernelSpec:
+def rms_norm(
+    label: str, hidden_size: int, max_tokens: int, eps: float, *, lanes: int | None = None
+) -> KernelSpec:
     """Build RMSNorm of each token's row: x, output f32 (max_tokens, hidden_size).
 
     Source: Zhang and Sennrich 2019, eq. 4; `eps` is added to the mean square.
     """
     rows = f"array<vec4f, {max_tokens * hidden_size // 4}>"
+    subgroups = lanes is not None
     return kernel_spec(
         "rms_norm",
         label,
-        snippets=("rms_norm",),
+        snippets=("rms_norm", "rms_norm_subgroup" if subgroups else "rms_norm_workgroup"),
         bindings=(
             Binding("x", "read", rows),
             Binding("norm", "read", f"array<vec4f, {hidden_size // 4}>"),
+            STATE,
             Binding("output", "read_write", rows),
         ),
-        constants={"COLUMNS": hidden_size, "EPSILON": float(eps), "WORKGROUP": _WORKGROUP},
+        constants={
+            "COLUMNS": hidden_size,
+            "EPSILON": float(eps),
+            "WORKGROUP": _WORKGROUP,
+            **STATE_WORDS,
+        },
         groups_x=1,
-        tokens_per_group=1,
+        tokens_per_group=max(1, _WORKGROUP // lanes) if lanes is not None else 1,
+        directives=SUBGROUP_DIRECTIVES if subgroups else (),
     )
 
 

@@ -46,7 +46,7 @@ def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpe
         gemv("lm_head", form, vocab, hidden, norm_eps=eps, lanes=lanes),
         sample("sample", vocab),
         embed("prefill embed", form, vocab, hidden, max_tokens=chunk),
-        rms_norm("prefill norm", hidden, chunk, eps),
+        rms_norm("prefill norm", hidden, chunk, eps, lanes=lanes),
         gemm("prefill qkv", form, spec.qkv_size, hidden, chunk, lanes=lanes),
         rope_append("prefill rope", *heads, chunk),
         attention_prefill("prefill attention", *heads, chunk),
@@ -227,12 +227,12 @@ class _Recorder:
         for i, layer in enumerate(spec.layers):
             k, v = f"k_cache {i}", f"v_cache {i}"
             steps += [
-                dispatch("norm", x, self._norm(layer.input_norm), normed),
+                dispatch("norm", x, self._norm(layer.input_norm), "state", normed),
                 dispatch("qkv", *self._matrix(layer.qkv), normed, "state", qkv),
                 dispatch("rope", qkv, "rope", "state", k, v),
                 dispatch("attention", qkv, "state", k, v, attended),
                 dispatch("output", *self._matrix(layer.output), attended, "state", x),
-                dispatch("norm", x, self._norm(layer.post_attention_norm), normed),
+                dispatch("norm", x, self._norm(layer.post_attention_norm), "state", normed),
                 dispatch("gate_up", *self._matrix(layer.gate_up), normed, "state", activated),
                 dispatch("down", *self._matrix(layer.down), activated, "state", x),
             ]

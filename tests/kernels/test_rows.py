@@ -42,14 +42,20 @@ def test_embed_last_drawn_token(run_kernel: RunKernel) -> None:
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], 1e-7)
 
 
-@pytest.mark.parametrize(("hidden", "n_tokens"), [(32, 1), (96, 3), (576, 8)])
-def test_rms_norm(run_kernel: RunKernel, hidden: int, n_tokens: int) -> None:
+@pytest.mark.parametrize("subgroups", [True, False], ids=["subgroups", "plain"])
+@pytest.mark.parametrize(("hidden", "n_tokens"), [(32, 1), (96, 3), (576, 17), (320, 33)])
+def test_rms_norm(
+    run_kernel: RunKernel, lanes: int | None, hidden: int, n_tokens: int, subgroups: bool
+) -> None:
+    if subgroups and lanes is None:
+        pytest.skip("this adapter has no subgroups")
     rng = np.random.default_rng(hidden)
-    spec = rms_norm("norm under test", hidden, 8, 1e-5)
+    spec = rms_norm("norm under test", hidden, 40, 1e-5, lanes=lanes if subgroups else None)
     inputs = {
-        "x": rng.normal(0, 30, (8, hidden)).astype(np.float32),
+        "x": rng.normal(0, 30, (40, hidden)).astype(np.float32),
         "norm": rng.normal(1, 0.3, hidden).astype(np.float32),
-        "output": poisoned(8 * hidden),
+        "state": np.array([0, n_tokens, 0, 0], np.uint32),
+        "output": poisoned(40 * hidden),
     }
     assert_close(expected_and_found(run_kernel, spec, inputs, n_tokens)["output"], 1e-6)
 
