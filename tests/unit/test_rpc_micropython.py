@@ -90,6 +90,7 @@ def test_the_closure_is_small_and_knows_nothing_of_the_engine() -> None:
     assert set(CLOSURE) == {
         "py_engine",
         "py_engine.api",
+        "py_engine.api.endpoints",
         "py_engine.api.objects",
         "py_engine.errors",
         "py_engine.model_selection",
