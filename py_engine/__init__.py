@@ -58,6 +58,10 @@ _MODULE_OF = {
 def __getattr__(name: str) -> object:
     module = _MODULE_OF.get(name)
     if module is None:
+        if sys.implementation.name == "micropython" and not name.startswith("_"):
+            # It asks here first when it meets `from py_engine import errors`.
+            __import__("py_engine." + name)
+            return sys.modules["py_engine." + name]
         raise AttributeError("module 'py_engine' has no attribute '" + name + "'")
     __import__(module)
     value: object = getattr(sys.modules[module], name)

@@ -14,8 +14,12 @@ from playwright.sync_api import Browser, Page
 
 from tests.conftest import RecordingServer
 
-CASES_FILE = Path(__file__).parent / "pages" / "proxy_cases.py"
-CASES = sorted(re.findall(r"^async def case_(\w+)", CASES_FILE.read_text(), re.MULTILINE))
+PAGES = Path(__file__).parent / "pages"
+SOURCE = (PAGES / "proxy_cases.py").read_text(encoding="utf-8")
+CASES = sorted(re.findall(r"^async def case_(\w+)", SOURCE, re.MULTILINE))
+
+RUN_CASE = """(name) => Promise.race([
+    runCase(name), new Promise((settle) => setTimeout(settle, 20000, 'no answer in 20 s'))])"""
 
 
 @pytest.fixture(scope="module", params=["mpy", "py"])
@@ -24,7 +28,9 @@ def proxy_page(
 ) -> Iterator[Page]:
     """A page where one of the interpreters has loaded the cases."""
     page = browser.new_context(base_url=session_server.url).new_page()
-    page.goto(f"/tests/browser/pages/proxy.html?interpreter={request.param}")
+    # PyScript's configurations name their files relative to a page at the site's root.
+    page.route("**/proxy.html?*", lambda route: route.fulfill(path=PAGES / "proxy.html"))
+    page.goto(f"/proxy.html?interpreter={request.param}")
     page.wait_for_function("globalThis.runCase !== undefined", timeout=60_000)
     yield page
     page.context.close()
@@ -32,7 +38,7 @@ def proxy_page(
 
 @pytest.mark.parametrize("case", CASES)
 def test_proxy(proxy_page: Page, case: str) -> None:
-    assert proxy_page.evaluate("async (name) => await runCase(name)", case) == ""
+    assert proxy_page.evaluate(RUN_CASE, case) == ""
 
 
 def test_all_cases_are_known_to_the_page(proxy_page: Page) -> None:
