@@ -24,6 +24,9 @@ RUN_AHEAD_DEPTH = 2
 # has every step ready when it is awaited, and such awaits let no message through.
 MAX_TURN_S = 0.01
 
+# A step that was awaited this long was a real wait, in which everything else had its turn.
+REAL_WAIT_S = 0.002
+
 
 @dataclass(frozen=True)
 class GenerationParams:
@@ -93,7 +96,7 @@ class Generation:
                 if self._interrupted:
                     piece = self._finish("abort")
                 else:
-                    piece = self._take(await tokens.next())
+                    piece = self._take(await self._next(tokens))
                 if piece:
                     self._pieces.append(piece)
                     yield piece
@@ -115,9 +118,17 @@ class Generation:
                 return False
         return True
 
+    async def _next(self, tokens: RunAhead) -> int:
+        asked = time.perf_counter()
+        token_id = await tokens.next()
+        now = time.perf_counter()
+        if now - asked > REAL_WAIT_S:
+            self._turn_began = now
+        self._count_token(now)
+        return token_id
+
     def _take(self, token_id: int) -> str:
-        """Account for a token and return the text that it makes certain."""
-        self._count_token()
+        """Return the text that a token makes certain."""
         if token_id in self._params.stop_token_ids:
             return self._finish("stop")
         piece = self._stop.put(self._detokenizer.put(token_id))
@@ -133,8 +144,7 @@ class Generation:
         piece = self._stop.put(self._detokenizer.finish())
         return piece + self._stop.finish()
 
-    def _count_token(self) -> None:
-        now = time.perf_counter()
+    def _count_token(self, now: float) -> None:
         statistics = self.statistics
         if statistics.completion_tokens == 0:
             statistics.prefill_s = now - self._last_time
