@@ -55,7 +55,7 @@ class KernelSpec:
     """A kernel before compilation.
 
     `name` is the kernel's own name and selects its NumPy reference; `label` names this instance in
-    the browser's messages. `constants` are the shapes and switches that were compiled into `source`.
+    the browser's messages. `constants` are the shapes and switches compiled into `source`.
     The grid is `groups_x` workgroups wide and one workgroup high for every `tokens_per_group`
     tokens (0: the height does not depend on the tokens).
     """
@@ -133,8 +133,8 @@ class Device(Protocol):
     def create_buffer(self, nbytes: int, label: str) -> Buffer:
         """Allocate zeroed bytes (rounded up to a multiple of 16).
 
-        Raises LimitSupportError for more than the adapter can bind. A failed allocation shows at the
-        end of the surrounding `check`.
+        Raises LimitSupportError for more than the adapter can bind. A failed allocation shows at
+        the end of the surrounding `check`.
         """
         ...
 
@@ -153,7 +153,9 @@ class Device(Protocol):
         """
         ...
 
-    async def read_buffer(self, buffer: Buffer, offset: int = 0, nbytes: int | None = None) -> bytes:
+    async def read_buffer(
+        self, buffer: Buffer, offset: int = 0, nbytes: int | None = None
+    ) -> bytes:
         """Copy bytes back from the GPU; for tests and rare reads."""
         ...
 

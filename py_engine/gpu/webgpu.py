@@ -37,10 +37,6 @@ _LIMITS = {
     "max_storage_buffers_per_shader_stage": "maxStorageBuffersPerShaderStage",
     "max_compute_workgroups_per_dimension": "maxComputeWorkgroupsPerDimension",
 }
-_ERROR_CLASSES = {
-    "GPUOutOfMemoryError": errors.OutOfMemoryError,
-    "GPUValidationError": errors.ValidationError,
-}
 
 
 async def request_device(required_features: Iterable[str] = ()) -> WebGPUDevice:
@@ -72,7 +68,7 @@ async def request_device(required_features: Iterable[str] = ()) -> WebGPUDevice:
 
 
 def check_features(required: Iterable[str], offered: Iterable[str], vendor: str) -> None:
-    """Raise FeatureSupportError (ShaderF16SupportError for f16) unless all `required` are offered."""
+    """Raise FeatureSupportError, for f16 ShaderF16SupportError, unless all are offered."""
     offered = set(offered)
     for feature in required:
         if feature not in offered:
@@ -210,7 +206,9 @@ class WebGPUDevice:
             tail.set(js.Uint8Array.new(data, data_offset + whole, nbytes - whole))
             self._queue.writeBuffer(handle, offset + whole, tail)
 
-    async def read_buffer(self, buffer: Buffer, offset: int = 0, nbytes: int | None = None) -> bytes:
+    async def read_buffer(
+        self, buffer: Buffer, offset: int = 0, nbytes: int | None = None
+    ) -> bytes:
         self.require_alive()
         size = buffer.nbytes - offset if nbytes is None else nbytes
         usage = js.GPUBufferUsage
@@ -315,9 +313,7 @@ class WebGPUDevice:
             grid.extend(kernel.spec.workgroups(dispatch.n_tokens))
         grid_js = js.Uint32Array.new(len(grid))
         grid_js.assign(grid)
-        handle = bridge.createProgram(
-            self.handle, label, to_js(pipelines), to_js(groups), grid_js
-        )
+        handle = bridge.createProgram(self.handle, label, to_js(pipelines), to_js(groups), grid_js)
         return WebGPUProgram(self, handle, dispatches)
 
     def _bind_group(self, kernel: WebGPUKernel, buffers: Sequence[Buffer]) -> Any:
@@ -330,7 +326,7 @@ class WebGPUDevice:
         )
 
     def submit_and_read(self, program: Any, source: Buffer, offset: int) -> Awaitable[int]:
-        """Replay a program of the bridge at once; awaiting gives one u32. Raises DeviceLostError."""
+        """Replay a bridge program at once; awaiting gives one u32. Raises DeviceLostError."""
         self.require_alive()
         return self._finish_read(self._ring.submitAndRead(program, _handle(source), offset))
 
@@ -351,16 +347,8 @@ class WebGPUDevice:
         finally:
             found = [await self.handle.popErrorScope() for _ in range(2)]
         self.require_alive()
-        for error in found:
-            if error:
-                kind = _ERROR_CLASSES.get(error.constructor.name, errors.ValidationError)
-                hint = (
-                    " The GPU's memory is full: close other tabs, or choose a smaller model or"
-                    " context_window_size."
-                    if kind is errors.OutOfMemoryError
-                    else ""
-                )
-                raise kind(f"The GPU refused while {what}: {error.message}{hint}")
+        for error in filter(None, found):
+            raise _reported(error, what)
 
     async def synchronize(self) -> None:
         self.require_alive()
@@ -399,6 +387,16 @@ class WebGPUDevice:
 
     def _report_uncaptured(self, event: Any) -> None:
         js.console.error(f"WebGPU error outside of any check: {event.error.message}")
+
+
+def _reported(error: Any, what: str) -> errors.DeviceError:
+    text = f"The GPU refused while {what}: {error.message}"
+    if error.constructor.name == "GPUOutOfMemoryError":
+        return errors.OutOfMemoryError(
+            f"{text} The GPU's memory is full: close other tabs, or choose a smaller model or"
+            " context_window_size."
+        )
+    return errors.ValidationError(text)
 
 
 def _handle(buffer: Buffer) -> Any:

@@ -176,10 +176,11 @@ def uniform_number(seed_low: int, seed_high: int, step: int) -> float:
 
 
 def kept_by_top_p(probabilities: Array, top_p: float) -> Array:
-    """Return which tokens are in the smallest set whose mass reaches `top_p`, border ties all in."""
+    """Return which tokens are in the smallest set whose mass reaches `top_p`, with border ties."""
     order = np.sort(probabilities)[::-1]
     reached = np.cumsum(order) >= top_p * order.sum()
-    return probabilities >= order[int(np.argmax(reached))]
+    kept: Array = probabilities >= order[int(np.argmax(reached))]
+    return kept
 
 
 def sample(constants: Constants, n_tokens: int, buffers: Buffers) -> None:

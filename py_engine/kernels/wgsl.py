@@ -57,8 +57,8 @@ def kernel_spec(
         if not isinstance(value, str)
     ]
     lines += [
-        f"@group(0) @binding({index}) var<storage, {binding.access}> {binding.name}: {binding.type};"
-        for index, binding in enumerate(bindings)
+        f"@group(0) @binding({i}) var<storage, {binding.access}> {binding.name}: {binding.type};"
+        for i, binding in enumerate(bindings)
     ]
     source = "\n".join([*lines, "", *(_SNIPPETS[snippet] for snippet in snippets)])
     return KernelSpec(

@@ -156,7 +156,9 @@ class Decoder:
     async def read_logits(self) -> array[float]:
         """Return the f32 logits of the last step, (vocab_size,)."""
         logits = array("f")
-        logits.frombytes(await self._device.read_buffer(self._buffers["logits"], 0, 4 * self.vocab_size))
+        logits.frombytes(
+            await self._device.read_buffer(self._buffers["logits"], 0, 4 * self.vocab_size)
+        )
         return logits
 
     def destroy(self) -> None:

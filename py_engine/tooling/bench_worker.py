@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -41,22 +42,30 @@ Meter = Callable[[], AbstractContextManager[Reader]]
 
 
 @contextmanager
+def callbacks_run_by(wrapper: Callable[[Callable[[], None]], None]) -> Iterator[None]:
+    """Let `wrapper` run each callback of the event loop."""
+    handle_class: Any = asyncio.Handle  # as Any: its method is replaced for a while
+    run = handle_class._run
+    handle_class._run = lambda handle: wrapper(partial(run, handle))
+    try:
+        yield
+    finally:
+        handle_class._run = run
+
+
+@contextmanager
 def python_ms() -> Iterator[Reader]:
     """Time the event loop's callbacks: Python, and the JavaScript that it calls."""
-    run = asyncio.Handle._run
     total = 0.0
 
-    def timed(handle: asyncio.Handle) -> None:
+    def timed(run: Callable[[], None]) -> None:
         nonlocal total
         started = time.perf_counter()
-        run(handle)
+        run()
         total += time.perf_counter() - started
 
-    asyncio.Handle._run = timed  # type: ignore[method-assign]
-    try:
+    with callbacks_run_by(timed):
         yield lambda: total * 1000
-    finally:
-        asyncio.Handle._run = run  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -67,30 +76,28 @@ def bridge_calls() -> Iterator[Reader]:
     and the event loop's calls back.
     """
     calls = 0
-    monitoring = sys.monitoring
+    monitoring = vars(sys)["monitoring"]  # Python 3.12 and later, as the worker has it
     event, tool = monitoring.events.CALL, monitoring.PROFILER_ID
-    run = asyncio.Handle._run
     thens = int(js.thenCalls)
 
     def on_call(code: Any, offset: int, function: Any, argument: Any) -> None:
         nonlocal calls
         calls += isinstance(function, JsProxy)
 
-    def counted(handle: asyncio.Handle) -> None:
+    def counted(run: Callable[[], None]) -> None:
         nonlocal calls
         calls += 1
-        run(handle)
+        run()
 
     monitoring.use_tool_id(tool, "bench")
     monitoring.register_callback(tool, event, on_call)
     monitoring.set_events(tool, event)
-    asyncio.Handle._run = counted  # type: ignore[method-assign]
     try:
-        yield lambda: calls + 2 * (int(js.thenCalls) - thens)
+        with callbacks_run_by(counted):
+            yield lambda: calls + 2 * (int(js.thenCalls) - thens)
     finally:
         monitoring.set_events(tool, 0)
         monitoring.free_tool_id(tool)
-        asyncio.Handle._run = run  # type: ignore[method-assign]
 
 
 def replay_counter(name: str) -> Meter:

@@ -1,8 +1,8 @@
 """The decoder against transformers: prefill in chunks, then greedy decode, on tiny random Llamas.
 
 The same run on the kernels' NumPy references in CPython, and on WebGPU in the browser. Greedy
-tokens must be identical. Logits: 5e-3 of the largest one; the KV cache in f16 accounts for it (2^-11
-relative on every key and value), transformers keeps it in f32.
+tokens must be identical. Logits: 5e-3 of the largest one, which the KV cache in f16 accounts for
+(2^-11 relative on every key and value); transformers keeps it in f32.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ async def _decode_in_worker(
     from dataclasses import replace
 
     import js
+
     from py_engine.config import ChatConfig
     from py_engine.gpu.webgpu import request_device
     from py_engine.models.base import SamplingParams
@@ -129,9 +130,7 @@ def test_decoder_on_webgpu(name: str, tmp_path: Path, engine_worker: EngineWorke
 
 
 @pytest.mark.parametrize("chunk", [1, 69, 70])
-def test_decoder_in_other_chunks(
-    chunk: int, tmp_path: Path, engine_worker: EngineWorker
-) -> None:
+def test_decoder_in_other_chunks(chunk: int, tmp_path: Path, engine_worker: EngineWorker) -> None:
     """Chunks of one token, a last chunk of one token, and a single chunk give the same."""
     fixture = load_fixture("gqa_tied_q4f16")
     assert_agrees(

@@ -23,7 +23,9 @@ GUARD_WORDS = 8
 
 def padded(array: Array) -> bytes:
     """Return an array's bytes with a poisoned guard behind them, 16-byte aligned."""
-    words = np.frombuffer(np.ascontiguousarray(array).tobytes().ljust(-(-array.nbytes // 4) * 4, b"\0"), np.uint32)
+    words = np.frombuffer(
+        np.ascontiguousarray(array).tobytes().ljust(-(-array.nbytes // 4) * 4, b"\0"), np.uint32
+    )
     size = -(-(len(words) + GUARD_WORDS) // 4) * 4
     return np.concatenate([words, np.full(size - len(words), POISON, np.uint32)]).tobytes()
 

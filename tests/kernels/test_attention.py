@@ -35,7 +35,9 @@ def inputs_for(
     # What lies past the chunk was never written: reading it would show as NaN.
     cache[:, :, position + n_tokens :] = np.nan
     everything = {
-        "qkv": rng.normal(0, 2, (max_tokens, n_heads + 2 * n_kv_heads, head_dim)).astype(np.float32),
+        "qkv": rng.normal(0, 2, (max_tokens, n_heads + 2 * n_kv_heads, head_dim)).astype(
+            np.float32
+        ),
         "rope": np.array(rope_table(inv_freq, context), np.float32),
         "state": np.array([position, n_tokens, 0, 0], np.uint32),
         "k_cache": cache[0],

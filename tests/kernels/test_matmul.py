@@ -44,7 +44,9 @@ def output_before(
     width = rows // 2 if epilogue == "swiglu" else rows
     output = poisoned(max_tokens * width)
     if epilogue == "residual":
-        output[: n_tokens * width] = rng.normal(size=n_tokens * width).astype(np.float32).view(np.uint32)
+        output[: n_tokens * width] = (
+            rng.normal(size=n_tokens * width).astype(np.float32).view(np.uint32)
+        )
     return output
 
 

@@ -8,7 +8,7 @@ import pytest
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.reference import kept_by_top_p
 from py_engine.kernels.sampling import sample
-from tests.kernels.cases import RunKernel, expected_and_found, poisoned
+from tests.kernels.cases import RunKernel, expected_and_found
 
 
 def inputs_for(
@@ -50,9 +50,7 @@ def test_greedy_takes_the_lowest_of_equal_logits(run_kernel: RunKernel) -> None:
 
 @pytest.mark.parametrize("top_p", [1.0, 0.9, 0.5, 1e-5])
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
-def test_draw_equals_the_reference(
-    run_kernel: RunKernel, temperature: float, top_p: float
-) -> None:
+def test_draw_equals_the_reference(run_kernel: RunKernel, temperature: float, top_p: float) -> None:
     vocabulary = 1003
     logits = np.random.default_rng(3).normal(0, 3, vocabulary)
     spec = sample("s", vocabulary)

@@ -1,0 +1,191 @@
+"""The GPU layer on WebGPU: what it counts, and what it says when something is missing or fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import EngineWorker
+
+
+async def _refused(gpu: str, required: list[str]) -> list[str]:
+    """Request a device from an imitation of `navigator.gpu`; return the error's class and text."""
+    import js
+    from pyodide.code import run_js
+
+    from py_engine.errors import DeviceError
+    from py_engine.gpu import webgpu
+
+    class Scope:
+        navigator = run_js(gpu)
+
+        def __getattr__(self, name):
+            return getattr(js, name)
+
+    webgpu.js = Scope()
+    try:
+        await webgpu.request_device(required)
+    except DeviceError as error:
+        return [type(error).__name__, str(error)]
+    finally:
+        webgpu.js = js
+    return []
+
+
+NO_GPU = "({})"
+NO_ADAPTER = "({ gpu: { requestAdapter: async () => null } })"
+BARE_ADAPTER = """({ gpu: { requestAdapter: async () => ({
+    features: new Set(), limits: {}, info: { vendor: 'acme' } }) } })"""
+
+
+@pytest.mark.parametrize(
+    ("gpu", "required", "error", "words"),
+    [
+        (NO_GPU, [], "WebGPUNotAvailableError", ["navigator.gpu", "Chrome"]),
+        (NO_ADAPTER, [], "WebGPUNotFoundError", ["adapter", "driver"]),
+        (BARE_ADAPTER, ["shader-f16"], "ShaderF16SupportError", ["shader-f16", "acme", "q4f32_1"]),
+        (BARE_ADAPTER, ["subgroups"], "FeatureSupportError", ["subgroups", "acme"]),
+    ],
+)
+def test_a_gpu_that_cannot_be_had_is_explained(
+    engine_worker: EngineWorker, gpu: str, required: list[str], error: str, words: list[str]
+) -> None:
+    found, text = engine_worker.run(_refused, gpu=gpu, required=required)
+    assert found == error
+    for word in words:
+        assert word in text
+
+
+async def _compile_broken() -> list[str]:
+    from py_engine.errors import ShaderCompilationError
+    from py_engine.gpu.types import Binding, KernelSpec
+    from py_engine.gpu.webgpu import request_device
+
+    device = await request_device()
+    source = "@compute @workgroup_size(1)\nfn main() {\n  x[0] = undefined_name;\n}\n"
+    bindings = (Binding("x", "read_write", "array<f32, 4>"),)
+    try:
+        await device.compile([KernelSpec("broken", "a broken kernel", source, bindings, {}, 1)])
+    except ShaderCompilationError as error:
+        return [str(error)]
+    finally:
+        device.destroy()
+    return []
+
+
+def test_a_compile_error_shows_the_kernel_and_the_line(engine_worker: EngineWorker) -> None:
+    [text] = engine_worker.run(_compile_broken)
+    assert "a broken kernel" in text
+    assert "line 3" in text
+    assert "x[0] = undefined_name;" in text
+
+
+async def _too_large() -> dict[str, Any]:
+    from py_engine.errors import LimitSupportError, ValidationError
+    from py_engine.gpu.webgpu import request_device
+
+    device = await request_device()
+    found = {}
+    try:
+        device.create_buffer(1 << 40, "a huge buffer")
+    except LimitSupportError as error:
+        found["limit"] = str(error)
+    buffer = device.create_buffer(64, "small")
+    try:
+        async with device.check("writing past the end"):
+            device.write_buffer(buffer, 0, bytes(128))
+    except ValidationError as error:
+        found["validation"] = str(error)
+    device.write_buffer(buffer, 4, b"abcdefg")
+    found["afterwards"] = await device.read_buffer(buffer, 0, 16)
+    device.destroy()
+    return found
+
+
+def test_limits_and_refusals_are_errors_and_the_device_goes_on(
+    engine_worker: EngineWorker,
+) -> None:
+    found = engine_worker.run(_too_large)
+    assert "a huge buffer" in found["limit"]
+    assert "maxStorageBufferBindingSize" in found["limit"]
+    assert "writing past the end" in found["validation"]
+    assert found["afterwards"] == b"\0\0\0\0abcdefg\0" + b"\0\0\0\0"
+
+
+_COUNT_UP = "@group(0) @binding(0) var<storage, read_write> x: array<u32, 4>; \
+@compute @workgroup_size(1) fn main() { x[0] += 1u; }"
+
+
+async def _many_in_flight(source: str) -> dict[str, Any]:
+    import asyncio
+
+    import pywebllm_bridge as bridge
+
+    from py_engine.gpu.types import Binding, Dispatch, KernelSpec
+    from py_engine.gpu.webgpu import request_device
+
+    device = await request_device()
+    spec = KernelSpec(
+        "up", "count up", source, (Binding("x", "read_write", "array<u32, 4>"),), {}, 1
+    )
+    [kernel] = await device.compile([spec])
+    buffer = device.create_buffer(16, "counter")
+    program = device.program([Dispatch(kernel, (buffer,))] * 3, "three steps")
+    before = {name: getattr(bridge.counters, name) for name in bridge.counters.object_keys()}
+    values = await asyncio.gather(*[program.submit_and_read(buffer, 0) for _ in range(8)])
+    counts = {name: getattr(bridge.counters, name) - n for name, n in before.items()}
+    device.destroy()
+    return {"values": values, "counts": counts}
+
+
+def test_reads_in_flight_arrive_in_order_with_one_pass_and_submit_each(
+    engine_worker: EngineWorker,
+) -> None:
+    found = engine_worker.run(_many_in_flight, source=_COUNT_UP)
+    assert found["values"] == [3, 6, 9, 12, 15, 18, 21, 24]
+    assert found["counts"] == {
+        "dispatches": 24,
+        "passes": 8,
+        "submits": 8,
+        "readbacks": 8,
+        "bytesRead": 32,
+    }
+
+
+async def _lose_device(source: str) -> list[str]:
+    import asyncio
+
+    from py_engine.errors import DeviceLostError
+    from py_engine.gpu.types import Binding, Dispatch, KernelSpec
+    from py_engine.gpu.webgpu import request_device
+
+    device = await request_device()
+    spec = KernelSpec(
+        "up", "count up", source, (Binding("x", "read_write", "array<u32, 4>"),), {}, 1
+    )
+    [kernel] = await device.compile([spec])
+    buffer = device.create_buffer(16, "counter")
+    program = device.program([Dispatch(kernel, (buffer,))], "a step")
+    reading = program.submit_and_read(buffer, 0)
+    device.handle.destroy()
+    found = []
+    try:
+        await reading
+    except DeviceLostError as error:
+        found.append(str(error))
+    found.append(await asyncio.wait_for(device.wait_lost(), 5))
+    try:
+        program.submit_and_read(buffer, 0)
+    except DeviceLostError as error:
+        found.append(str(error))
+    return found
+
+
+def test_a_lost_device_fails_what_is_pending_and_what_comes_after(
+    engine_worker: EngineWorker,
+) -> None:
+    pending, reason, later = engine_worker.run(_lose_device, source=_COUNT_UP)
+    assert "device was lost" in pending
+    assert reason.startswith("destroyed")
+    assert "device was lost" in later
