@@ -21,8 +21,9 @@ try {
 } catch (error) {
   console.error(error);
   const message = `The engine's worker could not start: ${error.message ?? error}`;
-  const details = { name: 'WorkerFailedError', message, traceback: error.stack ?? '' };
-  takeMessages(({ data }) => postMessage({
-    kind: 'throw', uuid: data?.uuid ?? '', content: `WorkerFailedError: ${message}`, error: details,
-  }));
+  const refuse = (uuid) => postMessage({
+    kind: 'throw', uuid, content: message, error: { name: 'WorkerFailedError', message },
+  });
+  refuse(''); // our proxy ends everything; WebLLM's only understands an answer to each request
+  takeMessages(({ data }) => refuse(data?.uuid ?? ''));
 }

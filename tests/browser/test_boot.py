@@ -26,14 +26,14 @@ ALWAYS_LOADED = {
     "/pyodide/pyodide-lock.json",
     "/pyodide/python_stdlib.zip",
 }
-START_WORKER_AND_ASK = """async (messages) => {
+START_WORKER_AND_ASK = """async ({ messages, expected }) => {
     const worker = new Worker('/worker/web_worker.mjs', { type: 'module' });
     const answers = [];
     const all = new Promise((resolve, reject) => {
         worker.onerror = ({ message }) => reject(new Error(message));
         worker.onmessage = ({ data }) => {
             answers.push(data);
-            if (answers.length === messages.length) resolve(answers);
+            if (answers.length === expected) resolve(answers);
         };
     });
     for (const message of messages) worker.postMessage(message); // long before Python is there
@@ -166,7 +166,7 @@ def test_messages_sent_during_boot_are_answered_in_order(
     page.goto("/build.json")
     kinds = ["getMessage", "interruptGenerate"]
     messages = [{"kind": kind, "uuid": kind, "content": {"modelId": "none"}} for kind in kinds]
-    answers = page.evaluate(START_WORKER_AND_ASK, messages)
+    answers = page.evaluate(START_WORKER_AND_ASK, {"messages": messages, "expected": len(messages)})
     assert {answer["uuid"] for answer in answers} == set(kinds)
 
 
@@ -175,12 +175,11 @@ def test_failed_boot_rejects_every_request_with_the_reason(
 ) -> None:
     broken = serve_altered({"boot.snap.gz": None, "py_engine.zip": None})
     page.goto(f"{broken.url}/build.json")
-    messages = [{"kind": "reload", "uuid": str(number), "content": {}} for number in range(2)]
-    answers = page.evaluate(START_WORKER_AND_ASK, messages)
-    assert [(answer["kind"], answer["uuid"]) for answer in answers] == [
-        ("throw", "0"),
-        ("throw", "1"),
-    ]
+    requests = [{"kind": "reload", "uuid": str(number), "content": {}} for number in range(2)]
+    answers = page.evaluate(START_WORKER_AND_ASK, {"messages": requests, "expected": 3})
+    assert {answer["kind"] for answer in answers} == {"throw"}
+    assert [answer["uuid"] for answer in answers] == ["", "0", "1"]
+    assert answers[0]["error"]["name"] == "WorkerFailedError"
     assert "py_engine.zip could not be fetched: HTTP 404" in answers[0]["content"]
 
 
@@ -190,7 +189,7 @@ def test_nothing_is_asked_of_another_host(page: Page, server: RecordingServer) -
     page.goto("/")
     page.wait_for_function("['ready', 'error'].includes(document.documentElement.dataset.state)")
     messages = [{"kind": "getMessage", "uuid": "1", "content": {"modelId": "none"}}]
-    page.evaluate(START_WORKER_AND_ASK, messages)
+    page.evaluate(START_WORKER_AND_ASK, {"messages": messages, "expected": len(messages)})
     inside_worker = f"{server.url}/boot.snap.gz"
     assert any(url.startswith(inside_worker) for url in requested), "the worker was not recorded"
     allowed = (f"{server.url}/", "blob:", "data:")
