@@ -8,6 +8,7 @@ Uses py_engine only, so that it also runs inside a worker (tests/browser/test_pr
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,7 +21,8 @@ class ScriptedEngine:
     """Answers with the words of the last message.
 
     A message "raise Name text" raises that class of py_engine.errors, or that builtin exception.
-    The word "BREAK" raises DeviceLostError in the middle of the answer.
+    The word "BREAK" raises DeviceLostError in the middle of the answer; "REQUEST" is answered with
+    the request's other fields.
     """
 
     def __init__(self, seconds_per_word: float = 0.0) -> None:
@@ -46,8 +48,8 @@ class ScriptedEngine:
         self.calls.append(("reload", (model_id, chat_opts)))
         self.loaded = []
         for step in range(3):
-            report = InitProgressReport(step / 2, step * 0.5, f"step {step}", step * 100, 200)
-            self._report(report)
+            loaded, total = step * 4_000_000, 8_000_000
+            self._report(InitProgressReport(step / 2, step / 2, f"step {step}", loaded, total))
             await asyncio.sleep(self.seconds_per_word)
         if "missing" in model_id:
             raise errors.ModelNotFoundError("model_id 'missing' is in no record.")
@@ -105,8 +107,9 @@ class ScriptedEngine:
                         break
                     if word == "BREAK":
                         raise errors.DeviceLostError("the device was lost; reload the model.")
-                    self.last_message += f"{word} "
-                    yield _chunk({"role": "assistant", "content": f"{word} "})
+                    said = f"{_other_fields(request) if word == 'REQUEST' else word} "
+                    self.last_message += said
+                    yield _chunk({"role": "assistant", "content": said})
                 yield _chunk({}, "abort" if self._is_interrupted else "stop")
                 if (request.get("stream_options") or {}).get("include_usage"):
                     yield _usage(len(words))
@@ -117,6 +120,10 @@ class ScriptedEngine:
 def _chunk(delta: dict[str, str], finish_reason: str | None = None) -> ApiObject:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     return ApiObject({"object": "chat.completion.chunk", "choices": [choice]})
+
+
+def _other_fields(request: dict[str, Any]) -> str:
+    return json.dumps({name: request[name] for name in request if name != "messages"})
 
 
 def _usage(n_words: int) -> ApiObject:

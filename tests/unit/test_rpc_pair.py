@@ -162,7 +162,7 @@ async def test_progress_reports_reach_the_callback() -> None:
     await pair.client.reload(MODEL)
     assert [report.progress for report in reports] == [0, 0.5, 1]
     assert reports[1].timeElapsed == 0.5
-    assert reports[1].loadedBytes == 100
+    assert reports[1].loadedBytes == 4_000_000
     assert pair.client.get_init_progress_callback() == reports.append
 
 

@@ -151,7 +151,7 @@ async def case_progress():
     await chat.reload([MODEL, "second"])
     same([report.progress for report in reports], [0, 0.5, 1])
     same(reports[1]["timeElapsed"], 0.5)
-    same(reports[2].loadedBytes, 200)
+    same(reports[2].loadedBytes, 8_000_000)
     chat.set_init_progress_callback(None)
     error = await error_of(chat.reload("missing"))
     assert isinstance(error, errors.ModelNotFoundError)
