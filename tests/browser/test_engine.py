@@ -1,0 +1,234 @@
+"""MLCEngine in a worker with the embedded model: answers, broken files, interruption, lost GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.engine_worker import EngineWorker
+
+# Defined once in the worker; the tests' functions import it from there.
+HELPERS = '''
+import sys
+import types
+import json
+
+from py_engine import config
+from py_engine.browser_host import BrowserHost
+from py_engine.engine import MLCEngine
+
+MODEL_ID = config.prebuilt_app_config.model_list[0].model_id
+MESSAGES = [{"role": "user", "content": "Tell me a story about a dog."}]
+
+
+class AlteredHost(BrowserHost):
+    """Serves other files than the site for some paths: `alter[path](data)`."""
+
+    def __init__(self):
+        self.alter = {}
+        self.device = None
+
+    def open_source(self, record):
+        source = super().open_source(record)
+        read_bytes, alter = source.read_bytes, self.alter
+
+        async def altered(path, on_bytes=None):
+            if alter.get(path) == "missing":
+                path = "no-such-file"
+            data = await read_bytes(path, on_bytes)
+            return alter[path](data) if path in alter else data
+
+        source.read_bytes = altered
+        return source
+
+    async def request_device(self, required_features):
+        self.device = await super().request_device(required_features)
+        return self.device
+
+
+host = AlteredHost()
+engine = MLCEngine(host=host)
+
+
+def edited(change):
+    """Return a function that changes a JSON file's object."""
+
+    def alter(data):
+        import js
+
+        fields = json.loads(js.TextDecoder.new().decode(data))
+        change(fields)
+        return js.TextEncoder.new().encode(json.dumps(fields)).buffer
+
+    return alter
+
+
+async def loaded():
+    """Return the engine with the embedded model loaded from its own files."""
+    from py_engine.errors import ModelNotLoadedError
+
+    host.alter = {}
+    try:
+        await engine.get_message()
+    except ModelNotLoadedError:
+        await engine.reload(MODEL_ID)
+    return engine
+
+
+async def failure(awaitable):
+    """Return the class and text of the error of an awaitable."""
+    try:
+        await awaitable
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+    return ["nothing", ""]
+
+
+helpers = types.ModuleType("engine_helpers")
+helpers.__dict__.update({k: v for k, v in globals().items() if not k.startswith("__")})
+sys.modules["engine_helpers"] = helpers
+'''
+
+
+@pytest.fixture(scope="module")
+def worker(engine_worker: EngineWorker) -> Iterator[EngineWorker]:
+    engine_worker.run(HELPERS)
+    yield engine_worker
+    engine_worker.run("from engine_helpers import engine\nawait engine.unload()")
+
+
+def test_stream_and_response_give_the_same_answer(worker: EngineWorker) -> None:
+    async def answers() -> dict[str, Any]:
+        from engine_helpers import MESSAGES, loaded
+
+        engine = await loaded()
+        options = {"messages": MESSAGES, "temperature": 0, "max_tokens": 24}
+        response = await engine.chat.completions.create(**options)
+        stream = await engine.chat.completions.create(
+            **options, stream=True, stream_options={"include_usage": True}
+        )
+        chunks = [chunk.to_dict() async for chunk in stream]
+        return {"response": response.to_dict(), "chunks": chunks}
+
+    found = worker.run(answers)
+    choice = found["response"]["choices"][0]
+    chunks = found["chunks"]
+    text = "".join(c["delta"].get("content", "") for k in chunks for c in k["choices"])
+    assert text == choice["message"]["content"]
+    assert len(text.split()) > 5
+    assert chunks[-2]["choices"][0]["finish_reason"] == choice["finish_reason"] == "length"
+    assert chunks[-1]["usage"]["completion_tokens"] == 24
+
+
+def test_seed_repeats_an_answer(worker: EngineWorker) -> None:
+    async def answers() -> list[str]:
+        from engine_helpers import MESSAGES, loaded
+
+        engine = await loaded()
+        texts = []
+        for seed in (1, 1, 2):
+            response = await engine.chat.completions.create(
+                messages=MESSAGES, seed=seed, temperature=1, max_tokens=16
+            )
+            texts.append(response.choices[0].message.content)
+        return texts
+
+    first, again, other = worker.run(answers)
+    assert first == again != other
+
+
+def test_interrupt_reaches_a_running_answer(worker: EngineWorker) -> None:
+    async def interrupted() -> dict[str, Any]:
+        import asyncio
+
+        from engine_helpers import MESSAGES, loaded
+
+        engine = await loaded()
+
+        async def interrupt_later() -> None:
+            for _ in range(5):
+                await asyncio.sleep(0.05)
+            engine.interrupt_generate()
+
+        task = asyncio.ensure_future(interrupt_later())
+        response = await engine.chat.completions.create(messages=MESSAGES, max_tokens=500)
+        await task
+        return response.to_dict()
+
+    found = worker.run(interrupted)
+    assert found["choices"][0]["finish_reason"] == "abort"
+    assert 0 < found["usage"]["completion_tokens"] < 400
+
+
+def test_broken_files_are_named_and_the_next_load_works(worker: EngineWorker) -> None:
+    async def broken() -> dict[str, Any]:
+        from engine_helpers import MESSAGES, MODEL_ID, edited, engine, failure, host, loaded
+
+        shard, index, config = "params_shard_0.bin", "tensor-cache.json", "mlc-chat-config.json"
+
+        def transpose(fields: Any) -> None:
+            fields["records"][0]["records"][0]["shape"].reverse()
+
+        def drop(fields: Any) -> None:
+            del fields["records"][0]["records"][0]
+
+        cases = {
+            "missing file": {shard: "missing"},
+            "truncated shard": {shard: lambda data: data.slice(0, data.byteLength - 100)},
+            "wrong shape": {index: edited(transpose)},
+            "missing tensor": {index: edited(drop)},
+            "bad JSON": {config: lambda data: data.slice(0, 100)},
+            "bad tokenizer": {"tokenizer.json": edited(lambda f: f["model"].pop("vocab"))},
+            "unknown architecture": {config: edited(lambda f: f.update(model_type="perceptron"))},
+            "unknown quantization": {config: edited(lambda f: f.update(quantization="q1f1"))},
+        }
+        found = {}
+        for case, host.alter in cases.items():
+            found[case] = await failure(engine.reload(MODEL_ID))
+        unloaded = await failure(engine.chat_completion({"messages": MESSAGES}))
+        response = await (await loaded()).chat_completion({"messages": MESSAGES, "max_tokens": 4})
+        return {"found": found, "unloaded": unloaded[0], "tokens": response.usage.completion_tokens}
+
+    result = worker.run(broken)
+    expected = {
+        "missing file": ("MissingFileError", "no-such-file"),
+        "truncated shard": ("TruncatedFileError", "params_shard_0.bin"),
+        "wrong shape": ("TensorShapeError", "model."),
+        "missing tensor": ("MissingTensorError", "model."),
+        "bad JSON": ("ModelFileFormatError", "mlc-chat-config.json"),
+        "bad tokenizer": ("ModelFileFormatError", "tokenizer.json"),
+        "unknown architecture": ("UnknownArchitectureError", "perceptron"),
+        "unknown quantization": ("UnknownQuantizationError", "q1f1"),
+    }
+    for case, (error, named) in expected.items():
+        assert result["found"][case][0] == error, result["found"][case]
+        assert named in result["found"][case][1]
+    assert (result["unloaded"], result["tokens"]) == ("ModelNotLoadedError", 4)
+
+
+def test_lost_device_fails_requests_and_a_reload_recovers(worker: EngineWorker) -> None:
+    async def lose() -> dict[str, Any]:
+        import asyncio
+
+        from engine_helpers import MESSAGES, failure, host, loaded
+
+        engine = await loaded()
+        running = asyncio.ensure_future(failure(engine.chat_completion({"messages": MESSAGES})))
+        waiting = asyncio.ensure_future(failure(engine.chat_completion({"messages": MESSAGES})))
+        await asyncio.sleep(0.2)
+        host.device.handle.destroy()
+        errors = [(await running)[0], (await waiting)[0]]
+        afterwards = await failure(engine.chat_completion({"messages": MESSAGES}))
+        response = await (await loaded()).chat_completion({"messages": MESSAGES, "max_tokens": 4})
+        return {
+            "errors": errors,
+            "afterwards": afterwards[0],
+            "tokens": response.usage.completion_tokens,
+        }
+
+    found = worker.run(lose)
+    assert found["errors"] == ["DeviceLostError", "DeviceLostError"]
+    assert found["afterwards"] == "ModelNotLoadedError"
+    assert found["tokens"] == 4
