@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from py_engine.config import prebuilt_app_config
 from py_engine.tooling.boot_times import measure_boot
 from py_engine.tooling.chromium import launch
 from py_engine.tooling.in_worker import run_in_worker
 from py_engine.tooling.server import SiteServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 _WORKER_SOURCE = Path(__file__).with_name("bench_worker.py")
 _LONG_PROMPT = "Once upon a time, there was a little girl who had a red ball and a kind dog. " * 16
@@ -26,7 +29,7 @@ _MEASURE = """
     };
     const globals = py.toPy({});
     await py.runPythonAsync(argument.source, { globals });
-    return JSON.parse(await globals.get('measure')(argument.model, argument.prompt));
+    return JSON.parse(await globals.get('measure')(argument.model, argument.prompt, argument.runs));
 """
 
 _LABELS = {
@@ -72,12 +75,7 @@ def measure(site_folder: Path) -> dict[str, Any]:
         boot = measure_boot(browser, server.url)
         page = browser.new_page()
         page.goto(f"{server.url}/build.json")
-        argument = {
-            "source": _WORKER_SOURCE.read_text(encoding="utf-8"),
-            "model": f"{server.url}/{prebuilt_app_config.model_list[0].model}",
-            "prompt": _LONG_PROMPT,
-        }
-        figures, _ = run_in_worker(page, server.url, _MEASURE, argument)
+        figures = measure_model(page, server.url)
         browser.close()
     figures |= {
         "boot_s": boot.snapshot_s,
@@ -85,6 +83,19 @@ def measure(site_folder: Path) -> dict[str, Any]:
         "boot_ratio": boot.snapshot_s / boot.plain_s,
     }
     return {key: figures[key] for key in _LABELS}
+
+
+def measure_model(page: Page, url: str, runs: int = 3) -> dict[str, Any]:
+    """Load and run the embedded model in a new worker of the site at `url`; the best of `runs`."""
+    argument = {
+        "source": _WORKER_SOURCE.read_text(encoding="utf-8"),
+        "model": f"{url}/{prebuilt_app_config.model_list[0].model}",
+        "prompt": _LONG_PROMPT,
+        "runs": runs,
+    }
+    figures, _ = run_in_worker(page, url, _MEASURE, argument)
+    found: dict[str, Any] = figures
+    return found
 
 
 def _shown(value: float | str) -> str:

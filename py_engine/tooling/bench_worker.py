@@ -33,7 +33,6 @@ from py_engine.tokenizer import load_tokenizer
 from py_engine.weights.plan import weight_slots
 
 SHORT, LONG = 16, 144
-RUNS = 3
 COPY_BYTES, COPY_REPEATS = 32 << 20, 8
 LAYOUT_BYTES = {"u32": 4, "f16": 2, "f32": 4}
 
@@ -129,11 +128,11 @@ def weight_bytes_per_token(spec: DecoderSpec) -> int:
     )
 
 
-async def copy_bytes_per_s(device: WebGPUDevice) -> float:
+async def copy_bytes_per_s(device: WebGPUDevice, runs: int) -> float:
     """Measure the adapter's bandwidth: bytes read and written by buffer copies, best of a few."""
     source, target = (device.create_buffer(COPY_BYTES, name) for name in ("from", "to"))
     best = 0.0
-    for _ in range(RUNS + 1):
+    for _ in range(runs + 1):
         encoder = device.handle.createCommandEncoder()
         for _ in range(COPY_REPEATS):
             encoder.copyBufferToBuffer(source.handle, 0, target.handle, 0, COPY_BYTES)
@@ -148,8 +147,8 @@ async def copy_bytes_per_s(device: WebGPUDevice) -> float:
     return best
 
 
-async def measure(model_url: str, long_prompt: str) -> str:
-    """Load the model of `model_url` and measure it; return figures as JSON."""
+async def measure(model_url: str, long_prompt: str, runs: int) -> str:
+    """Load the model of `model_url` and measure it; return figures as JSON, the best of `runs`."""
     started = time.perf_counter()
     heap = int(pyodide_js._module.HEAP8.length)
     device = await request_device()
@@ -178,12 +177,12 @@ async def measure(model_url: str, long_prompt: str) -> str:
         return (found[1] - found[0]) / (LONG - SHORT)
 
     await reply(len(prompt), SHORT)
-    first = [(await reply(24, 1)).statistics for _ in range(RUNS)]
-    prefill = [(await reply(len(prompt), 1)).statistics for _ in range(RUNS)]
-    decode = [(await reply(8, LONG)).statistics for _ in range(RUNS)]
+    first = [(await reply(24, 1)).statistics for _ in range(runs)]
+    prefill = [(await reply(len(prompt), 1)).statistics for _ in range(runs)]
+    decode = [(await reply(8, LONG)).statistics for _ in range(runs)]
     decode_tokens_per_s = max(statistics.decode_tokens_per_s for statistics in decode)
     weight_bytes = weight_bytes_per_token(spec)
-    bandwidth = await copy_bytes_per_s(device)
+    bandwidth = await copy_bytes_per_s(device, runs)
     figures = {
         "adapter": str(device.info),
         "load_s": load_s,
@@ -194,7 +193,7 @@ async def measure(model_url: str, long_prompt: str) -> str:
         "decode_tokens_per_s": decode_tokens_per_s,
         "layers": spec.n_layers,
         **{name: await per_token(meter) for name, meter in METERS.items()},
-        "python_ms_per_token": min([await per_token(python_ms) for _ in range(RUNS)]),
+        "python_ms_per_token": min([await per_token(python_ms) for _ in range(runs)]),
         "weight_bytes_per_token": weight_bytes,
         "copy_bytes_per_s": bandwidth,
         "bandwidth_fraction": weight_bytes * decode_tokens_per_s / bandwidth,

@@ -1,0 +1,22 @@
+"""What one decoded token of the embedded model costs, in counts that no hardware blurs."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page
+
+from py_engine.tooling.bench import measure_model
+from tests.conftest import RecordingServer
+
+
+def test_costs_of_a_token(page: Page, server: RecordingServer) -> None:
+    page.goto("/build.json")
+    figures = measure_model(page, server.url, runs=1)
+    assert figures["dispatches_per_token"] == 5 * figures["layers"] + 3
+    assert figures["submits_per_token"] == 1
+    assert figures["readbacks_per_token"] == 1
+    assert figures["bridge_calls_per_token"] <= 6
+    assert figures["load_heap_bytes"] < 8 << 20
+    assert 0 < figures["bandwidth_fraction"] < 1
+    for name in ("load_s", "ttft_s", "prefill_tokens_per_s", "decode_tokens_per_s"):
+        assert figures[name] > 0
+    assert figures["python_ms_per_token"] > 0
