@@ -19,7 +19,7 @@ SOURCE = (PAGES / "proxy_cases.py").read_text(encoding="utf-8")
 CASES = sorted(re.findall(r"^async def case_(\w+)", SOURCE, re.MULTILINE))
 
 RUN_CASE = """(name) => Promise.race([
-    runCase(name), new Promise((settle) => setTimeout(settle, 20000, 'no answer in 20 s'))])"""
+    runCase(name), new Promise((settle) => setTimeout(settle, 60000, 'no answer in 60 s'))])"""
 
 
 @pytest.fixture(scope="module", params=["mpy", "py"])

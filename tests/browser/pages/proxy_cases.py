@@ -5,6 +5,7 @@ One source for MicroPython and Pyodide. `runCase(name)` runs one from JavaScript
 """
 
 import asyncio
+import json
 
 import js
 from pyscript.ffi import create_proxy
@@ -190,6 +191,58 @@ async def case_foreign_messages():
     noisy = py_engine.WebWorkerMLCEngine(worker)
     same(await noisy.get_gpu_vendor(), "noisy")
     same(await chat.get_gpu_vendor(), "scripted")
+
+
+async def embedded_model():
+    """Return the real engine with the first model of the list, loaded once."""
+    if "real" not in shared:
+        models = json.loads(await (await js.fetch("/py_engine/model_list.json")).text())
+        shared["real"] = py_engine.WebWorkerMLCEngine(create_worker("/worker/web_worker.mjs"))
+        await shared["real"].reload(models[0]["model_id"], {"temperature": 0})
+    return shared["real"]
+
+
+async def case_embedded_model_answers():
+    chat = await embedded_model()
+    request = ask("Tell me a story about a fox.", max_tokens=8)
+    reply = await chat.chat_completion(request)
+    assert len(reply.choices[0].message.content) > 8
+    same(reply.choices[0].finish_reason, "length")
+    same(reply.usage.completion_tokens, 8)
+    streamed = await text_of(await chat.chat_completion(dict(request, stream=True)))
+    same(streamed, reply.choices[0].message.content)
+    same(await chat.get_message(), streamed)
+    assert "decoding: " in await chat.runtime_stats_text()
+    assert await chat.get_max_storage_buffer_binding_size() >= 2**27
+    same(type(await chat.get_gpu_vendor()), str)
+
+
+async def case_embedded_model_is_freed():
+    chat = await embedded_model()
+    request = ask("Tell me a story about a fox.", stream=True)
+    stream = await chat.chat_completion(request)
+    await stream.__anext__()
+    reader = asyncio.create_task(text_of(stream))
+    await asyncio.sleep(0)
+    await stream.aclose()  # while a chunk is on its way
+    await reader
+    await drop_a_stream(chat)
+    answer = asyncio.create_task(chat.chat_completion(ask("Tell me a story.", max_tokens=400)))
+    await asyncio.sleep(0.5)
+    chat.interrupt_generate()
+    same((await answer).choices[0].finish_reason, "abort")
+
+
+async def case_embedded_model_refuses():
+    chat = await embedded_model()
+    error = await error_of(chat.chat_completion(ask("word " * 5000)))
+    assert isinstance(error, errors.ContextWindowSizeExceededError), error
+    error = await error_of(chat.chat_completion(ask("hi", temperature=-1)))
+    assert isinstance(error, errors.NonNegativeError), error
+    error = await error_of(chat.embedding({"input": "hi"}))
+    assert isinstance(error, errors.UnsupportedEndpointError), error
+    reply = await chat.chat_completion(ask("hi", max_tokens=1))
+    same(reply.usage.completion_tokens, 1)
 
 
 async def run_case(name):
