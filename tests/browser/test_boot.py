@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page
 
+from py_engine.tooling.server import SiteServer
 from py_engine.tooling.site import Site
 from tests.browser.conftest import ServeAltered, StartWorker
 from tests.support.engine_worker import EngineWorker, WorkerError
@@ -194,3 +196,17 @@ def test_nothing_is_asked_of_another_host(page: Page, server: RecordingServer) -
     assert any(url.startswith(inside_worker) for url in requested), "the worker was not recorded"
     allowed = (f"{server.url}/", "blob:", "data:")
     assert [url for url in requested if not url.startswith(allowed)] == []
+
+
+def test_site_works_below_any_address(page: Page, site: Site, tmp_path: Path) -> None:
+    statuses: dict[str, int] = {}
+    mounts = {"/some/where/": site.folder}
+    with SiteServer(tmp_path, mounts=mounts, on_request=statuses.__setitem__) as server:
+        page.goto(f"{server.url}/some/where/?autoload=1")
+        page.wait_for_function(
+            "['loaded', 'error'].includes(document.documentElement.dataset.state)", timeout=120_000
+        )
+        assert page.evaluate("document.documentElement.dataset.state") == "loaded"
+        page.close()
+    assert [target for target in statuses if not target.startswith("/some/where/")] == []
+    assert set(statuses.values()) <= {200, 304}
