@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from py_engine.api.objects import ApiObject
-from py_engine.generation.statistics import Statistics
+
+if TYPE_CHECKING:
+    from py_engine.generation.statistics import Statistics
 
 
 def usage(statistics: Statistics, *, prompt_tokens: int, e2e_latency_s: float) -> dict[str, Any]:

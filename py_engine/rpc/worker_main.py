@@ -17,6 +17,8 @@ def start(handler: WebWorkerMLCEngineHandler | None = None) -> WebWorkerMLCEngin
     """Serve this worker's messages, those that came during boot first; returns the handler."""
     from pyodide.ffi import create_proxy
 
+    # Without a handler Python shows warnings only, whatever `set_log_level` says.
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     asyncio.get_event_loop().set_exception_handler(_log_unhandled)
     handler = handler or WebWorkerMLCEngineHandler()
     pywebllm_worker.takeMessages(create_proxy(handler.on_message))
