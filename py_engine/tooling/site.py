@@ -39,18 +39,15 @@ NPM_FILES = {
 }
 
 Files: TypeAlias = dict[str, Path | bytes]  # path in the site -> source file or contents
-
-
 NumPy: TypeAlias = Literal["required", "optional", "if there"]
 
 
 @dataclass(frozen=True)
 class Site:
-    """A site that was written: its folder and the id of the build in it."""
+    """A site that was written: where, and the id of the build in it."""
 
     folder: Path
     build_id: str
-    has_numpy: bool
 
 
 def build_site(folder: Path = DEFAULT_SITE, numpy: NumPy = "if there") -> Site:
@@ -65,19 +62,18 @@ def build_site(folder: Path = DEFAULT_SITE, numpy: NumPy = "if there") -> Site:
         _fetch_numpy(pyodide, numpy)
         archive = parts.worker_archive()
         snapshot = parts.ensure_snapshot(node, pyodide, archive)
-        packages = _optional_packages(pyodide)
         files = {
             **_npm_files(modules),
             **_web_files(),
             **_worker_files(),
             **_proxy_files(),
-            **_pyodide_files(pyodide, packages),
+            **_pyodide_files(pyodide),
             "py_engine.zip": archive,
             "boot.snap.gz": snapshot,
         }
         build_id = _build_id(files)
         _write(folder, files, build_id)
-    return Site(folder, build_id, "numpy" in packages)
+    return Site(folder, build_id)
 
 
 def _fetch_numpy(pyodide: Path, numpy: NumPy) -> None:
@@ -100,6 +96,9 @@ def _npm_files(modules: Path) -> Files:
                 cause = f"the npm package folder {source} has no {pattern}"
                 raise SetupError("site", cause, "delete .build/npm and run this again")
             files |= {f"{target}/{path.name}": path for path in found}
+        package = Path(*Path(source).parts[: 2 if source.startswith("@") else 1])
+        licences = (modules / package).glob("LICENSE*")
+        files |= {f"{target}/{path.name}": path for path in licences}
     return files
 
 
@@ -119,20 +118,17 @@ def _worker_files() -> Files:
     return {f"worker/{path.name}": path for path in paths if path.name != build_time}
 
 
-def _pyodide_files(pyodide: Path, packages: tuple[str, ...]) -> Files:
-    """A lock file with only what is here, so that nothing else can be asked of another host."""
+def _pyodide_files(pyodide: Path) -> Files:
+    """The packages that are here and a lock file with only them, lest another host be asked."""
     info = json.loads((pyodide / "pyodide-lock.json").read_text())["info"]
-    entries = parts.lock_entries(pyodide, packages)
+    entries = {
+        name: entry
+        for name, entry in parts.lock_entries(pyodide, parts.OPTIONAL_PACKAGES).items()
+        if (parts.PYODIDE_PACKAGES / entry["file_name"]).exists()
+    }
     lock = json.dumps({"info": info, "packages": entries}, indent=1).encode()
     wheels = [parts.PYODIDE_PACKAGES / entry["file_name"] for entry in entries.values()]
     return {"pyodide/pyodide-lock.json": lock} | {f"pyodide/{path.name}": path for path in wheels}
-
-
-def _optional_packages(pyodide: Path) -> tuple[str, ...]:
-    entries = parts.lock_entries(pyodide, parts.OPTIONAL_PACKAGES).items()
-    return tuple(
-        name for name, entry in entries if (parts.PYODIDE_PACKAGES / entry["file_name"]).exists()
-    )
 
 
 def _proxy_files() -> Files:
