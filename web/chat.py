@@ -8,51 +8,26 @@ import asyncio
 import json
 
 import js
+from chat_view import (
+    Answer,
+    LoadProgress,
+    add_message,
+    element,
+    fill_model_list,
+    focus_prompt,
+    show_error,
+    show_model_card,
+    show_notice,
+)
 from pyscript import document, when
+from webgpu_check import gpu_problem
 
-from py_engine.errors import DeviceError, MLCError, WorkerError
+from py_engine.errors import DeviceError, MLCError, NetworkError, WorkerError
 from py_engine.rpc.client import WebWorkerMLCEngine
 from py_engine.rpc.transport_browser import create_worker
 
 WORKER_URL = "./worker/web_worker.mjs?v=__BUILD__"
 MODEL_LIST_URL = "./py_engine/model_list.json?v=__BUILD__"
-RENDER_INTERVAL_MS = 40
-PINNED_PX = 60  # so close to the end, the conversation keeps scrolling with the answer
-
-NO_WEBGPU = (
-    "Chrome or Edge: version 113 or newer on Windows, macOS and ChromeOS, 121 on Android. On Linux "
-    "turn on “Unsafe WebGPU Support” at chrome://flags/#enable-unsafe-webgpu.",
-    "Safari: version 26 or newer.",
-    "Firefox: version 141 or newer on Windows, 145 on Macs with Apple silicon; elsewhere set "
-    "dom.webgpu.enabled to true at about:config.",
-)
-NO_ADAPTER = (
-    "Turn on hardware acceleration in the browser's settings (“Use graphics acceleration when "
-    "available”) and start the browser again.",
-    "Update the graphics driver; chrome://gpu tells whether the browser blocks the present one.",
-    "On Linux turn on Vulkan at chrome://flags/#enable-vulkan.",
-)
-INSECURE = (
-    "Open it at https:// or, on this machine, at http://localhost/: browsers give WebGPU only to "
-    "pages whose connection is secure.",
-)
-
-
-def element(name):
-    """Return the page's element with this id."""
-    return document.getElementById(name)
-
-
-def add(parent, tag, text="", class_name=""):
-    """Append a new element with plain text to `parent` and return it."""
-    child = document.createElement(tag)
-    child.textContent = text
-    if class_name:
-        child.className = class_name
-    parent.append(child)
-    return child
-
-
 running = []  # tasks; an event loop keeps only weak references
 
 
@@ -80,6 +55,7 @@ class Chat:
         self.records = {}
         self.engine = None
         self.loaded_id = ""
+        self.progress = None
         self.messages = []
         self.is_stopping = False
 
@@ -105,8 +81,7 @@ class Chat:
     async def open(self):
         """Check for WebGPU, list the models and start the engine's worker."""
         params = js.URLSearchParams.new(js.location.search)
-        reply = await js.fetch(MODEL_LIST_URL)
-        records = json.loads(await reply.text())
+        records = await fetch_model_list()
         self.records = {record["model_id"]: record for record in records}
         fill_model_list(records)
         if params.has("model") and params.get("model") in self.records:
@@ -125,7 +100,7 @@ class Chat:
     def make_engine(self):
         """Start a worker, which boots Python meanwhile, unless there is one."""
         if self.engine is None:
-            config = {"init_progress_callback": show_progress}
+            config = {"init_progress_callback": lambda report: self.progress.show(report)}
             self.engine = WebWorkerMLCEngine(create_worker(WORKER_URL), config)
 
     def drop_engine(self):
@@ -142,9 +117,8 @@ class Chat:
         self.loaded_id = ""
         self.make_engine()
         engine = self.engine
+        self.progress = LoadProgress()
         self.set_state("loading", f"Loading {model_id}…")
-        element("progress").removeAttribute("value")
-        element("progress-text").textContent = "Starting the engine"
         started = js.performance.now()
         try:
             await engine.reload(model_id)
@@ -155,6 +129,7 @@ class Chat:
         self.loaded_id = model_id
         seconds = (js.performance.now() - started) / 1000
         self.set_state("loaded", f"{model_id} is ready after {seconds:.1f} s.")
+        focus_prompt()
 
     def cancel(self):
         """Stop loading."""
@@ -233,7 +208,7 @@ class Chat:
         if self.state == "generating":
             self.is_stopping = True
             self.engine.interrupt_generate()
-            element("prompt").focus()
+            focus_prompt()
 
     async def clear(self):
         """Start a new conversation."""
@@ -242,147 +217,20 @@ class Chat:
         element("notice").hidden = True
         element("stats").textContent = ""
         self.set_state(self.state, element("status").textContent)
-        element("prompt").focus()
+        focus_prompt()
         if self.loaded_id:
             await self.engine.reset_chat()
 
 
-class Answer:
-    """One answer on the page while it grows."""
-
-    def __init__(self):
-        self.text = ""
-        self._finish_reason = None
-        self._rendered_at = 0
-        self._element = add_message("assistant", "")
-        self._element.setAttribute("aria-busy", "true")
-
-    def take(self, chunk):
-        """Add a chunk's text, or show its statistics."""
-        for choice in chunk.choices:
-            self.text += choice.delta.content or ""
-            self._finish_reason = choice.finish_reason or self._finish_reason
-        if chunk.usage is not None:
-            element("stats").textContent = statistics(chunk.usage)
-        now = js.performance.now()
-        if now - self._rendered_at >= RENDER_INTERVAL_MS:
-            self._rendered_at = now
-            self._render()
-
-    def finish(self):
-        """Show the whole answer, and why it ended if not by itself."""
-        self._render()
-        self._element.setAttribute("aria-busy", "false")
-        notes = {"abort": "Stopped.", "length": "Ended at the limit of tokens."}
-        if self._finish_reason in notes:
-            add(self._element, "p", notes[self._finish_reason], "cut-off")
-        keep_at_end(True)
-
-    def remove(self):
-        """Take the answer off the page."""
-        self._element.remove()
-
-    def _render(self):
-        was_at_end = is_at_end()
-        js.renderMarkdown(self._element, self.text)
-        keep_at_end(was_at_end)
-
-
-async def gpu_problem():
-    """Return (title, remedies) when there is no WebGPU here, else None."""
-    if not js.isSecureContext:
-        return "This page was opened without a secure connection.", INSECURE
-    gpu = getattr(js.navigator, "gpu", None)
-    if not hasattr(gpu, "requestAdapter"):
-        return "This browser has no WebGPU, which the model needs to compute.", NO_WEBGPU
-    if not hasattr(await gpu.requestAdapter(), "limits"):
-        return "This browser has WebGPU, but offers no graphics adapter.", NO_ADAPTER
-    return None
-
-
-def fill_model_list(records):
-    """List the site's own models first, then those that are downloaded from elsewhere."""
-    groups = (
-        ("On this site", [r for r in records if "://" not in r["model"]]),
-        ("Downloaded from huggingface.co", [r for r in records if "://" in r["model"]]),
-    )
-    for label, members in groups:
-        group = add(element("model"), "optgroup")
-        group.label = label
-        for record in members:
-            size = record.get("vram_required_MB")
-            name = record["model_id"].replace("-MLC", "")
-            text = f"{name} · {size:.0f} MB" if size else name
-            add(group, "option", text).value = record["model_id"]
-
-
-def add_message(role, text):
-    """Append a message to the conversation and return its element."""
-    message = add(element("messages"), "div", text, f"message {role}")
-    if role == "assistant":
-        message.classList.add("markdown")
-    keep_at_end(True)
-    return message
-
-
-def is_at_end():
-    """Tell whether the page is scrolled to its end."""
-    page = document.documentElement
-    return page.scrollHeight - page.scrollTop - page.clientHeight < PINNED_PX
-
-
-def keep_at_end(wanted):
-    """Scroll the page to its end if `wanted`."""
-    if wanted:
-        document.documentElement.scrollTop = document.documentElement.scrollHeight
-
-
-def show_progress(report):
-    """Show how far loading has come: bytes, rate and seconds while weights load."""
-    element("progress").value = report.progress
-    seconds = report.timeElapsed
-    total = report.get("totalBytes")
-    if not total:
-        element("progress-text").textContent = f"{report.text} · {seconds:.1f} s"
-        return
-    loaded = report["loadedBytes"]
-    rate = loaded / seconds if seconds else 0
-    amounts = f"{loaded / 1e6:.1f} of {total / 1e6:.1f} MB · {rate / 1e6:.1f} MB/s"
-    element("progress-text").textContent = f"{amounts} · {seconds:.1f} s"
-
-
-def statistics(usage):
-    """Return the line under the conversation: times, speeds and counts of the last answer."""
-    extra = usage.extra or {}
-    parts = []
-    if extra.get("time_to_first_token_s") is not None:
-        parts.append(f"first token after {extra['time_to_first_token_s']:.2f} s")
-    if extra.get("prefill_tokens_per_s"):
-        parts.append(f"prefill {extra['prefill_tokens_per_s']:.1f} tokens/s")
-    if extra.get("decode_tokens_per_s"):
-        parts.append(f"decode {extra['decode_tokens_per_s']:.1f} tokens/s")
-    parts.append(f"{usage.prompt_tokens} tokens read, {usage.completion_tokens} written")
-    return " · ".join(parts)
-
-
-def show_notice(title, lines):
-    """Show a problem and what can be done about it."""
-    notice = element("notice")
-    notice.replaceChildren()
-    add(notice, "h2", title)
-    holder = add(notice, "ul") if len(lines) > 1 else notice
-    for line in lines:
-        add(holder, "li" if len(lines) > 1 else "p", line)
-    notice.hidden = False
-    element("welcome").hidden = True
-    keep_at_end(True)
-
-
-def show_error(error):
-    """Show an exception: its class as title, its text, which says what to do."""
-    name = getattr(error, "name", None) or type(error).__name__
-    show_notice(name, (str(error),))
-    js.console.error(f"{name}: {error}\n{getattr(error, 'remote_traceback', '')}")
+async def fetch_model_list():
+    """Return the records of the models that the engine knows."""
+    reply = await js.fetch(MODEL_LIST_URL)
+    if not reply.ok:
+        raise NetworkError(
+            f"{MODEL_LIST_URL} could not be fetched (HTTP {reply.status}); the site is incomplete, "
+            "build it again with `python3 build.py site`."
+        )
+    return json.loads(await reply.text())
 
 
 chat = Chat()
@@ -435,7 +283,7 @@ def _(event):
 def _(event):
     if event.target.tagName == "BUTTON":
         element("prompt").value = event.target.textContent
-        element("prompt").focus()
+        focus_prompt()
         start(chat.send())
 
 
@@ -445,14 +293,8 @@ def _(event):
     start(show_model_card(event.currentTarget.href))
 
 
-async def show_model_card(url):
-    """Show the embedded model's card in a dialog."""
-    reply = await js.fetch(url)
-    text = await reply.text() if reply.ok else f"The model card is missing at {url}."
-    if text.startswith("---\n"):  # metadata for model hubs
-        text = text.split("\n---\n", 1)[-1]
-    js.renderMarkdown(element("card-text"), text)
-    element("card-dialog").showModal()
-
-
-await chat.open()  # noqa: F704 - PyScript runs this file as a coroutine
+try:
+    await chat.open()  # noqa: F704 - PyScript runs this file as a coroutine
+except Exception as error:
+    show_error(error)
+    chat.set_state("error", "The page could not start.")

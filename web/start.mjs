@@ -5,16 +5,28 @@ import { renderMarkdown } from './markdown.mjs?v=__BUILD__';
 
 globalThis.renderMarkdown = renderMarkdown;
 
+function fail(error) {
+  const root = document.documentElement;
+  if (root.dataset.state !== 'booting') return; // Python runs and shows its errors itself
+  root.dataset.state = 'error';
+  const status = `Python could not be loaded: ${error?.message ?? error}. Reload the page to try again.`;
+  document.getElementById('status').textContent = status;
+}
+addEventListener('unhandledrejection', ({ reason }) => fail(reason));
+
 const kind = new URLSearchParams(location.search).get('interpreter') === 'py' ? 'py' : 'mpy';
 const script = document.createElement('script');
 script.type = kind;
 script.src = './chat.py?v=__BUILD__';
-script.setAttribute('config', `./pyscript-${kind}.json?v=__BUILD__`);
-document.body.append(script);
 
 try {
+  const config = await (await fetch(`./pyscript-${kind}.json?v=__BUILD__`)).json();
+  for (const module of ['chat_view.py', 'webgpu_check.py']) {
+    config.files[`./${module}?v=__BUILD__`] = `./${module}`;
+  }
+  script.setAttribute('config', JSON.stringify(config));
+  document.body.append(script);
   await import('./pyscript/core.js'); // reads the configuration of the scripts it finds
 } catch (error) {
-  document.documentElement.dataset.state = 'error';
-  document.getElementById('status').textContent = `Python could not be loaded: ${error.message}`;
+  fail(error);
 }

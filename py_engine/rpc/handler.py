@@ -11,16 +11,14 @@ import inspect
 import logging
 import re
 import traceback
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from py_engine.api.objects import plain
 from py_engine.config import AppConfig, InitProgressReport
 from py_engine.errors import (
     MessageFormatError,
-    ModelNotLoadedError,
     UnknownMessageKindError,
-    UnknownStreamError,
     UnsupportedEndpointError,
 )
 from py_engine.rpc.messages import (
@@ -32,7 +30,7 @@ from py_engine.rpc.messages import (
     stream_end,
     thrown,
 )
-from py_engine.rpc.served_stream import END, ServedStream
+from py_engine.rpc.served_stream import END, ServedStreams
 
 Message = dict[str, Any]
 
@@ -79,7 +77,7 @@ class WebWorkerMLCEngineHandler:
         self._post = post_message
         self._loads = 0  # counts reloads and unloads, so that only the latest sets the state
         self._matching = asyncio.Lock()
-        self._streams: dict[str, ServedStream] = {}
+        self._streams = ServedStreams()
         self._tasks: set[asyncio.Task[None]] = set()
         self._at_once: dict[str, Callable[[Any], object]] = {
             "setLogLevel": self._set_log_level,
@@ -191,36 +189,13 @@ class WebWorkerMLCEngineHandler:
             )
         await self.reload_if_unmatched(content.get("modelId"), content.get("chatOpts"))
         result = await self._call_engine(endpoint, request)
-        return await self._open_stream(_stream_key(content), result) if is_stream else result
-
-    async def _open_stream(self, key: str, chunks: AsyncIterable[Any]) -> None:
-        replaced = self._streams.get(key)  # an older client has one stream per model
-        self._streams[key] = ServedStream(chunks)
-        if replaced is not None:
-            await replaced.close()
+        return await self._streams.open(_stream_key(content), result) if is_stream else result
 
     async def _next_chunk(self, content: dict[str, Any]) -> Any:
-        key = _stream_key(content)
-        stream = self._streams.get(key)
-        if stream is None:
-            raise UnknownStreamError(f'stream "{key}" has ended, was closed or never opened.')
-        try:
-            chunk = await stream.next()
-        except Exception:
-            self._forget_stream(key, stream)
-            raise
-        if chunk is END:
-            self._forget_stream(key, stream)
-        return chunk
+        return await self._streams.next(_stream_key(content))
 
     async def _return_stream(self, content: dict[str, Any]) -> None:
-        stream = self._streams.pop(content["streamId"], None)
-        if stream is not None:
-            await stream.close()
-
-    def _forget_stream(self, key: str, stream: ServedStream) -> None:
-        if self._streams.get(key) is stream:
-            del self._streams[key]
+        await self._streams.close(content["streamId"])
 
     async def _resume(self, content: dict[str, Any]) -> Any:
         return await self._call_engine(
@@ -231,7 +206,7 @@ class WebWorkerMLCEngineHandler:
         result = await self._resume(content)
         if not hasattr(result, "__aiter__"):
             return result
-        return await self._open_stream(content["streamId"], result)
+        return await self._streams.open(content["streamId"], result)
 
     async def _reload(self, content: dict[str, Any]) -> None:
         await self._load(content["modelId"], content.get("chatOpts"))
@@ -254,8 +229,7 @@ class WebWorkerMLCEngineHandler:
         self._loads += 1
         this_load = self._loads
         self.model_id = self.chat_opts = None
-        for stream in list(self._streams.values()):  # each stays to tell its reader why
-            await stream.close(ModelNotLoadedError("the model was unloaded during this stream."))
+        await self._streams.fail_all("the model was unloaded during this stream.")
         return this_load
 
     def _do_at_once(self, kind: str, content: Any) -> None:

@@ -1,10 +1,12 @@
-"""One stream of chunks on the worker's side, read by messages."""
+"""Streams of chunks on the worker's side, read by messages."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable
 from typing import Any
+
+from py_engine.errors import ModelNotLoadedError, UnknownStreamError
 
 # What `ServedStream.next` returns after the last chunk.
 END = object()
@@ -61,3 +63,52 @@ class ServedStream:
             aclose = getattr(self._chunks, "aclose", None)
             if aclose is not None:
                 await aclose()
+
+
+class ServedStreams:
+    """The open streams, each under the key that its client chose."""
+
+    def __init__(self) -> None:
+        self._streams: dict[str, ServedStream] = {}
+
+    async def open(self, key: str, chunks: AsyncIterable[Any]) -> None:
+        """Keep a new stream; closes another with this key, as older clients have one a model."""
+        replaced = self._streams.get(key)
+        self._streams[key] = ServedStream(chunks)
+        if replaced is not None:
+            await replaced.close()
+
+    async def next(self, key: str) -> Any:
+        """Return a stream's next chunk, or END; a stream that ends or fails is forgotten.
+
+        Errors: UnknownStreamError; what the completion raises.
+        """
+        stream = self._streams.get(key)
+        if stream is None:
+            raise UnknownStreamError(f'stream "{key}" has ended, was closed or never opened.')
+        try:
+            chunk = await stream.next()
+        except Exception:
+            self._forget(key, stream)
+            raise
+        if chunk is END:
+            self._forget(key, stream)
+        return chunk
+
+    async def close(self, key: str) -> None:
+        """Close a stream, if there is one, and forget it."""
+        stream = self._streams.pop(key, None)
+        if stream is not None:
+            await stream.close()
+
+    async def fail_all(self, reason: str) -> None:
+        """Close all streams; each is kept to tell its reader why, with ModelNotLoadedError."""
+        for stream in list(self._streams.values()):
+            await stream.close(ModelNotLoadedError(reason))
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def _forget(self, key: str, stream: ServedStream) -> None:
+        if self._streams.get(key) is stream:
+            del self._streams[key]

@@ -144,7 +144,7 @@ def test_progress_shows_bytes_rate_and_seconds(open_page: Opens) -> None:
     reach(page, "loaded")
     assert page.evaluate("seen") == [
         "Starting the engine",
-        "0.0 of 8.0 MB · 0.0 MB/s · 0.0 s",
+        "0.0 of 8.0 MB · 0.0 s",
         "4.0 of 8.0 MB · 8.0 MB/s · 0.5 s",
         "8.0 of 8.0 MB · 8.0 MB/s · 1.0 s",
     ]
@@ -318,6 +318,24 @@ def test_without_webgpu_the_page_says_what_to_do(
         expect(page.locator("#notice")).to_contain_text(text)
     expect(page.locator("#load")).to_be_disabled()
     expect(page.locator("#send")).to_be_disabled()
+
+
+@pytest.mark.parametrize(
+    ("missing", "text"),
+    [
+        ("**/micropython.mjs", "Python could not be loaded"),
+        ("**/pyscript-mpy.json*", "Python could not be loaded"),
+        ("**/model_list.json*", "The page could not start."),
+    ],
+)
+def test_a_page_that_cannot_start_says_why(open_page: Opens, missing: str, text: str) -> None:
+    page = open_page("about:blank")
+    page.route(missing, lambda route: route.fulfill(status=404, body="gone"))
+    page.goto("/")
+    reach(page, "error")
+    expect(page.locator("#status")).to_contain_text(text)
+    if "model_list" in missing:
+        expect(page.locator("#notice")).to_contain_text("could not be fetched (HTTP 404)")
 
 
 def test_the_model_card_opens_in_a_dialog(open_page: Opens) -> None:

@@ -1,0 +1,176 @@
+"""What the chat page shows: messages, progress, statistics, notices and the model card.
+
+Runs on MicroPython and on Pyodide; the page's elements are in index.html.
+"""
+
+import js
+from pyscript import document
+
+RENDER_INTERVAL_MS = 40
+PINNED_PX = 60  # so close to the end, the page keeps scrolling with the answer
+
+
+def element(name):
+    """Return the page's element with this id."""
+    return document.getElementById(name)
+
+
+def add(parent, tag, text="", class_name=""):
+    """Append a new element with plain text to `parent` and return it."""
+    child = document.createElement(tag)
+    child.textContent = text
+    if class_name:
+        child.className = class_name
+    parent.append(child)
+    return child
+
+
+class Answer:
+    """One answer on the page while it grows."""
+
+    def __init__(self):
+        self.text = ""
+        self._finish_reason = None
+        self._rendered_at = 0
+        self._element = add_message("assistant", "")
+        self._element.setAttribute("aria-busy", "true")
+
+    def take(self, chunk):
+        """Add a chunk's text, or show its statistics."""
+        for choice in chunk.choices:
+            self.text += choice.delta.content or ""
+            self._finish_reason = choice.finish_reason or self._finish_reason
+        if chunk.usage is not None:
+            element("stats").textContent = statistics(chunk.usage)
+        now = js.performance.now()
+        if now - self._rendered_at >= RENDER_INTERVAL_MS:
+            self._rendered_at = now
+            self._render()
+
+    def finish(self):
+        """Show the whole answer, and why it ended if not by itself."""
+        self._render()
+        self._element.setAttribute("aria-busy", "false")
+        notes = {"abort": "Stopped.", "length": "Ended at the limit of tokens."}
+        if self._finish_reason in notes:
+            add(self._element, "p", notes[self._finish_reason], "cut-off")
+        keep_at_end(True)
+
+    def remove(self):
+        """Take the answer off the page."""
+        self._element.remove()
+
+    def _render(self):
+        was_at_end = is_at_end()
+        js.renderMarkdown(self._element, self.text)
+        keep_at_end(was_at_end)
+
+
+class LoadProgress:
+    """The progress of one load: its phase, or bytes and rate while weights load, and seconds."""
+
+    def __init__(self):
+        self._bytes_began = None  # seconds since the load began
+        element("progress").removeAttribute("value")
+        element("progress-text").textContent = "Starting the engine"
+
+    def show(self, report):
+        """Show a report of the engine."""
+        element("progress").value = report.progress
+        phase = self._bytes(report) if report.get("totalBytes") else report.text.split(":")[0]
+        element("progress-text").textContent = f"{phase} · {report.timeElapsed:.1f} s"
+
+    def _bytes(self, report):
+        if self._bytes_began is None:
+            self._bytes_began = report.timeElapsed
+        loaded, total = report.loadedBytes / 1e6, report.totalBytes / 1e6
+        seconds = report.timeElapsed - self._bytes_began
+        rate = f" · {loaded / seconds:.1f} MB/s" if seconds else ""
+        return f"{loaded:.1f} of {total:.1f} MB{rate}"
+
+
+def fill_model_list(records):
+    """List the site's own models first, then those that are downloaded from elsewhere."""
+    groups = (
+        ("On this site", [r for r in records if "://" not in r["model"]]),
+        ("Downloaded from huggingface.co", [r for r in records if "://" in r["model"]]),
+    )
+    for label, members in groups:
+        group = add(element("model"), "optgroup")
+        group.label = label
+        for record in members:
+            size = record.get("vram_required_MB")
+            name = record["model_id"].replace("-MLC", "")
+            text = f"{name} · {size:.0f} MB" if size else name
+            add(group, "option", text).value = record["model_id"]
+
+
+def add_message(role, text):
+    """Append a message to the conversation and return its element."""
+    message = add(element("messages"), "div", text, f"message {role}")
+    if role == "assistant":
+        message.classList.add("markdown")
+    keep_at_end(True)
+    return message
+
+
+def focus_prompt():
+    """Let the visitor write, unless that would open a keyboard over the page."""
+    if js.matchMedia("(pointer: fine)").matches:
+        element("prompt").focus()
+
+
+def is_at_end():
+    """Tell whether the page is scrolled to its end."""
+    page = document.documentElement
+    return page.scrollHeight - page.scrollTop - page.clientHeight < PINNED_PX
+
+
+def keep_at_end(wanted):
+    """Scroll the page to its end if `wanted`."""
+    if wanted:
+        document.documentElement.scrollTop = document.documentElement.scrollHeight
+
+
+def statistics(usage):
+    """Return the line under the conversation: times, speeds and counts of the last answer."""
+    extra = usage.extra or {}
+    parts = []
+    if extra.get("time_to_first_token_s") is not None:
+        parts.append(f"first token after {extra['time_to_first_token_s']:.2f} s")
+    if extra.get("prefill_tokens_per_s"):
+        parts.append(f"prefill {extra['prefill_tokens_per_s']:.1f} tokens/s")
+    if extra.get("decode_tokens_per_s"):
+        parts.append(f"decode {extra['decode_tokens_per_s']:.1f} tokens/s")
+    parts.append(f"{usage.prompt_tokens} tokens read, {usage.completion_tokens} written")
+    return " · ".join(parts)
+
+
+def show_notice(title, lines):
+    """Show a problem and what can be done about it."""
+    notice = element("notice")
+    notice.replaceChildren()
+    add(notice, "h2", title)
+    holder = add(notice, "ul") if len(lines) > 1 else notice
+    for line in lines:
+        add(holder, "li" if len(lines) > 1 else "p", line)
+    notice.hidden = False
+    element("welcome").hidden = True
+    keep_at_end(True)
+
+
+def show_error(error):
+    """Show an exception: its class as title, its text, which says what to do."""
+    name = getattr(error, "name", None) or type(error).__name__
+    show_notice(name, (str(error),))
+    js.console.error(f"{name}: {error}\n{getattr(error, 'remote_traceback', '')}")
+
+
+async def show_model_card(url):
+    """Show the embedded model's card in a dialog."""
+    reply = await js.fetch(url)
+    text = await reply.text() if reply.ok else f"The model card is missing at {url}."
+    if text.startswith("---\n"):  # metadata for model hubs
+        text = text.split("\n---\n", 1)[-1]
+    js.renderMarkdown(element("card-text"), text)
+    element("card-dialog").showModal()
