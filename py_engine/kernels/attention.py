@@ -8,8 +8,10 @@ rotates the pairs (i, i + head_dim / 2), as Hugging Face's Llama does. Softmax i
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import cos, sin
+from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, kernel_spec
@@ -33,99 +35,112 @@ def rope_table(inv_freq: Sequence[float], context: int) -> array[float]:
     return table
 
 
-def _constants(
-    n_heads: int, n_kv_heads: int, head_dim: int, context: int
-) -> dict[str, int | float | bool | str]:
-    return {
-        "N_HEADS": n_heads,
-        "N_KV_HEADS": n_kv_heads,
-        "HEAD_DIM": head_dim,
-        "CONTEXT": context,
-        "WORKGROUP": _WORKGROUP,
-        "SCALE": head_dim**-0.5,
-        "ROPE_FINE_BITS": _ROPE_FINE_BITS,
-        "ROPE_COARSE": -(-context >> _ROPE_FINE_BITS),
-        **STATE_WORDS,
-    }
+@dataclass(frozen=True)
+class AttentionShape:
+    """Heads of a layer and the positions that its cache has room for."""
+
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    context: int
+
+    @property
+    def qkv_heads(self) -> int:
+        """Heads in a row of the fused projection."""
+        return self.n_heads + 2 * self.n_kv_heads
+
+    def constants(self) -> dict[str, int | float | bool | str]:
+        """Return the constants of all kernels here."""
+        return {
+            "N_HEADS": self.n_heads,
+            "N_KV_HEADS": self.n_kv_heads,
+            "HEAD_DIM": self.head_dim,
+            "CONTEXT": self.context,
+            "WORKGROUP": _WORKGROUP,
+            "SCALE": self.head_dim**-0.5,
+            "ROPE_FINE_BITS": _ROPE_FINE_BITS,
+            "ROPE_COARSE": -(-self.context >> _ROPE_FINE_BITS),
+            **STATE_WORDS,
+        }
+
+    def bindings(
+        self, max_tokens: int, access: Mapping[str, Literal["read", "read_write"]]
+    ) -> tuple[Binding, ...]:
+        """Return the buffers that `access` names, in its order."""
+        rope_rows = -(-self.context >> _ROPE_FINE_BITS) + (1 << _ROPE_FINE_BITS)
+        cache = f"array<vec2u, {self.n_kv_heads * self.context * self.head_dim // 4}>"
+        types = {
+            "qkv": f"array<vec4f, {max_tokens * self.qkv_heads * self.head_dim // 4}>",
+            "rope": f"array<vec4f, {rope_rows * self.head_dim // 4}>",
+            "state": STATE.type,
+            "k_cache": cache,
+            "v_cache": cache,
+            "output": f"array<vec4f, {max_tokens * self.n_heads * self.head_dim // 4}>",
+        }
+        return tuple(Binding(name, kind, types[name]) for name, kind in access.items())
 
 
-def _buffers(
-    n_heads: int, n_kv_heads: int, head_dim: int, context: int, max_tokens: int
-) -> dict[str, str]:
-    """Return the WGSL type of every buffer that these kernels share."""
-    rope_rows = -(-context >> _ROPE_FINE_BITS) + (1 << _ROPE_FINE_BITS)
-    cache = f"array<vec2u, {n_kv_heads * context * head_dim // 4}>"
-    return {
-        "qkv": f"array<vec4f, {max_tokens * (n_heads + 2 * n_kv_heads) * head_dim // 4}>",
-        "rope": f"array<vec4f, {rope_rows * head_dim // 4}>",
-        "k_cache": cache,
-        "v_cache": cache,
-        "output": f"array<vec4f, {max_tokens * n_heads * head_dim // 4}>",
-    }
-
-
-def attention_decode(
-    label: str, n_heads: int, n_kv_heads: int, head_dim: int, context: int
-) -> KernelSpec:
+def attention_decode(label: str, shape: AttentionShape) -> KernelSpec:
     """Build the attention of one token: RoPE, append to the cache at `state`'s position, attend."""
-    types = _buffers(n_heads, n_kv_heads, head_dim, context, 1)
     return kernel_spec(
         "attention_decode",
         label,
         snippets=("halfs", "rope", "attention_decode"),
-        bindings=(
-            Binding("qkv", "read", types["qkv"]),
-            Binding("rope", "read", types["rope"]),
-            STATE,
-            Binding("k_cache", "read_write", types["k_cache"]),
-            Binding("v_cache", "read_write", types["v_cache"]),
-            Binding("output", "read_write", types["output"]),
+        bindings=shape.bindings(
+            1,
+            {
+                "qkv": "read",
+                "rope": "read",
+                "state": "read",
+                "k_cache": "read_write",
+                "v_cache": "read_write",
+                "output": "read_write",
+            },
         ),
-        constants=_constants(n_heads, n_kv_heads, head_dim, context),
-        groups_x=n_kv_heads,
+        constants=shape.constants(),
+        groups_x=shape.n_kv_heads,
     )
 
 
-def rope_append(
-    label: str, n_heads: int, n_kv_heads: int, head_dim: int, context: int, max_tokens: int
-) -> KernelSpec:
+def rope_append(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpec:
     """Build the first half of prefill attention: rotate q in place, write k and v to the cache."""
-    types = _buffers(n_heads, n_kv_heads, head_dim, context, max_tokens)
-    units = (n_heads + 2 * n_kv_heads) * head_dim // 8
     return kernel_spec(
         "rope_append",
         label,
         snippets=("halfs", "rope", "rope_append"),
-        bindings=(
-            Binding("qkv", "read_write", types["qkv"]),
-            Binding("rope", "read", types["rope"]),
-            STATE,
-            Binding("k_cache", "read_write", types["k_cache"]),
-            Binding("v_cache", "read_write", types["v_cache"]),
+        bindings=shape.bindings(
+            max_tokens,
+            {
+                "qkv": "read_write",
+                "rope": "read",
+                "state": "read",
+                "k_cache": "read_write",
+                "v_cache": "read_write",
+            },
         ),
-        constants=_constants(n_heads, n_kv_heads, head_dim, context),
-        groups_x=-(-units // _WORKGROUP),
+        constants=shape.constants(),
+        groups_x=-(-shape.qkv_heads * shape.head_dim // 8 // _WORKGROUP),
         tokens_per_group=1,
     )
 
 
-def attention_prefill(
-    label: str, n_heads: int, n_kv_heads: int, head_dim: int, context: int, max_tokens: int
-) -> KernelSpec:
+def attention_prefill(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpec:
     """Build the second half: causal attention of the chunk over everything in the cache."""
-    types = _buffers(n_heads, n_kv_heads, head_dim, context, max_tokens)
     return kernel_spec(
         "attention_prefill",
         label,
         snippets=("halfs", "attention_prefill"),
-        bindings=(
-            Binding("qkv", "read", types["qkv"]),
-            STATE,
-            Binding("k_cache", "read", types["k_cache"]),
-            Binding("v_cache", "read", types["v_cache"]),
-            Binding("output", "read_write", types["output"]),
+        bindings=shape.bindings(
+            max_tokens,
+            {
+                "qkv": "read",
+                "state": "read",
+                "k_cache": "read",
+                "v_cache": "read",
+                "output": "read_write",
+            },
         ),
-        constants=_constants(n_heads, n_kv_heads, head_dim, context),
-        groups_x=n_heads,
+        constants=shape.constants(),
+        groups_x=shape.n_heads,
         tokens_per_group=_WORKGROUP,
     )

@@ -14,18 +14,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from py_engine.errors import ContextWindowSizeExceededError
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec
 from py_engine.kernels.attention import (
+    AttentionShape,
     attention_decode,
     attention_prefill,
     rope_append,
     rope_table,
 )
-from py_engine.kernels.formats import MATRIX_FORMATS
 from py_engine.kernels.matmul import gemm, gemv
 from py_engine.kernels.rows import embed, last_row, rms_norm
 from py_engine.kernels.sampling import sample
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.base import SamplingParams
 from py_engine.models.spec import DecoderSpec
+from py_engine.weights.plan import matrix_tensors
 
 _TOKEN_OFFSET = 4 * STATE_WORDS["STATE_TOKEN"]
 
@@ -33,13 +34,13 @@ _TOKEN_OFFSET = 4 * STATE_WORDS["STATE_TOKEN"]
 def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpec]:
     """Return the decoder's kernels by role, for subgroups of at most `lanes` (None: without)."""
     form, hidden, inner = spec.weight_format, spec.hidden_size, spec.intermediate_size
-    heads = (spec.n_heads, spec.n_kv_heads, spec.head_dim, spec.context_window_size)
+    heads = AttentionShape(spec.n_heads, spec.n_kv_heads, spec.head_dim, spec.context_window_size)
     width = spec.n_heads * spec.head_dim
     vocab, eps, chunk = spec.vocab_size, spec.rms_norm_eps, spec.prefill_chunk_size
     kernels = [
         embed("embed", form, vocab, hidden, from_state=True),
         gemv("qkv", form, spec.qkv_size, hidden, norm_eps=eps, lanes=lanes),
-        attention_decode("attention", *heads),
+        attention_decode("attention", heads),
         gemv("output", form, hidden, width, epilogue="residual", lanes=lanes),
         gemv("gate_up", form, 2 * inner, hidden, epilogue="swiglu", norm_eps=eps, lanes=lanes),
         gemv("down", form, hidden, inner, epilogue="residual", lanes=lanes),
@@ -48,8 +49,8 @@ def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpe
         embed("prefill embed", form, vocab, hidden, max_tokens=chunk),
         rms_norm("prefill norm", hidden, chunk, eps, lanes=lanes),
         gemm("prefill qkv", form, spec.qkv_size, hidden, chunk, lanes=lanes),
-        rope_append("prefill rope", *heads, chunk),
-        attention_prefill("prefill attention", *heads, chunk),
+        rope_append("prefill rope", heads, chunk),
+        attention_prefill("prefill attention", heads, chunk),
         gemm("prefill output", form, hidden, width, chunk, epilogue="residual", lanes=lanes),
         gemm("prefill gate_up", form, 2 * inner, hidden, chunk, epilogue="swiglu", lanes=lanes),
         gemm("prefill down", form, hidden, inner, chunk, epilogue="residual", lanes=lanes),
@@ -179,8 +180,7 @@ class _Recorder:
         self._buffers = buffers
 
     def _matrix(self, name: str) -> list[Buffer]:
-        tensors = MATRIX_FORMATS[self._spec.weight_format].tensors
-        return [self._buffers[name + tensor] for tensor in tensors]
+        return [self._buffers[n] for n in matrix_tensors(name, self._spec.weight_format)]
 
     def _norm(self, name: str) -> Buffer:
         return self._buffers[f"{name}.weight"]

@@ -57,19 +57,28 @@ def norms(spec: DecoderSpec) -> list[str]:
     return [*per_layer, spec.final_norm]
 
 
+def matrix_tensors(name: str, weight_format: WeightFormat) -> list[str]:
+    """Return the names of the tensors that hold one matrix: its weights, or codes and scales."""
+    if weight_format in ("q0f16", "q0f32"):
+        return [f"{name}.weight"]
+    return [f"{name}.q_weight", f"{name}.q_scale"]
+
+
 def matrix_slots(matrix: Matrix, weight_format: WeightFormat) -> list[WeightSlot]:
-    """Return the tensors that hold one matrix: codes and scales, or the plain weights."""
-    shape = (matrix.rows, matrix.columns)
-    if weight_format == "q0f16":
-        return [WeightSlot(f"{matrix.name}.weight", shape, "f16")]
-    if weight_format == "q0f32":
-        return [WeightSlot(f"{matrix.name}.weight", shape, "f32")]
+    """Return the tensors that hold one matrix, in the order of `matrix_tensors`."""
     groups = -(-matrix.columns // GROUP_SIZE)
-    words = groups * (GROUP_SIZE // CODES_PER_WORD)
-    scale_layout: Layout = "f16" if weight_format == "q4f16_1" else "f32"
+    words = (matrix.rows, groups * (GROUP_SIZE // CODES_PER_WORD))
+    plain, scales = (matrix.rows, matrix.columns), (matrix.rows, groups)
+    kinds: dict[WeightFormat, list[tuple[tuple[int, int], Layout]]] = {
+        "q0f16": [(plain, "f16")],
+        "q0f32": [(plain, "f32")],
+        "q4f16_1": [(words, "u32"), (scales, "f16")],
+        "q4f32_1": [(words, "u32"), (scales, "f32")],
+    }
+    names = matrix_tensors(matrix.name, weight_format)
     return [
-        WeightSlot(f"{matrix.name}.q_weight", (matrix.rows, words), "u32"),
-        WeightSlot(f"{matrix.name}.q_scale", (matrix.rows, groups), scale_layout),
+        WeightSlot(name, shape, layout)
+        for name, (shape, layout) in zip(names, kinds[weight_format], strict=True)
     ]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.attention import (
+    AttentionShape,
     attention_decode,
     attention_prefill,
     rope_append,
@@ -60,7 +61,7 @@ def assert_same_caches(result: dict[str, tuple[np.ndarray, np.ndarray]]) -> None
 def test_attention_decode(
     run_kernel: RunKernel, shape: tuple[int, int, int], position: int
 ) -> None:
-    spec = attention_decode("attention under test", *shape, 256)
+    spec = attention_decode("attention under test", AttentionShape(*shape, 256))
     inputs = inputs_for(spec, shape, 256, position, 1)
     result = expected_and_found(run_kernel, spec, inputs)
     assert_same_caches(result)
@@ -72,7 +73,7 @@ def test_attention_decode(
 def test_rope_append(
     run_kernel: RunKernel, shape: tuple[int, int, int], position: int, n_tokens: int
 ) -> None:
-    spec = rope_append("rope under test", *shape, 200, n_tokens)
+    spec = rope_append("rope under test", AttentionShape(*shape, 200), n_tokens)
     inputs = inputs_for(spec, shape, 200, position, n_tokens)
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)
     assert_same_caches(result)
@@ -84,7 +85,7 @@ def test_rope_append(
 def test_attention_prefill(
     run_kernel: RunKernel, shape: tuple[int, int, int], position: int, n_tokens: int
 ) -> None:
-    spec = attention_prefill("attention under test", *shape, 200, n_tokens)
+    spec = attention_prefill("attention under test", AttentionShape(*shape, 200), n_tokens)
     inputs = inputs_for(spec, shape, 200, position, n_tokens)
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)
     # Here both sides read the same halfs, so only f32 sums differ.
@@ -94,7 +95,7 @@ def test_attention_prefill(
 def test_rope_is_accurate_far_into_a_long_context(run_kernel: RunKernel) -> None:
     """Angle addition in f32 stays within 1e-6 of float64 at position 131,071."""
     shape, position = (1, 1, 8), 131_071
-    spec = rope_append("rope under test", *shape, position + 1, 1)
+    spec = rope_append("rope under test", AttentionShape(*shape, position + 1), 1)
     inputs = inputs_for(spec, shape, position + 1, position, 1)
     expected, found = expected_and_found(run_kernel, spec, inputs, 1)["qkv"]
     angle = position * 10000.0 ** (-np.arange(0, 8, 2) / 8)
