@@ -18,7 +18,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
   var b = vec4f(0.0);
   var c = vec4f(0.0);
   var d = vec4f(0.0);
-  for (var block = lane; block < BLOCKS; block += size) {
+  for (var block = lane; block < BLOCKS; block += min(size, WORKGROUP)) {
     let x0 = arrange(input_block(tokens.x, block));
     let x1 = arrange(input_block(tokens.y, block));
     let x2 = arrange(input_block(tokens.z, block));

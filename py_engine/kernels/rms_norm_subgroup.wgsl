@@ -5,5 +5,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
         @builtin(subgroup_size) size: u32) {
   let token = group.y * n_subgroups + subgroup;
   if (token >= state[STATE_N_TOKENS]) { return; }
-  scale_row(token, lane, size, subgroupAdd(square_sum(token, lane, size)));
+  let stride = min(size, WORKGROUP);
+  scale_row(token, lane, stride, subgroupAdd(square_sum(token, lane, stride)));
 }

@@ -47,7 +47,9 @@ def binding_view(binding: Binding, data: np.ndarray[Any, Any]) -> np.ndarray[Any
 
 
 class NumpyProgram:
-    def __init__(self, dispatches: Sequence[Dispatch]) -> None:
+    def __init__(self, dispatches: Sequence[Dispatch], label: str) -> None:
+        self.label = label
+        self.roles = [dispatch.kernel.spec.label for dispatch in dispatches]
         self._dispatches = dispatches
         self._n_tokens: int | None = None
 
@@ -76,13 +78,14 @@ class NumpyProgram:
 
 
 class NumpyDevice:
-    """Counts its live buffers, so that tests can show that nothing leaks."""
+    """Keeps its buffers and programs, so that tests can show what was recorded and what leaks."""
 
     def __init__(self) -> None:
         self.info = AdapterInfo(vendor="numpy", description="NumPy reference")
         self.features: frozenset[str] = frozenset()
         self.limits = Limits()
         self.buffers: list[NumpyBuffer] = []
+        self.programs: list[NumpyProgram] = []
 
     @property
     def live_buffers(self) -> list[str]:
@@ -119,7 +122,8 @@ class NumpyDevice:
         return [NumpyKernel(spec) for spec in specs]
 
     def program(self, dispatches: Sequence[Dispatch], label: str) -> NumpyProgram:
-        return NumpyProgram(dispatches)
+        self.programs.append(NumpyProgram(dispatches, label))
+        return self.programs[-1]
 
     @asynccontextmanager
     async def check(self, what: str) -> AsyncIterator[None]:

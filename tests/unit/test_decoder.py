@@ -1,0 +1,126 @@
+"""The decoder's programs and what it does with memory, on the NumPy device."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from py_engine.config import CHAT_CONFIG_FILE, ChatConfig
+from py_engine.errors import (
+    ContextWindowSizeExceededError,
+    LimitSupportError,
+    ShaderCompilationError,
+)
+from py_engine.models.base import LoadProgress, SamplingParams
+from py_engine.models.decoder import Decoder
+from py_engine.models.loader import load_model
+from py_engine.storage.folder import FolderSource
+from tests.conformance.fixtures import load_fixture, write_model_folder
+from tests.support.numpy_device import NumpyDevice
+
+FIXTURE = load_fixture("gqa_tied_q4f16")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model")
+    write_model_folder(FIXTURE, path)
+    return path
+
+
+def load(
+    device: NumpyDevice, folder: Path, progress: list[LoadProgress] | None = None, **opts: Any
+) -> Decoder:
+    async def run() -> Decoder:
+        source = FolderSource(folder)
+        config = ChatConfig.from_json(await source.read_json(CHAT_CONFIG_FILE), chat_opts=opts)
+        return await load_model(
+            device, source, config, [].append if progress is None else progress.append
+        )
+
+    return asyncio.run(run())
+
+
+def test_five_dispatches_a_layer_and_three(folder: Path) -> None:
+    device = NumpyDevice()
+    model = load(device, folder)
+    recorded = {program.label: program.roles for program in device.programs}
+    layer = ["qkv", "attention", "output", "gate_up", "down"]
+    assert recorded["decode"] == ["embed", *layer * model.spec.n_layers, "lm_head", "sample"]
+    assert len(recorded["prefill"]) == 1 + 8 * model.spec.n_layers
+    assert recorded["first token"] == ["prefill last row", "lm_head", "sample"]
+
+
+def test_progress_counts_bytes_and_pipelines(folder: Path) -> None:
+    progress: list[LoadProgress] = []
+    load(NumpyDevice(), folder, progress)
+    last = {report.phase: report for report in progress}
+    assert last["weights"].done == last["weights"].total > 0
+    assert last["kernels"].done == last["kernels"].total > 0
+
+
+def test_a_full_context_is_an_error_and_a_new_start_works(folder: Path) -> None:
+    model = load(NumpyDevice(), folder, context_window_size=8, prefill_chunk_size=8)
+
+    async def run() -> int:
+        model.start(SamplingParams(temperature=0))
+        await model.prefill(FIXTURE.prompt_ids[:7])
+        await model.sample()
+        await model.decode()
+        with pytest.raises(ContextWindowSizeExceededError, match="context_window_size 8"):
+            model.decode()
+        with pytest.raises(ContextWindowSizeExceededError, match=r"8 tokens .* 2 more"):
+            await model.prefill([1, 2])
+        model.start(SamplingParams(temperature=0))
+        await model.prefill(FIXTURE.prompt_ids[:8])
+        return await model.sample()
+
+    assert 0 <= asyncio.run(run()) < model.vocab_size
+
+
+def test_seeds_repeat_and_differ(folder: Path) -> None:
+    model = load(NumpyDevice(), folder)
+
+    async def draw(seed: int) -> list[int]:
+        model.start(SamplingParams(temperature=2.0, seed=seed))
+        await model.prefill(FIXTURE.prompt_ids[:5])
+        return [await model.sample(), *[await model.decode() for _ in range(7)]]
+
+    first, second, other = (asyncio.run(draw(seed)) for seed in (7, 7, 1 << 40 | 7))
+    assert first == second
+    assert first != other
+
+
+def test_nothing_stays_after_an_allocation_that_fails(folder: Path) -> None:
+    class Small(NumpyDevice):
+        def create_buffer(self, nbytes: int, label: str) -> Any:
+            if label == "v_cache 1":
+                raise LimitSupportError("too large")
+            return super().create_buffer(nbytes, label)
+
+    device = Small()
+    with pytest.raises(LimitSupportError):
+        load(device, folder)
+    assert device.live_buffers == []
+
+
+def test_nothing_stays_after_a_kernel_that_does_not_compile(folder: Path) -> None:
+    class Broken(NumpyDevice):
+        async def compile(self, specs: Any, on_progress: Any = None) -> Any:
+            if any(spec.name == "sample" for spec in specs):
+                raise ShaderCompilationError("broken")
+            return await super().compile(specs, on_progress)
+
+    device = Broken()
+    with pytest.raises(ShaderCompilationError):
+        load(device, folder)
+    assert device.live_buffers == []
+
+
+def test_destroy_frees_everything(folder: Path) -> None:
+    device = NumpyDevice()
+    load(device, folder).destroy()
+    assert device.live_buffers == []
