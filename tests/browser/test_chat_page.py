@@ -222,8 +222,9 @@ def test_settings_are_part_of_the_request(open_page: Opens) -> None:
     page.fill("#temperature", "0.3")
     page.fill("#max-tokens", "7")
     say(page, "REQUEST")
-    reach(page, "loaded")
-    assert json.loads(page.locator(".message.assistant").inner_text()) == {
+    answer = page.locator(".message.assistant")
+    expect(answer).to_have_text(re.compile(r"}$"))
+    assert json.loads(answer.inner_text()) == {
         "stream": True,
         "stream_options": {"include_usage": True},
         "max_tokens": 7,
