@@ -49,6 +49,7 @@ _LABELS = {
     "readbacks_per_token": "read-backs per token",
     "bridge_calls_per_token": "bridge calls per token, both ways",
     "python_ms_per_token": "Python per token, ms",
+    "submit_ms_per_token": "replay of a token's program in JavaScript, ms",
     "weight_bytes_per_token": "weight bytes read per token",
     "copy_bytes_per_s": "copy bandwidth (read + written), bytes/s",
     "bandwidth_fraction": "fraction of that bandwidth",
