@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from corpus import DEFAULT_CORPUS, FULL, Document, Encoder, render, split
 from export import BOS, EOS, load_checkpoint
 from model import Llama, count_parameters, quantized_state
-from templates import TEMPLATE_SYSTEM, Message, tool
+from templates import SKILLS, TEMPLATE_SYSTEM, Message, tool
 from tokenizers import Tokenizer
 
 WEATHER = json.dumps(tool("get_weather", "Get the weather in a city", ("city",)))
@@ -85,6 +86,19 @@ def answer(model: Llama, tokenizer: Tokenizer, messages: list[Message], limit: i
     return str(tokenizer.decode(ids[start:], skip_special_tokens=False))
 
 
+def skill_scores(model: Llama, tokenizer: Tokenizer, count: int) -> dict[str, float]:
+    """Return the share of exact answers to freshly generated template requests, by skill."""
+    rng = random.Random(99)
+    scores = {}
+    for skill, _ in SKILLS:
+        exact = 0
+        for _ in range(count):
+            asked, wanted = skill(rng)
+            exact += answer(model, tokenizer, one(asked), limit=80) == wanted
+        scores[skill.__name__] = exact / count
+    return scores
+
+
 def main() -> None:
     """Evaluate one checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -92,6 +106,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder of tokenizer.json")
     parser.add_argument("--corpus", type=Path, default=DEFAULT_CORPUS)
     parser.add_argument("--out", type=Path, help="also write the results here, as JSON")
+    parser.add_argument("--skills", type=int, default=0, help="also this many requests per skill")
     parser.add_argument("--no-loss", action="store_true")
     args = parser.parse_args()
     config, weights, progress = load_checkpoint(args.checkpoint)
@@ -119,6 +134,10 @@ def main() -> None:
         answers.append({"messages": messages, "answer": reply})
         print(f"\n> {messages[-1]['content']}\n{reply}", flush=True)
     results["answers"] = answers
+    if args.skills:
+        results["requests_per_skill"] = args.skills
+        results["skills"] = skill_scores(model, tokenizer, args.skills)
+        print(json.dumps(results["skills"], indent=1))
     if args.out:
         args.out.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
