@@ -150,7 +150,8 @@ def _chatml(tokenizer: JsonFields, eos: Any) -> dict[str, Any]:
     return {
         "name": "chatml",
         "system_template": "<|im_start|>system\n{system_message}<|im_end|>\n",
-        "system_message": "You are a helpful assistant.",
+        "system_message": "",
+        "render_empty_system_message": False,
         "add_role_after_system_message": True,
         "roles": {
             "user": "<|im_start|>user",

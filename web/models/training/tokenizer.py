@@ -8,15 +8,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-SPECIALS = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<tool_call>",
-    "</tool_call>",
-    "<think>",
-    "</think>",
-)
+CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+MARKERS = ("<tool_call>", "</tool_call>", "<think>", "</think>")
+"""Single tokens that belong to the text: a program that reads it looks for them."""
 VOCABULARY = 4096
 
 CHAT_TEMPLATE = """\
@@ -81,7 +75,7 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=[*SPECIALS],
+        special_tokens=[*CONTROL, *MARKERS],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -92,7 +86,11 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, context: int = 1024) -> None:
     """Write tokenizer.json and tokenizer_config.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    file = json.loads(tokenizer.to_str())
+    for token in file["added_tokens"]:
+        token["special"] = token["content"] in CONTROL
+    saved = json.dumps(file, indent=2, ensure_ascii=False) + "\n"
+    (folder / "tokenizer.json").write_text(saved, encoding="utf-8")
     added = {
         str(tokenizer.token_to_id(text)): {
             "content": text,
@@ -100,9 +98,9 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, context: int = 1024) -> N
             "normalized": False,
             "rstrip": False,
             "single_word": False,
-            "special": True,
+            "special": text in CONTROL,
         }
-        for text in SPECIALS
+        for text in (*CONTROL, *MARKERS)
     }
     config = {
         "add_bos_token": False,
