@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from py_engine.gpu.types import Binding
-from py_engine.models.spec import WeightFormat
+
+WeightFormat = Literal["q4f16_1", "q4f32_1", "q0f16", "q0f32"]
+"""MLC's names: 4-bit codes with f16 or f32 scales, or plain f16 or f32."""
 
 BLOCK = 32
 

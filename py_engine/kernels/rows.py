@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from py_engine.gpu.types import Binding, KernelSpec
-from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS
+from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
-from py_engine.models.spec import WeightFormat
 
 _WORKGROUP = 64
 

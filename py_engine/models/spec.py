@@ -7,9 +7,8 @@ builds kernels and programs from the spec alone and never asks which family it c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-WeightFormat = Literal["q4f16_1", "q4f32_1", "q0f16", "q0f32"]
+from py_engine.kernels.formats import WeightFormat
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import get_args
 from py_engine.config import ChatConfig
 from py_engine.errors import UnknownQuantizationError
 from py_engine.json_fields import shown
-from py_engine.models.spec import WeightFormat
+from py_engine.kernels.formats import WeightFormat
 
 GROUP_SIZE = 32
 """Weights that share a scale, along the input dimension."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from py_engine.models.spec import DecoderSpec, WeightFormat
+from py_engine.kernels.formats import WeightFormat
+from py_engine.models.spec import DecoderSpec
 from py_engine.weights.formats import CODES_PER_WORD, GROUP_SIZE
 
 Layout = Literal["u32", "f16", "f32"]

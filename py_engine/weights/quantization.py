@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from py_engine.models.spec import WeightFormat
+from py_engine.kernels.formats import WeightFormat
 from py_engine.weights.formats import CODES_PER_WORD, GROUP_SIZE
 
 F32 = npt.NDArray[np.float32]

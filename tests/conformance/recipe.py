@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from py_engine.models.spec import WeightFormat
+from py_engine.kernels.formats import WeightFormat
 from py_engine.weights.quantization import F32
 
 N_PROMPT = 70

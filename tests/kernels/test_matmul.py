@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from py_engine.kernels.formats import WeightFormat
 from py_engine.kernels.matmul import Epilogue, gemm, gemv
-from py_engine.models.spec import WeightFormat
 from tests.kernels.cases import (
     RunKernel,
     assert_close,

@@ -23,8 +23,8 @@ from py_engine.errors import (
     UnknownQuantizationError,
     UnsupportedModelConfigError,
 )
+from py_engine.kernels.formats import WeightFormat
 from py_engine.models.registry import decoder_spec
-from py_engine.models.spec import WeightFormat
 from py_engine.storage.folder import FolderSource
 from py_engine.weights.convert import convert_model
 from py_engine.weights.loader import load_weights

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from py_engine.config import ChatConfig
+from py_engine.kernels.formats import WeightFormat
 from py_engine.models.llama import llama_spec
-from py_engine.models.spec import DecoderSpec, WeightFormat
+from py_engine.models.spec import DecoderSpec
 from py_engine.weights.plan import WeightSlot, weight_slots
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from py_engine.models.spec import WeightFormat
+from py_engine.kernels.formats import WeightFormat
 from py_engine.weights.quantization import (
     bf16_from_f32,
     dequantize,
