@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 import pywebllm_worker
 
 from py_engine.config import ChatConfig, ModelRecord
+from py_engine.gpu.adapter import request_device
 from py_engine.gpu.types import Device
-from py_engine.gpu.webgpu import request_device
 from py_engine.models.base import LoadProgress, TextModel
 from py_engine.models.loader import load_model
 from py_engine.storage.fetch_browser import FetchSource

@@ -1,14 +1,14 @@
 """`gpu.types.Device` on the browser's `navigator.gpu`.
 
-The only module that talks to WebGPU. The hot loop, replaying a program, is in
-`worker/gpu_bridge.mjs`, which the worker registers as the module `pywebllm_bridge`.
+The only module that computes with WebGPU; `gpu/adapter.py` finds the adapter. The hot loop,
+replaying a program, is in `worker/gpu_bridge.mjs`, the module `pywebllm_bridge` in the worker.
 """
 
 from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,8 +28,7 @@ from py_engine.gpu.types import (
     Program,
 )
 
-_OPTIONAL_FEATURES = ("shader-f16", "subgroups", "timestamp-query")
-_LIMITS = {
+LIMITS = {
     "max_buffer_size": "maxBufferSize",
     "max_storage_buffer_binding_size": "maxStorageBufferBindingSize",
     "max_compute_workgroup_storage_size": "maxComputeWorkgroupStorageSize",
@@ -37,64 +36,6 @@ _LIMITS = {
     "max_storage_buffers_per_shader_stage": "maxStorageBuffersPerShaderStage",
     "max_compute_workgroups_per_dimension": "maxComputeWorkgroupsPerDimension",
 }
-
-
-async def request_device(required_features: Iterable[str] = ()) -> WebGPUDevice:
-    """Ask the browser for its fastest GPU, with every optional feature and all it can bind.
-
-    Raises WebGPUNotAvailableError, WebGPUNotFoundError, or FeatureSupportError for a feature in
-    `required_features` that the adapter lacks.
-    """
-    gpu = getattr(js.navigator, "gpu", None)
-    if gpu is None:
-        raise errors.WebGPUNotAvailableError(
-            "This browser has no WebGPU (`navigator.gpu` is missing). Use Chrome or Edge 121 or"
-            " later, Safari 26 or Firefox 141, over https or on localhost."
-        )
-    adapter = await gpu.requestAdapter(powerPreference="high-performance")
-    if not adapter:
-        raise errors.WebGPUNotFoundError(
-            "WebGPU is there, but gives no adapter. Update the graphics driver, see chrome://gpu,"
-            " and check that hardware acceleration is on in the browser's settings."
-        )
-    offered = {str(feature) for feature in adapter.features.values()}
-    check_features(required_features, offered, str(adapter.info.vendor))
-    features = [feature for feature in _OPTIONAL_FEATURES if feature in offered]
-    limits = {name: getattr(adapter.limits, name) for name in _LIMITS.values()}
-    device = await adapter.requestDevice(
-        to_js({"requiredFeatures": features, "requiredLimits": limits, "label": "pywebllm"})
-    )
-    return WebGPUDevice(device, _adapter_info(gpu, adapter, features), frozenset(features))
-
-
-def check_features(required: Iterable[str], offered: Iterable[str], vendor: str) -> None:
-    """Raise FeatureSupportError, for f16 ShaderF16SupportError, unless all are offered."""
-    offered = set(offered)
-    for feature in required:
-        if feature not in offered:
-            error = (
-                errors.ShaderF16SupportError
-                if feature == "shader-f16"
-                else errors.FeatureSupportError
-            )
-            raise error(
-                f"The model requires the WebGPU feature '{feature}', which this GPU"
-                f" ({vendor or 'unknown'}) does not offer. Choose a model without it: q4f32_1"
-                " builds need no features."
-            )
-
-
-def _adapter_info(gpu: Any, adapter: Any, features: Sequence[str]) -> AdapterInfo:
-    info = adapter.info
-    has_subgroups = "subgroups" in features and gpu.wgslLanguageFeatures.has("subgroup_id")
-    return AdapterInfo(
-        vendor=str(info.vendor),
-        architecture=str(info.architecture),
-        device=str(info.device),
-        description=str(info.description),
-        is_fallback=bool(getattr(info, "isFallbackAdapter", False)),
-        subgroup_size_max=int(info.subgroupMaxSize) if has_subgroups else None,
-    )
 
 
 class WebGPUBuffer:
@@ -155,7 +96,7 @@ class WebGPUDevice:
         self.info = info
         self.features = features
         self.limits = Limits(
-            **{name: int(getattr(handle.limits, js_name)) for name, js_name in _LIMITS.items()}
+            **{name: int(getattr(handle.limits, js_name)) for name, js_name in LIMITS.items()}
         )
         self._queue = handle.queue
         self._ring = bridge.ReadbackRing.new(handle)
@@ -172,7 +113,7 @@ class WebGPUDevice:
             limit = getattr(self.limits, name)
             if size > limit:
                 raise errors.LimitSupportError(
-                    f"Buffer '{label}' needs {size:,} bytes, but this GPU's {_LIMITS[name]} is"
+                    f"Buffer '{label}' needs {size:,} bytes, but this GPU's {LIMITS[name]} is"
                     f" {limit:,}. Use a smaller context_window_size or a smaller model."
                 )
         usage = js.GPUBufferUsage

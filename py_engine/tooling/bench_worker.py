@@ -23,7 +23,8 @@ from pyodide.ffi import JsProxy, to_js
 
 from py_engine.chat_config import CHAT_CONFIG_FILE, ChatConfig
 from py_engine.generation import Generation, GenerationParams
-from py_engine.gpu.webgpu import WebGPUDevice, request_device
+from py_engine.gpu.adapter import request_device
+from py_engine.gpu.webgpu import WebGPUDevice
 from py_engine.models.base import SamplingParams
 from py_engine.models.loader import load_model
 from py_engine.models.registry import decoder_spec

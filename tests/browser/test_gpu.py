@@ -15,7 +15,7 @@ async def _refused(gpu: str, required: list[str]) -> list[str]:
     from pyodide.code import run_js
 
     from py_engine.errors import DeviceError
-    from py_engine.gpu import webgpu
+    from py_engine.gpu import adapter
 
     class Scope:
         navigator = run_js(gpu)
@@ -23,13 +23,13 @@ async def _refused(gpu: str, required: list[str]) -> list[str]:
         def __getattr__(self, name):
             return getattr(js, name)
 
-    webgpu.js = Scope()
+    adapter.js = Scope()
     try:
-        await webgpu.request_device(required)
+        await adapter.request_device(required)
     except DeviceError as error:
         return [type(error).__name__, str(error)]
     finally:
-        webgpu.js = js
+        adapter.js = js
     return []
 
 
@@ -59,8 +59,8 @@ def test_a_gpu_that_cannot_be_had_is_explained(
 
 async def _compile_broken() -> list[str]:
     from py_engine.errors import ShaderCompilationError
+    from py_engine.gpu.adapter import request_device
     from py_engine.gpu.types import Binding, KernelSpec
-    from py_engine.gpu.webgpu import request_device
 
     device = await request_device()
     source = "@compute @workgroup_size(1)\nfn main() {\n  x[0] = undefined_name;\n}\n"
@@ -83,7 +83,7 @@ def test_a_compile_error_shows_the_kernel_and_the_line(engine_worker: EngineWork
 
 async def _too_large() -> dict[str, Any]:
     from py_engine.errors import LimitSupportError, ValidationError
-    from py_engine.gpu.webgpu import request_device
+    from py_engine.gpu.adapter import request_device
 
     device = await request_device()
     found = {}
@@ -122,8 +122,8 @@ async def _many_in_flight(source: str) -> dict[str, Any]:
 
     import pywebllm_bridge as bridge
 
+    from py_engine.gpu.adapter import request_device
     from py_engine.gpu.types import Binding, Dispatch, KernelSpec
-    from py_engine.gpu.webgpu import request_device
 
     device = await request_device()
     spec = KernelSpec(
@@ -157,8 +157,8 @@ async def _lose_device(source: str) -> list[str]:
     import asyncio
 
     from py_engine.errors import DeviceLostError
+    from py_engine.gpu.adapter import request_device
     from py_engine.gpu.types import Binding, Dispatch, KernelSpec
-    from py_engine.gpu.webgpu import request_device
 
     device = await request_device()
     spec = KernelSpec(

@@ -23,7 +23,7 @@ RANDOM = np.random.default_rng(7)
 
 
 async def load_and_read(url: str, slots: list[list[Any]]) -> dict[str, bytes]:
-    from py_engine.gpu.webgpu import request_device
+    from py_engine.gpu.adapter import request_device
     from py_engine.storage.fetch_browser import FetchSource
     from py_engine.weights.loader import load_weights
     from py_engine.weights.plan import WeightSlot
@@ -40,7 +40,7 @@ async def load_and_read(url: str, slots: list[list[Any]]) -> dict[str, bytes]:
 async def heap_growth(url: str, name: str, size: int) -> int:
     from pyodide_js import _module
 
-    from py_engine.gpu.webgpu import request_device
+    from py_engine.gpu.adapter import request_device
     from py_engine.storage.fetch_browser import FetchSource
     from py_engine.weights.loader import load_weights
     from py_engine.weights.plan import WeightSlot
@@ -108,7 +108,7 @@ def test_wasm_heap_does_not_hold_the_weights(engine_worker: EngineWorker, tmp_pa
 
 def test_truncated_shard_names_its_address(engine_worker: EngineWorker, tmp_path: Path) -> None:
     async def failure(url: str) -> str:
-        from py_engine.gpu.webgpu import request_device
+        from py_engine.gpu.adapter import request_device
         from py_engine.storage.fetch_browser import FetchSource
         from py_engine.weights.loader import load_weights
         from py_engine.weights.plan import WeightSlot

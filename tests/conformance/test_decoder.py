@@ -68,7 +68,7 @@ async def _decode_in_worker(
     import js
 
     from py_engine.config import ChatConfig
-    from py_engine.gpu.webgpu import request_device
+    from py_engine.gpu.adapter import request_device
     from py_engine.models.base import SamplingParams
     from py_engine.models.loader import load_model
 

@@ -19,12 +19,12 @@ async def _dispatch(
     """Run one kernel over copies of `buffers` in the worker; return those that it may write."""
     import asyncio
 
-    from py_engine.gpu import webgpu
+    from py_engine.gpu import adapter
     from py_engine.gpu.types import Binding, Dispatch, KernelSpec
 
-    if getattr(webgpu, "device_under_test", None) is None:
-        webgpu.device_under_test = await webgpu.request_device()
-    device = webgpu.device_under_test
+    if getattr(adapter, "device_under_test", None) is None:
+        adapter.device_under_test = await adapter.request_device()
+    device = adapter.device_under_test
     spec["bindings"] = tuple(Binding(**binding) for binding in spec["bindings"])
     made = {b.name: device.create_buffer(len(buffers[b.name]), b.name) for b in spec["bindings"]}
     try:
@@ -42,7 +42,7 @@ async def _dispatch(
 
 
 async def _subgroup_size_max() -> int | None:
-    from py_engine.gpu.webgpu import request_device
+    from py_engine.gpu.adapter import request_device
 
     return (await request_device()).info.subgroup_size_max
 
@@ -65,3 +65,13 @@ def lanes(engine_worker: EngineWorker) -> int | None:
     """The largest subgroup of the adapter under test, None without subgroups."""
     found: int | None = engine_worker.run(_subgroup_size_max)
     return found
+
+
+@pytest.fixture(params=["subgroups", "plain"])
+def variant(request: pytest.FixtureRequest, lanes: int | None) -> int | None:
+    """The lanes to build a kernel for: those of the adapter, then none."""
+    if request.param == "plain":
+        return None
+    if lanes is None:
+        pytest.skip("this adapter has no subgroups")
+    return lanes

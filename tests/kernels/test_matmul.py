@@ -50,19 +50,15 @@ def output_before(
     return output
 
 
-@pytest.mark.parametrize("subgroups", [True, False], ids=["subgroups", "plain"])
 @pytest.mark.parametrize(("weight_format", "epilogue", "shape"), cases(GEMV_SHAPES))
 def test_gemv(
     run_kernel: RunKernel,
-    lanes: int | None,
+    variant: int | None,
     weight_format: WeightFormat,
     epilogue: Epilogue,
     shape: tuple[int, int, bool],
-    subgroups: bool,
 ) -> None:
     rows, columns, norm = shape
-    if subgroups and lanes is None:
-        pytest.skip("this adapter has no subgroups")
     rng = np.random.default_rng(rows * columns)
     spec = gemv(
         "gemv under test",
@@ -71,7 +67,7 @@ def test_gemv(
         columns,
         epilogue=epilogue,
         norm_eps=1e-5 if norm else None,
-        lanes=lanes if subgroups else None,
+        lanes=variant,
     )
     inputs = matrix_inputs(rng, weight_format, rows, columns)
     inputs["x"] = rng.normal(size=columns).astype(np.float32)
@@ -81,19 +77,15 @@ def test_gemv(
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], TOLERANCE)
 
 
-@pytest.mark.parametrize("subgroups", [True, False], ids=["subgroups", "plain"])
 @pytest.mark.parametrize(("weight_format", "epilogue", "shape"), cases(GEMM_SHAPES))
 def test_gemm(
     run_kernel: RunKernel,
-    lanes: int | None,
+    variant: int | None,
     weight_format: WeightFormat,
     epilogue: Epilogue,
     shape: tuple[int, int, int, int],
-    subgroups: bool,
 ) -> None:
     rows, columns, n_tokens, max_tokens = shape
-    if subgroups and lanes is None:
-        pytest.skip("this adapter has no subgroups")
     rng = np.random.default_rng(rows * columns + n_tokens)
     spec = gemm(
         "gemm under test",
@@ -102,7 +94,7 @@ def test_gemm(
         columns,
         max_tokens,
         epilogue=epilogue,
-        lanes=lanes if subgroups else None,
+        lanes=variant,
     )
     inputs = matrix_inputs(rng, weight_format, rows, columns)
     inputs["x"] = rng.normal(size=(max_tokens, columns)).astype(np.float32)

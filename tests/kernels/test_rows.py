@@ -42,15 +42,10 @@ def test_embed_last_drawn_token(run_kernel: RunKernel) -> None:
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], 1e-7)
 
 
-@pytest.mark.parametrize("subgroups", [True, False], ids=["subgroups", "plain"])
 @pytest.mark.parametrize(("hidden", "n_tokens"), [(32, 1), (96, 3), (576, 17), (320, 33)])
-def test_rms_norm(
-    run_kernel: RunKernel, lanes: int | None, hidden: int, n_tokens: int, subgroups: bool
-) -> None:
-    if subgroups and lanes is None:
-        pytest.skip("this adapter has no subgroups")
+def test_rms_norm(run_kernel: RunKernel, variant: int | None, hidden: int, n_tokens: int) -> None:
     rng = np.random.default_rng(hidden)
-    spec = rms_norm("norm under test", hidden, 40, 1e-5, lanes=lanes if subgroups else None)
+    spec = rms_norm("norm under test", hidden, 40, 1e-5, lanes=variant)
     inputs = {
         "x": rng.normal(0, 30, (40, hidden)).astype(np.float32),
         "norm": rng.normal(1, 0.3, hidden).astype(np.float32),

@@ -1,0 +1,73 @@
+"""Finding the browser's GPU: adapter, features and limits, with errors that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import js
+from pyodide.ffi import to_js
+
+from py_engine import errors
+from py_engine.gpu.types import AdapterInfo
+from py_engine.gpu.webgpu import LIMITS, WebGPUDevice
+
+_OPTIONAL_FEATURES = ("shader-f16", "subgroups", "timestamp-query")
+
+
+async def request_device(required_features: Iterable[str] = ()) -> WebGPUDevice:
+    """Ask the browser for its fastest GPU, with every optional feature and all it can bind.
+
+    Raises WebGPUNotAvailableError, WebGPUNotFoundError, or FeatureSupportError for a feature in
+    `required_features` that the adapter lacks.
+    """
+    gpu = getattr(js.navigator, "gpu", None)
+    if gpu is None:
+        raise errors.WebGPUNotAvailableError(
+            "This browser has no WebGPU (`navigator.gpu` is missing). Use Chrome or Edge 121 or"
+            " later, Safari 26 or Firefox 141, over https or on localhost."
+        )
+    adapter = await gpu.requestAdapter(powerPreference="high-performance")
+    if not adapter:
+        raise errors.WebGPUNotFoundError(
+            "WebGPU is there, but gives no adapter. Update the graphics driver, see chrome://gpu,"
+            " and check that hardware acceleration is on in the browser's settings."
+        )
+    offered = {str(feature) for feature in adapter.features.values()}
+    check_features(required_features, offered, str(adapter.info.vendor))
+    features = [feature for feature in _OPTIONAL_FEATURES if feature in offered]
+    limits = {name: getattr(adapter.limits, name) for name in LIMITS.values()}
+    device = await adapter.requestDevice(
+        to_js({"requiredFeatures": features, "requiredLimits": limits, "label": "pywebllm"})
+    )
+    return WebGPUDevice(device, _adapter_info(gpu, adapter, features), frozenset(features))
+
+
+def check_features(required: Iterable[str], offered: Iterable[str], vendor: str) -> None:
+    """Raise FeatureSupportError, for f16 ShaderF16SupportError, unless all are offered."""
+    offered = set(offered)
+    for feature in required:
+        if feature not in offered:
+            error = (
+                errors.ShaderF16SupportError
+                if feature == "shader-f16"
+                else errors.FeatureSupportError
+            )
+            raise error(
+                f"The model requires the WebGPU feature '{feature}', which this GPU"
+                f" ({vendor or 'unknown'}) does not offer. Choose a model without it: q4f32_1"
+                " builds need no features."
+            )
+
+
+def _adapter_info(gpu: Any, adapter: Any, features: Sequence[str]) -> AdapterInfo:
+    info = adapter.info
+    has_subgroups = "subgroups" in features and gpu.wgslLanguageFeatures.has("subgroup_id")
+    return AdapterInfo(
+        vendor=str(info.vendor),
+        architecture=str(info.architecture),
+        device=str(info.device),
+        description=str(info.description),
+        is_fallback=bool(getattr(info, "isFallbackAdapter", False)),
+        subgroup_size_max=int(info.subgroupMaxSize) if has_subgroups else None,
+    )
