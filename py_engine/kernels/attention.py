@@ -16,6 +16,9 @@ from typing import Literal
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, kernel_spec
 
+HEAD_DIM_MULTIPLE = 8
+"""RoPE turns four pairs (i, i + head_dim / 2) at a time, so each half is a multiple of four."""
+
 _WORKGROUP = 64
 _ROPE_FINE_BITS = 6
 

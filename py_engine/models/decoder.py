@@ -103,11 +103,6 @@ class Decoder:
         self._prefill = device.program(recorder.prefill(), "prefill")
         self._first = device.program(recorder.first_token(), "first token")
 
-    @property
-    def position(self) -> int:
-        """Tokens in the KV cache once every submitted step has run."""
-        return self._position
-
     def start(self, sampling: SamplingParams) -> None:
         """Forget the sequence and set how tokens are drawn from now on."""
         self._position = 0

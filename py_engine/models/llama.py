@@ -5,9 +5,11 @@ from __future__ import annotations
 from py_engine.config import ChatConfig
 from py_engine.errors import UnsupportedModelConfigError
 from py_engine.json_fields import JsonFields, shown
+from py_engine.kernels.attention import HEAD_DIM_MULTIPLE
+from py_engine.kernels.formats import BLOCK
 from py_engine.models.rope import rope_inv_freq, rope_settings
 from py_engine.models.spec import DecoderSpec, LayerNames
-from py_engine.weights.formats import GROUP_SIZE, weight_format
+from py_engine.weights.formats import weight_format
 
 DEFAULT_PREFILL_CHUNK_SIZE = 256
 MAX_HEAD_DIM = 256
@@ -110,10 +112,10 @@ def _check_shapes(spec: DecoderSpec, fields: JsonFields) -> None:
         ("intermediate_size", spec.intermediate_size),
         ("num_attention_heads * head_dim", spec.n_heads * spec.head_dim),
     ):
-        if size % GROUP_SIZE:
-            raise _unsupported(fields, name, size, f"a multiple of {GROUP_SIZE}")
-    if spec.head_dim % 4 or spec.head_dim > MAX_HEAD_DIM:
-        wanted = f"a multiple of 4 and at most {MAX_HEAD_DIM}"
+        if size % BLOCK:
+            raise _unsupported(fields, name, size, f"a multiple of {BLOCK}")
+    if spec.head_dim % HEAD_DIM_MULTIPLE or spec.head_dim > MAX_HEAD_DIM:
+        wanted = f"a multiple of {HEAD_DIM_MULTIPLE} and at most {MAX_HEAD_DIM}"
         raise _unsupported(fields, "head_dim", spec.head_dim, wanted)
     if spec.n_heads % spec.n_kv_heads:
         wanted = f"a divisor of num_attention_heads, {spec.n_heads}"

@@ -60,7 +60,7 @@ async def load_weights(
     uploads = [_checked(cache, slot) for slot in slots]
     loading = _Loading(device, source, cache, uploads)
     try:
-        async with device.check("the model's weights"):
+        async with device.check("loading the model's weights"):
             await loading.run(on_bytes)
     except BaseException:
         loading.destroy()
