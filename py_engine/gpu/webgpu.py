@@ -191,7 +191,10 @@ class WebGPUDevice:
 
     async def _create_pipeline(self, spec: KernelSpec) -> tuple[Any, Any]:
         layout = self._bind_group_layout(spec.bindings)
+        # A bad module is told by its pipeline; the scope keeps it from a `check` of other work.
+        self.handle.pushErrorScope("validation")
         module = self.handle.createShaderModule(code=spec.source, label=spec.label)
+        self.handle.popErrorScope()
         try:
             pipeline = await self.handle.createComputePipelineAsync(
                 to_js(

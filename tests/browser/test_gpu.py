@@ -81,6 +81,32 @@ def test_a_compile_error_shows_the_kernel_and_the_line(engine_worker: EngineWork
     assert "x[0] = undefined_name;" in text
 
 
+async def _compile_broken_beside_a_check() -> str:
+    from py_engine.errors import ShaderCompilationError
+    from py_engine.gpu.adapter import request_device
+    from py_engine.gpu.types import Binding, KernelSpec
+
+    device = await request_device()
+    bindings = (Binding("x", "read_write", "array<f32, 4>"),)
+    broken = KernelSpec("broken", "a broken kernel", "fn main() { no }", bindings, {}, 1)
+    try:
+        async with device.check("doing something else"):
+            try:
+                await device.compile([broken])
+            except ShaderCompilationError as error:
+                return str(error)
+    finally:
+        device.destroy()
+    return ""
+
+
+def test_a_compile_error_is_not_taken_for_what_else_is_going_on(
+    engine_worker: EngineWorker,
+) -> None:
+    """Kernels compile while weights load, inside the check of these."""
+    assert "a broken kernel" in engine_worker.run(_compile_broken_beside_a_check)
+
+
 async def _too_large() -> dict[str, Any]:
     from py_engine.errors import LimitSupportError, ValidationError
     from py_engine.gpu.adapter import request_device
