@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from py_engine.config import ChatConfig
-from py_engine.gpu.types import Device, Kernel
+from py_engine.gpu.types import Device
 from py_engine.models.base import LoadProgress
 from py_engine.models.decoder import Decoder, build_decoder, compile_decoder
 from py_engine.models.registry import decoder_spec
@@ -23,31 +23,32 @@ async def load_model(
 ) -> Decoder:
     """Load the model of `config` from `source` onto `device`.
 
-    Kernels compile while the weights download. On failure or cancellation nothing stays on the GPU.
+    Kernels compile while the weights download; what fails first ends both. On failure or
+    cancellation nothing stays on the GPU.
     Raises the errors of `decoder_spec`, `load_weights` and the device.
     """
     spec = decoder_spec(config)
 
-    async def kernels() -> dict[str, Kernel]:
-        return await compile_decoder(
-            device, spec, lambda done, total: on_progress(LoadProgress("kernels", done, total))
-        )
-
-    compiling = asyncio.ensure_future(kernels())
-    try:
-        weights = await load_weights(
+    loading = asyncio.ensure_future(
+        load_weights(
             device,
             source,
             weight_slots(spec),
             lambda done, total: on_progress(LoadProgress("weights", done, total)),
         )
-    except BaseException:
-        compiling.cancel()
-        raise
+    )
+    compiling = asyncio.ensure_future(
+        compile_decoder(
+            device, spec, lambda done, total: on_progress(LoadProgress("kernels", done, total))
+        )
+    )
     try:
-        compiled = await compiling
+        await asyncio.gather(loading, compiling)
     except BaseException:
-        for buffer in weights.values():
+        loading.cancel()
+        compiling.cancel()
+        weights, _ = await asyncio.gather(loading, compiling, return_exceptions=True)
+        for buffer in weights.values() if isinstance(weights, dict) else ():
             buffer.destroy()
         raise
-    return await build_decoder(device, spec, compiled, weights)
+    return await build_decoder(device, spec, compiling.result(), loading.result())

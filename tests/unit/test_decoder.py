@@ -120,6 +120,30 @@ def test_nothing_stays_after_a_kernel_that_does_not_compile(folder: Path) -> Non
     assert device.live_buffers == []
 
 
+def test_a_kernel_that_does_not_compile_ends_the_download(folder: Path) -> None:
+    class Endless(FolderSource):
+        async def read_bytes(self, path: str, on_bytes: Any = None) -> Any:
+            if path.endswith(".bin"):
+                await asyncio.Event().wait()
+            return await super().read_bytes(path, on_bytes)
+
+    class Broken(NumpyDevice):
+        async def compile(self, specs: Any, on_progress: Any = None) -> Any:
+            await asyncio.sleep(0)
+            if any(spec.name == "sample" for spec in specs):
+                raise ShaderCompilationError("broken")
+            return await super().compile(specs, on_progress)
+
+    async def run() -> None:
+        source, device = Endless(folder), Broken()
+        config = ChatConfig.from_json(await source.read_json(CHAT_CONFIG_FILE))
+        with pytest.raises(ShaderCompilationError):
+            await asyncio.wait_for(load_model(device, source, config, lambda progress: None), 5)
+        assert device.live_buffers == []
+
+    asyncio.run(run())
+
+
 def test_destroy_frees_everything(folder: Path) -> None:
     device = NumpyDevice()
     load(device, folder).destroy()
