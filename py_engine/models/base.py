@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+MAX_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How the next token is drawn. A `temperature` of 0 always takes the likeliest one."""
+    """How the next token is drawn, in this order (WebLLM's, with `top_k` and `min_p` added).
+
+    Mask; `logit_bias` by token id; for tokens drawn before in this reply minus `presence_penalty`
+    and minus `frequency_penalty` for each time, then divided (above 0) or multiplied (below 0) by
+    `repetition_penalty`; softmax at `temperature`, where 0 always takes the likeliest token; the
+    `top_k` likeliest (0: all); of these the fewest whose mass reaches `top_p`; of these the ones
+    with at least `min_p` of the likeliest token's probability.
+
+    `top_logprobs` (0 to 20) asks for log-probabilities of the drawn and of that many likeliest
+    tokens; None for none. They are of the distribution before `top_k`, at temperature 1 where
+    `temperature` is 0.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One drawn token; `top` are the likeliest tokens, the likeliest first."""
+
+    token_id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,7 +56,12 @@ class LoadProgress:
 
 
 class TextModel(Protocol):
-    """One loaded model with one sequence."""
+    """One loaded model with one sequence.
+
+    `sample` and `decode` compute logits and draw in one submit. Where the CPU has a say between
+    the two (a grammar's mask, a logit processor), the halves are `first_logits`, `next_logits`
+    and `draw`.
+    """
 
     @property
     def vocab_size(self) -> int: ...
@@ -36,27 +70,54 @@ class TextModel(Protocol):
     @property
     def prefill_chunk_size(self) -> int: ...
 
-    def start(self, sampling: SamplingParams) -> None:
-        """Forget the sequence and set how tokens are drawn from now on."""
+    def reusable_tokens(self, n_tokens: int) -> int:
+        """Return how many of the sequence's first `n_tokens` tokens a `start` can keep."""
+        ...
+
+    def start(self, sampling: SamplingParams, kept_tokens: int = 0) -> None:
+        """Forget the sequence but for its first `kept_tokens`, and set how tokens are drawn.
+
+        The counts of drawn tokens, for the penalties, begin anew.
+        """
         ...
 
     async def prefill(self, token_ids: Sequence[int]) -> None:
         """Append one chunk of at most `prefill_chunk_size` tokens to the sequence."""
         ...
 
-    def sample(self) -> Awaitable[int]:
+    def sample(self) -> Awaitable[Draw]:
         """Draw the first token after the last prefill chunk."""
         ...
 
-    def decode(self) -> Awaitable[int]:
+    def decode(self) -> Awaitable[Draw]:
         """Enqueue one step, which appends the last drawn token and draws the next one.
 
         Several steps may be in flight; their tokens arrive in order.
         """
         ...
 
+    def first_logits(self) -> None:
+        """Compute the logits after the last prefill chunk; returns at once."""
+        ...
+
+    def next_logits(self) -> None:
+        """Append the last drawn token and compute the logits after it; returns at once."""
+        ...
+
+    def draw(self, mask: Any = None) -> Awaitable[Draw]:
+        """Draw from the logits at hand.
+
+        `mask` (host bytes: ceil(vocab_size / 32) words, bit i % 32 of word i // 32 set where token
+        i is allowed) forbids all other tokens in this draw.
+        """
+        ...
+
     async def read_logits(self) -> array[float]:
-        """Return the f32 logits of the last step, (vocab_size,)."""
+        """Return the f32 logits at hand, (vocab_size,): unadjusted before their draw."""
+        ...
+
+    def write_logits(self, logits: Any) -> None:
+        """Replace the logits at hand, f32 (vocab_size,), before their draw."""
         ...
 
     def destroy(self) -> None:
