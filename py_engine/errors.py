@@ -42,7 +42,9 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   |-- UnknownMessageKindError
     |   |-- MessageFormatError
     |   |-- UnknownStreamError
-    |   `-- UnsupportedEndpointError
+    |   |-- UnsupportedEndpointError
+    |   |-- GrammarMatcherError
+    |   `-- ResponseFormatViolationError
     |-- WorkerError
     |   |-- WorkerFailedError
     |   `-- RemoteError
@@ -59,6 +61,10 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
         |-- StreamingCountError
         |-- InvalidStreamOptionsError
         |-- UnsupportedFieldsError
+        |-- InvalidResponseFormatError
+        |   |-- InvalidResponseFormatGrammarError
+        |   |-- InvalidResponseFormatStructuralTagError
+        |   `-- GrammarMatcherInitError
         `-- ChatTemplateError
 """
 
@@ -238,6 +244,19 @@ class UnsupportedEndpointError(EngineError):
     """The engine behind the worker has no method for the request."""
 
 
+class GrammarMatcherError(EngineError):
+    """A token was drawn that the reply's grammar forbids; an error of ours or a processor's."""
+
+
+class ResponseFormatViolationError(EngineError):
+    """A finished reply breaks its JSON Schema where the grammar cannot tell; the text says where.
+
+    `content` is the reply.
+    """
+
+    content = ""
+
+
 class WorkerError(MLCError):
     """The worker is gone, or something in it failed that is no error class of ours."""
 
@@ -305,6 +324,22 @@ class InvalidStreamOptionsError(RequestError):
 
 class UnsupportedFieldsError(RequestError):
     """The request has fields that are not supported; the text lists them."""
+
+
+class InvalidResponseFormatError(RequestError):
+    """`response_format` is not one that can be followed; the text names the part and its remedy."""
+
+
+class InvalidResponseFormatGrammarError(InvalidResponseFormatError):
+    """The grammar or the regular expression of `response_format` is wrong."""
+
+
+class InvalidResponseFormatStructuralTagError(InvalidResponseFormatError):
+    """The structural tag of `response_format` is wrong."""
+
+
+class GrammarMatcherInitError(InvalidResponseFormatError):
+    """The grammar of a reply could not be compiled; simplify it."""
 
 
 class ChatTemplateError(RequestError):

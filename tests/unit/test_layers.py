@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rpc",),
     ("engine", "chat", "model_set", "loaded_model", "host", "browser_host", "progress"),
     ("generation", "conversation"),
-    ("api", "tokenizer"),
+    ("api", "tokenizer", "grammar"),
     ("models", "weights"),
     ("storage", "kernels"),
     ("gpu", "config", "chat_config"),
