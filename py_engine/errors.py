@@ -11,6 +11,8 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   |-- UnsupportedTokenizerFilesError
     |   |-- WindowSizeConfigurationError
     |   |-- WindowSizeSpecificationError
+    |   |-- EmbeddingChunkingUnsupportedError
+    |   |-- EmbeddingSlidingWindowError
     |   |-- ConfigurationFieldError
     |   |-- UnknownArchitectureError
     |   |-- UnknownQuantizationError
@@ -38,7 +40,10 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   |-- WorkerEngineModelNotLoadedError
     |   |-- UnclearModelToUseError
     |   |-- SpecifiedModelNotFoundError
+    |   |-- IncorrectPipelineLoadedError
+    |   |   `-- EmbeddingUnsupportedModelError
     |   |-- ContextWindowSizeExceededError
+    |   |   `-- EmbeddingExceedContextWindowSizeError
     |   |-- UnknownMessageKindError
     |   |-- MessageFormatError
     |   |-- UnknownStreamError
@@ -109,6 +114,14 @@ class WindowSizeConfigurationError(ConfigurationError):
 
 class WindowSizeSpecificationError(ConfigurationError):
     """Neither `context_window_size` nor `sliding_window_size` is positive."""
+
+
+class EmbeddingChunkingUnsupportedError(ConfigurationError):
+    """An embedding model's `prefill_chunk_size` is smaller than its `context_window_size`."""
+
+
+class EmbeddingSlidingWindowError(ConfigurationError):
+    """An embedding model is configured with a sliding window."""
 
 
 class ConfigurationFieldError(ConfigurationError):
@@ -219,8 +232,20 @@ class SpecifiedModelNotFoundError(EngineError):
     """The request names a model that is not loaded."""
 
 
+class IncorrectPipelineLoadedError(EngineError):
+    """The request is for a language model, but the loaded model makes embeddings."""
+
+
+class EmbeddingUnsupportedModelError(IncorrectPipelineLoadedError):
+    """The request is for embeddings, but the loaded model makes none."""
+
+
 class ContextWindowSizeExceededError(EngineError):
     """The prompt has more tokens than the context window."""
+
+
+class EmbeddingExceedContextWindowSizeError(ContextWindowSizeExceededError):
+    """An input of an embedding request has more tokens than the context window."""
 
 
 class UnknownMessageKindError(EngineError):
