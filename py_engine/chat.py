@@ -55,7 +55,7 @@ class ChatJob:
         generation, maker = self._first, self._maker
         async with self._model.turn(), aclosing(self._model.run(generation)) as pieces:
             async for piece in pieces:
-                yield maker.text_chunk(piece)
+                yield maker.text_chunk(piece.text)
         total = self._usage(generation.statistics) if self._request.include_usage else None
         for chunk in maker.final_chunks(str(generation.finish_reason), total):
             yield chunk

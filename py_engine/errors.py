@@ -44,6 +44,7 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   |   `-- EmbeddingUnsupportedModelError
     |   |-- ContextWindowSizeExceededError
     |   |   `-- EmbeddingExceedContextWindowSizeError
+    |   |-- LogitProcessorError
     |   |-- UnknownMessageKindError
     |   |-- MessageFormatError
     |   |-- UnknownStreamError
@@ -246,6 +247,10 @@ class ContextWindowSizeExceededError(EngineError):
 
 class EmbeddingExceedContextWindowSizeError(ContextWindowSizeExceededError):
     """An input of an embedding request has more tokens than the context window."""
+
+
+class LogitProcessorError(EngineError):
+    """A logit processor raised, or returned no logits; the text has its traceback."""
 
 
 class UnknownMessageKindError(EngineError):

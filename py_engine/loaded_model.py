@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -13,15 +12,13 @@ from py_engine.api.chat_completion import ChatCompletionRequest
 from py_engine.config import CHAT_CONFIG_FILE, ChatConfig, ModelRecord
 from py_engine.conversation import PromptRenderer, load_prompt_renderer
 from py_engine.errors import DeviceError, MLCError
-from py_engine.generation import Generation, GenerationParams, Statistics
+from py_engine.generation import CachedTokens, Generation, GenerationParams, Piece, Statistics
 from py_engine.gpu.types import Device
 from py_engine.host import EngineHost
 from py_engine.models.base import SamplingParams, TextModel
 from py_engine.progress import LoadReporter
 from py_engine.storage.source import ModelSource
 from py_engine.tokenizer import Tokenizer, load_tokenizer
-
-logger = logging.getLogger(__name__)
 
 
 class LoadedModel:
@@ -44,6 +41,7 @@ class LoadedModel:
         self._message = ""
         self._closed: MLCError | None = None
         self._has_raw_sequence = False
+        self._cached = CachedTokens()
 
     @property
     def message(self) -> str:
@@ -72,6 +70,9 @@ class LoadedModel:
             config.temperature if request.temperature is None else request.temperature,
             config.top_p if request.top_p is None else request.top_p,
             (_new_seed() if request.seed is None else request.seed) + choice,
+            presence_penalty=config.presence_penalty,
+            frequency_penalty=config.frequency_penalty,
+            repetition_penalty=config.repetition_penalty,
         )
         params = GenerationParams(
             sampling,
@@ -79,9 +80,9 @@ class LoadedModel:
             self.renderer.stop_token_ids,
             (*self.renderer.stop_strings, *request.stop),
         )
-        return Generation(self._text_model, self.tokenizer, prompt, params)
+        return Generation(self._text_model, self.tokenizer, prompt, params, self._cached)
 
-    async def run(self, generation: Generation) -> AsyncGenerator[str, None]:
+    async def run(self, generation: Generation) -> AsyncGenerator[Piece, None]:
         """Generate a reply inside the caller's `turn`; yields its pieces."""
         self._active = generation
         self._has_raw_sequence = False
@@ -105,11 +106,12 @@ class LoadedModel:
         model, config = self._text_model, self.config
         async with self.turn():
             if not self._has_raw_sequence:
+                self._cached.keep(0)
                 model.start(SamplingParams(config.temperature, config.top_p, _new_seed()))
                 self._has_raw_sequence = True
             for start in range(0, len(token_ids), model.prefill_chunk_size):
                 await model.prefill(token_ids[start : start + model.prefill_chunk_size])
-            return await model.sample()
+            return (await model.sample()).token_id
 
     def reset(self, *, keep_stats: bool = False) -> None:
         """Forget the last reply and the raw sequence, and the statistics unless kept."""
@@ -161,7 +163,6 @@ async def open_model(
     config = ChatConfig.from_json(
         await source.read_json(CHAT_CONFIG_FILE), overrides=record.overrides, chat_opts=chat_opts
     )
-    _warn_of_ignored_fields(config)
     tokenizer = await load_tokenizer(source, config)
     try:
         return await _finish_loading(host, source, config, tokenizer, device, reporter)
@@ -181,10 +182,3 @@ async def _finish_loading(
     renderer = await load_prompt_renderer(source, config, tokenizer)
     text_model = await host.load_model(device, source, config, reporter.on_load)
     return LoadedModel(config, tokenizer, renderer, text_model)
-
-
-def _warn_of_ignored_fields(config: ChatConfig) -> None:
-    neutral = {"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0}
-    for name, value in neutral.items():
-        if getattr(config, name) != value:
-            logger.warning("%s: %s is not applied", config.file, name)

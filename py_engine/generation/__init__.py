@@ -1,6 +1,18 @@
-"""The token loop: prefill, run-ahead decoding, what ends a reply, and its statistics."""
+"""The token loop: prefill, decoding ahead or under control, what ends a reply, its statistics."""
 
-from py_engine.generation.generation import FinishReason, Generation, GenerationParams
-from py_engine.generation.statistics import Statistics
+from py_engine.generation.cached_tokens import CachedTokens
+from py_engine.generation.generation import Generation
+from py_engine.generation.logit_processor import LogitProcessor
+from py_engine.generation.params import FinishReason, GenerationParams, Piece
+from py_engine.generation.statistics import Latencies, Statistics
 
-__all__ = ["FinishReason", "Generation", "GenerationParams", "Statistics"]
+__all__ = [
+    "CachedTokens",
+    "FinishReason",
+    "Generation",
+    "GenerationParams",
+    "Latencies",
+    "LogitProcessor",
+    "Piece",
+    "Statistics",
+]

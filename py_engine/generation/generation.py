@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from py_engine.errors import ConfigValueError, ContextWindowSizeExceededError
-from py_engine.generation.run_ahead import RunAhead
-from py_engine.generation.statistics import Statistics
+from py_engine.generation.cached_tokens import CachedTokens
+from py_engine.generation.control import DrawControl
+from py_engine.generation.logit_processor import guarded
+from py_engine.generation.logprobs import LogprobLog
+from py_engine.generation.params import FinishReason, GenerationParams, Piece
+from py_engine.generation.statistics import Latencies, Statistics
+from py_engine.generation.steps import ControlledSteps, RunAhead, Steps
 from py_engine.generation.stop import StopStrings
-from py_engine.models.base import SamplingParams, TextModel
+from py_engine.models.base import Draw, TextModel
 from py_engine.tokenizer import Tokenizer
-
-FinishReason = Literal["stop", "length", "abort"]
 
 # Steps in flight: the one being read and one that the GPU computes meanwhile.
 RUN_AHEAD_DEPTH = 2
@@ -28,20 +29,11 @@ MAX_TURN_S = 0.01
 REAL_WAIT_S = 0.002
 
 
-@dataclass(frozen=True)
-class GenerationParams:
-    """What to generate. `max_tokens` None means up to the end of the context window."""
-
-    sampling: SamplingParams
-    max_tokens: int | None = None
-    stop_token_ids: frozenset[int] = frozenset()
-    stop_strings: tuple[str, ...] = ()
-
-
 class Generation:
     """One reply in the making.
 
-    `finish_reason` is None until the reply has ended; `text` is the reply so far.
+    `finish_reason` is None until the reply has ended; `text` is the reply so far. `cached` are the
+    tokens that the model's KV cache holds: the prompt's beginning among them is not prefilled.
     """
 
     def __init__(
@@ -50,21 +42,26 @@ class Generation:
         tokenizer: Tokenizer,
         prompt: Sequence[int],
         params: GenerationParams,
+        cached: CachedTokens | None = None,
     ) -> None:
         _check_prompt(prompt, model.context_window_size)
         self._model = model
         self._prompt = prompt
         self._params = params
+        self._cached = CachedTokens() if cached is None else cached
         room = model.context_window_size - len(prompt) + 1
         self._limit = room if params.max_tokens is None else min(room, params.max_tokens)
-        self._detokenizer = tokenizer.detokenizer()
+        self._detokenizer = tokenizer.detokenizer(keep=params.kept_special_ids)
         self._stop = StopStrings(params.stop_strings)
+        self._logprobs = LogprobLog(tokenizer)
+        self._control: DrawControl | None = None
         self._pieces: list[str] = []
         self._interrupted = False
         self._failure: Exception | None = None
         self._last_time = self._turn_began = 0.0
         self.finish_reason: FinishReason | None = None
         self.statistics = Statistics()
+        self.latencies = Latencies()
 
     @property
     def text(self) -> str:
@@ -79,70 +76,110 @@ class Generation:
         """Make the reply raise `error` instead of its next token: the model is gone."""
         self._failure = error
 
-    async def pieces(self) -> AsyncGenerator[str, None]:
-        """Generate the reply; yields its text as it becomes certain, never an empty string.
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """Generate the reply; yields its text as it becomes certain, never an empty one.
 
         Closing the iterator, or cancelling whoever waits for it, ends the reply; the model is
-        free when that has returned. Raises DeviceLostError and what was given to `fail`.
+        free when that has returned. Raises DeviceLostError, LogitProcessorError and what was given
+        to `fail`.
         """
         self._last_time = self._turn_began = time.perf_counter()
-        self._model.start(self._params.sampling)
         if not await self._prefill():
             self.finish_reason = "abort"
             return
-        tokens = RunAhead(self._model, self._limit, RUN_AHEAD_DEPTH)
+        steps = await self._begin()
         try:
             while self.finish_reason is None:
                 if self._interrupted:
-                    piece = self._finish("abort")
+                    text = self._finish("abort")
                 else:
-                    piece = self._take(await self._next(tokens))
-                if piece:
-                    self._pieces.append(piece)
+                    text = self._take(await self._next(steps))
+                piece = self._piece(text)
+                if piece is not None:
                     yield piece
                 await self._let_others_run()
                 self._raise_failure()
         finally:
-            await tokens.drain()
+            try:
+                await steps.drain()
+            finally:
+                self._cached.append(steps.appended)
+                self.statistics.grammar_s = sum(self.latencies.grammar_bitmask_s)
 
     async def _prefill(self) -> bool:
-        """Append the prompt to the model's sequence; False when interrupted before its end."""
-        size = self._model.prefill_chunk_size
-        for start in range(0, len(self._prompt), size):
-            chunk = self._prompt[start : start + size]
+        """Bring the prompt into the model's sequence; False when interrupted before its end."""
+        prompt, size = self._prompt, self._model.prefill_chunk_size
+        # The last token is always computed: its logits are what the first draw is from.
+        common = min(self._cached.common_prefix(prompt), len(prompt) - 1)
+        kept = self._model.reusable_tokens(common)
+        self._cached.keep(kept)
+        self.statistics.cached_tokens = kept
+        self._model.start(self._params.sampling, kept)
+        for start in range(kept, len(prompt), size):
+            chunk = prompt[start : start + size]
             await self._model.prefill(chunk)
-            self.statistics.prompt_tokens += len(chunk)
+            self._cached.append(chunk)
+            self.statistics.prefilled_tokens += len(chunk)
             await asyncio.sleep(0)
             self._raise_failure()
             if self._interrupted:
                 return False
         return True
 
-    async def _next(self, tokens: RunAhead) -> int:
+    async def _begin(self) -> Steps:
+        params = self._params
+        if not params.is_controlled:
+            return RunAhead(self._model, self._limit, RUN_AHEAD_DEPTH)
+        if params.logit_processor is not None:
+            guarded(params.logit_processor.reset_state)
+        self._control = DrawControl(
+            None if params.grammar is None else await params.grammar.matcher(),
+            params.logit_processor,
+            self.latencies,
+            wait_for=params.grammar_after,
+        )
+        return ControlledSteps(self._model, self._limit, self._control)
+
+    async def _next(self, steps: Steps) -> Draw:
         asked = time.perf_counter()
-        token_id = await tokens.next()
+        draw = await steps.next()
         now = time.perf_counter()
         if now - asked > REAL_WAIT_S:
             self._turn_began = now
         self._count_token(now)
-        return token_id
+        return draw
 
-    def _take(self, token_id: int) -> str:
+    def _take(self, draw: Draw) -> str:
         """Return the text that a token makes certain."""
-        if token_id in self._params.stop_token_ids:
+        if draw.token_id in self._params.stop_token_ids:
             return self._finish("stop")
-        piece = self._stop.put(self._detokenizer.put(token_id))
+        text = self._detokenizer.put(draw.token_id)
+        self._logprobs.put(draw, text)
+        if self._control is not None:
+            self._control.see(text)
+        shown = self._stop.put(text)
         if self._stop.found:
             self.finish_reason = "stop"
+        elif self._control is not None and self._control.is_finished:
+            shown += self._finish("stop")
         elif self.statistics.completion_tokens >= self._limit:
-            piece += self._finish("length")
-        return piece
+            shown += self._finish("length")
+        return shown
 
     def _finish(self, reason: FinishReason) -> str:
         """End the reply and return the text that was held back."""
         self.finish_reason = reason
-        piece = self._stop.put(self._detokenizer.finish())
-        return piece + self._stop.finish()
+        rest = self._detokenizer.finish()
+        shown = self._stop.put(rest)
+        return shown + self._stop.finish()
+
+    def _piece(self, text: str) -> Piece | None:
+        is_last = self.finish_reason is not None and not self._stop.found
+        logprobs = self._logprobs.take(text, is_last=is_last)
+        if not text and not logprobs:
+            return None
+        self._pieces.append(text)
+        return Piece(text, logprobs)
 
     def _count_token(self, now: float) -> None:
         statistics = self.statistics
@@ -152,6 +189,7 @@ class Generation:
             statistics.decode_steps += 1
             statistics.decode_s += now - self._last_time
         statistics.completion_tokens += 1
+        self.latencies.total_s.append(now - self._last_time)
         self._last_time = now
 
     async def _let_others_run(self) -> None:

@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Latencies:
+    """Seconds of each token's parts. Bias, penalties and the draw are one pass of the GPU.
+
+    `sample_s` runs from enqueueing the draw until its token was read; only controlled replies have
+    it and the two before it.
+    """
+
+    grammar_bitmask_s: list[float] = field(default_factory=list)
+    logit_processor_s: list[float] = field(default_factory=list)
+    sample_s: list[float] = field(default_factory=list)
+    total_s: list[float] = field(default_factory=list)
 
 
 @dataclass
 class Statistics:
     """Counts and times of one reply or of several added up. Times are in seconds.
 
-    `prefill_s` ends with the first token. `completion_tokens` counts every token that was drawn
-    for the reply, the stop token included; the first of a reply is part of its prefill.
+    `prefilled_tokens` are those of the prompt that the KV cache did not hold, `cached_tokens` the
+    others. `prefill_s` ends with the first token. `completion_tokens` counts every token that was
+    drawn for the reply, the stop token included; the first of a reply is part of its prefill.
     """
 
-    prompt_tokens: int = 0
+    prefilled_tokens: int = 0
+    cached_tokens: int = 0
     completion_tokens: int = 0
     decode_steps: int = 0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    grammar_s: float = 0.0
 
     def add(self, other: Statistics) -> None:
         """Add the counts and times of another reply."""
-        self.prompt_tokens += other.prompt_tokens
+        self.prefilled_tokens += other.prefilled_tokens
+        self.cached_tokens += other.cached_tokens
         self.completion_tokens += other.completion_tokens
         self.decode_steps += other.decode_steps
         self.prefill_s += other.prefill_s
         self.decode_s += other.decode_s
+        self.grammar_s += other.grammar_s
 
     @property
     def prefill_tokens_per_s(self) -> float:
-        """Prompt tokens per second, 0 before the first token."""
-        return self.prompt_tokens / self.prefill_s if self.prefill_s > 0 else 0.0
+        """Prefilled tokens per second, 0 before the first token."""
+        return self.prefilled_tokens / self.prefill_s if self.prefill_s > 0 else 0.0
 
     @property
     def decode_tokens_per_s(self) -> float:
@@ -41,3 +60,8 @@ class Statistics:
     def time_per_output_token_s(self) -> float:
         """Seconds per token after the first, 0 where there were none."""
         return self.decode_s / self.decode_steps if self.decode_steps else 0.0
+
+    @property
+    def grammar_per_token_s(self) -> float:
+        """Seconds of the grammar's work per token, 0 where there was none."""
+        return self.grammar_s / self.completion_tokens if self.completion_tokens else 0.0

@@ -50,7 +50,11 @@ class TokenizerBackend(Protocol):
 
 
 class Tokenizer:
-    """The tokenizer of one model. `special_ids` are those that `decode` leaves out by default."""
+    """The tokenizer of one model.
+
+    `special_ids` are those that `decode` leaves out by default. `template` has the special tokens
+    that the model expects around a text, which `encode` does not add.
+    """
 
     def __init__(self, file: TokenizerFile, backend: TokenizerBackend) -> None:
         self._tokens = file.tokens
@@ -58,6 +62,7 @@ class Tokenizer:
         self._decoder = file.decoder
         self._backend = backend
         self.special_ids = file.special_ids
+        self.template = file.template
 
     @property
     def vocab_size(self) -> int:
@@ -93,9 +98,14 @@ class Tokenizer:
         token = self.token(token_id)
         return b"" if token is None else self._streaming_decoder().token_bytes(token)
 
-    def detokenizer(self, skip_special_tokens: bool = True) -> Detokenizer:
-        """Return a new streaming detokenizer. Errors: UnsupportedTokenizerFilesError."""
-        skip = self.special_ids if skip_special_tokens else frozenset()
+    def detokenizer(
+        self, skip_special_tokens: bool = True, keep: frozenset[int] = frozenset()
+    ) -> Detokenizer:
+        """Return a new streaming detokenizer; the special tokens `keep` show in its text.
+
+        Errors: UnsupportedTokenizerFilesError.
+        """
+        skip = self.special_ids - keep if skip_special_tokens else frozenset()
         return Detokenizer(self._streaming_decoder(), self.token, skip)
 
     def destroy(self) -> None:

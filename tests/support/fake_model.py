@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from py_engine.errors import ContextWindowSizeExceededError
-from py_engine.models.base import SamplingParams
+from py_engine.models.base import Draw, SamplingParams
 
 
 class FakeModel:
     """Draws the ids of `script` one after another for every sequence, then 0 for ever.
 
-    It records what it was asked, checks the contract of `TextModel`, and lets a test act in the
-    middle: `on_step(n)` runs when the n-th token of a sequence is read, before it is given out;
-    `gate`, when set, holds every read until it is set. `fail_at` maps token numbers to errors.
+    A mask that forbids the script's id makes it draw the lowest allowed one, and logits that were
+    written the likeliest one. It records what it was asked, checks the contract of `TextModel`, and
+    lets a test act in the middle: `on_step(n)` runs when the n-th token of a sequence is read,
+    before it is given out; `gate`, when set, holds every read until it is set. `fail_at` maps token
+    numbers to errors. `sequence` are the tokens in its KV cache.
     """
 
     def __init__(
@@ -31,69 +34,116 @@ class FakeModel:
         self.prefill_chunk_size = prefill_chunk_size
         self.script = list(script)
         self.samplings: list[SamplingParams] = []
+        self.kept: list[int] = []
         self.chunks: list[list[int]] = []
+        self.masks: list[Any] = []
+        self.sequence: list[int] = []
         self.on_step: Callable[[int], None] | None = None
         self.on_prefill: Callable[[int], None] | None = None
         self.gate: asyncio.Event | None = None
         self.fail_at: dict[int, Exception] = {}
         self.in_flight = self.most_in_flight = 0
         self.is_destroyed = False
-        self._position = 0
         self._drawn = 0
+        self._last = 0
+        self._has_logits = False
+        self._written: array[float] | None = None
 
     @property
     def tokens_drawn(self) -> int:
         """Tokens drawn in this sequence, read or not."""
         return self._drawn
 
-    def start(self, sampling: SamplingParams) -> None:
+    def reusable_tokens(self, n_tokens: int) -> int:
+        return n_tokens
+
+    def start(self, sampling: SamplingParams, kept_tokens: int = 0) -> None:
         self._require_idle()
+        assert 0 <= kept_tokens <= len(self.sequence), "keeps what is not there"
         self.samplings.append(sampling)
+        self.kept.append(kept_tokens)
         self.chunks = []
-        self._position = self._drawn = 0
+        self.masks = []
+        del self.sequence[kept_tokens:]
+        self._drawn = 0
+        self._has_logits = False
 
     async def prefill(self, token_ids: Sequence[int]) -> None:
         self._require_idle()
         assert 0 < len(token_ids) <= self.prefill_chunk_size
-        self._advance(len(token_ids))
+        self._append(token_ids)
         self.chunks.append(list(token_ids))
         if self.on_prefill is not None:
             self.on_prefill(len(self.chunks))
         await asyncio.sleep(0)
 
-    def sample(self) -> Awaitable[int]:
-        assert self._position, "sample before prefill"
-        return self._draw()
+    def sample(self) -> Awaitable[Draw]:
+        self.first_logits()
+        return self.draw()
 
-    def decode(self) -> Awaitable[int]:
-        assert self._drawn, "decode before sample"
-        self._advance(1)
-        return self._draw()
+    def decode(self) -> Awaitable[Draw]:
+        self.next_logits()
+        return self.draw()
+
+    def first_logits(self) -> None:
+        assert self.chunks, "logits before prefill"
+        self._has_logits = True
+
+    def next_logits(self) -> None:
+        assert self._drawn, "a next step before the first draw"
+        self._append([self._last])
+        self._has_logits = True
+
+    def draw(self, mask: Any = None) -> Awaitable[Draw]:
+        assert self._has_logits, "a draw without logits"
+        self._has_logits = False
+        number = self._drawn
+        self._drawn += 1
+        self.masks.append(mask)
+        self._last = token_id = self._choose(number, mask)
+        self._written = None
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        top = self.samplings[-1].top_logprobs
+        if top is None:
+            return self._read(number, Draw(token_id))
+        likeliest = tuple((i, -0.5 - i) for i in range(top))
+        return self._read(number, Draw(token_id, -0.25, likeliest))
 
     async def read_logits(self) -> array[float]:
+        assert self._has_logits, "no logits at hand"
+        await asyncio.sleep(0)
         return array("f", bytes(4 * self.vocab_size))
+
+    def write_logits(self, logits: Any) -> None:
+        assert self._has_logits, "no logits at hand"
+        self._written = array("f", memoryview(logits).cast("B").tobytes())
+        assert len(self._written) == self.vocab_size
 
     def destroy(self) -> None:
         self.is_destroyed = True
+
+    def _choose(self, number: int, mask: Any) -> int:
+        if self._written is not None:
+            allowed = _allowed(mask, self.vocab_size)
+            return max(allowed, key=self._written.__getitem__)
+        scripted = self.script[number] if number < len(self.script) else 0
+        if mask is None:
+            return scripted
+        allowed = _allowed(mask, self.vocab_size)
+        return scripted if scripted in allowed else allowed[0]
 
     def _require_idle(self) -> None:
         assert not self.is_destroyed, "used after destroy"
         assert self.in_flight == 0, "a new sequence while steps are in flight"
 
-    def _advance(self, n_tokens: int) -> None:
+    def _append(self, token_ids: Sequence[int]) -> None:
         assert not self.is_destroyed, "used after destroy"
-        if self._position + n_tokens > self.context_window_size:
+        if len(self.sequence) + len(token_ids) > self.context_window_size:
             raise ContextWindowSizeExceededError("the KV cache is full")
-        self._position += n_tokens
+        self.sequence += token_ids
 
-    def _draw(self) -> Awaitable[int]:
-        number = self._drawn
-        self._drawn += 1
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        return self._read(number)
-
-    async def _read(self, number: int) -> int:
+    async def _read(self, number: int, draw: Draw) -> Draw:
         try:
             await asyncio.sleep(0)
             if self.gate is not None:
@@ -102,6 +152,13 @@ class FakeModel:
                 self.on_step(number)
             if number in self.fail_at:
                 raise self.fail_at[number]
-            return self.script[number] if number < len(self.script) else 0
+            return draw
         finally:
             self.in_flight -= 1
+
+
+def _allowed(mask: Any, vocab_size: int) -> list[int]:
+    if mask is None:
+        return list(range(vocab_size))
+    words = memoryview(mask).cast("B").cast("I")
+    return [i for i in range(vocab_size) if words[i // 32] >> (i % 32) & 1]

@@ -588,14 +588,15 @@ def test_cancelled_reload_raises_and_frees() -> None:
     run(test())
 
 
-def test_ignored_penalties_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+def test_penalties_come_from_the_models_configuration() -> None:
     async def test() -> None:
         host = host_of()
-        host.files["model"] = model_files(repetition_penalty=1.1)
-        await engine_of(host, "model")
+        host.files["model"] = model_files(repetition_penalty=1.1, presence_penalty=0.5)
+        await ask(await engine_of(host, "model"))
+        sampling = host.loaded[0].samplings[0]
+        assert (sampling.repetition_penalty, sampling.presence_penalty) == (1.1, 0.5)
 
     run(test())
-    assert "repetition_penalty is not applied" in caplog.text
 
 
 # Unloading and losing the device in the middle

@@ -10,7 +10,7 @@ import pytest
 
 from py_engine.errors import ConfigValueError, ContextWindowSizeExceededError, DeviceLostError
 from py_engine.generation import Generation, GenerationParams, Statistics
-from py_engine.models.base import SamplingParams
+from py_engine.models.base import Draw, SamplingParams
 from py_engine.tokenizer import Tokenizer, tokenizer_from_json
 from tests.support.fake_model import FakeModel
 from tests.support.tokenizer_files import tokenizer_json
@@ -30,7 +30,7 @@ def make(
 
 
 async def read(generation: Generation) -> list[str]:
-    return [piece async for piece in generation.pieces()]
+    return [piece.text async for piece in generation.pieces()]
 
 
 def reply(
@@ -67,7 +67,7 @@ def test_prompt_is_prefilled_in_chunks(tokenizer: Tokenizer) -> None:
     generation = make(tokenizer, model, prompt, stop_token_ids=frozenset({500}))
     asyncio.run(read(generation))
     assert model.chunks == [prompt[:16], prompt[16:32], prompt[32:]]
-    assert generation.statistics.prompt_tokens == 40
+    assert generation.statistics.prefilled_tokens == 40
 
 
 @pytest.mark.parametrize("max_tokens", [1, 2, 5])
@@ -251,9 +251,9 @@ def test_other_tasks_run_during_a_reply_whose_steps_are_all_ready(tokenizer: Tok
     """A reader that never waits long must still let a message through."""
 
     class ReadyModel(FakeModel):
-        async def _read(self, number: int) -> int:
+        async def _read(self, number: int, draw: Draw) -> Draw:
             self.in_flight -= 1
-            return 0
+            return draw
 
     async def main() -> int:
         turns = 0
@@ -278,8 +278,8 @@ def test_statistics_add_up_and_divide_safely() -> None:
     assert total.prefill_tokens_per_s == total.decode_tokens_per_s == 0
     assert total.time_per_output_token_s == 0
     for _ in range(2):
-        total.add(Statistics(10, 5, 4, prefill_s=0.5, decode_s=2.0))
-    assert (total.prompt_tokens, total.completion_tokens) == (20, 10)
+        total.add(Statistics(10, 3, 5, 4, prefill_s=0.5, decode_s=2.0))
+    assert (total.prefilled_tokens, total.cached_tokens, total.completion_tokens) == (20, 6, 10)
     assert total.prefill_tokens_per_s == 20
     assert total.decode_tokens_per_s == 2
     assert total.time_per_output_token_s == 0.5

@@ -1,0 +1,49 @@
+"""What a reply is to be like, and what it consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from py_engine.models.base import SamplingParams
+
+if TYPE_CHECKING:
+    from py_engine.generation.logit_processor import LogitProcessor
+    from py_engine.grammar import Grammar
+
+FinishReason = Literal["stop", "length", "abort"]
+
+
+@dataclass(frozen=True)
+class GenerationParams:
+    """What to generate. `max_tokens` None means up to the end of the context window.
+
+    `grammar` allows each token, from the beginning or, with `grammar_after`, once that text was
+    generated. `kept_special_ids` are special tokens that show in the text.
+    """
+
+    sampling: SamplingParams
+    max_tokens: int | None = None
+    stop_token_ids: frozenset[int] = frozenset()
+    stop_strings: tuple[str, ...] = ()
+    kept_special_ids: frozenset[int] = frozenset()
+    grammar: Grammar | None = None
+    grammar_after: str = ""
+    logit_processor: LogitProcessor | None = None
+
+    @property
+    def is_controlled(self) -> bool:
+        """Whether the CPU has a say between the logits and the draw."""
+        return self.grammar is not None or self.logit_processor is not None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that became certain, and the log-probabilities of its tokens if they are asked for.
+
+    Each is a dict as OpenAI has it: token, bytes, logprob, top_logprobs.
+    """
+
+    text: str
+    logprobs: Sequence[dict[str, Any]] = ()

@@ -1,0 +1,138 @@
+"""How the tokens of a prefilled sequence are drawn: freely ahead of the CPU, or under its control.
+
+Either way the GPU works on the next forward pass while the CPU handles a token. `appended` tells
+which of them the sequence has in the end, because the GPU may be past the last one that was taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable
+from typing import Protocol
+
+from py_engine.generation.control import DrawControl
+from py_engine.models.base import Draw, TextModel
+
+logger = logging.getLogger(__name__)
+
+
+class Steps(Protocol):
+    """Draws one token after another, at most as many as it was made for."""
+
+    @property
+    def appended(self) -> list[int]: ...
+
+    async def next(self) -> Draw:
+        """Return the next draw."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait for what is in flight; `appended` is right afterwards."""
+        ...
+
+
+class RunAhead:
+    """Keeps `depth` steps in flight at once; draws up to `limit` tokens.
+
+    The GPU feeds each drawn token to the next step itself, so a step does not wait for the one
+    before to be read. What was drawn past a stop is drained and forgotten.
+    """
+
+    def __init__(self, model: TextModel, limit: int, depth: int) -> None:
+        self._model = model
+        self._depth = depth
+        self._steps_left = limit - 1
+        self._tokens = _AppendedTokens()
+        self._in_flight: deque[Awaitable[Draw]] = deque((model.sample(),))
+
+    @property
+    def appended(self) -> list[int]:
+        """The tokens that the sequence has taken in, for certain."""
+        return self._tokens.certain
+
+    async def next(self) -> Draw:
+        """Return the next draw."""
+        in_flight = self._in_flight
+        while self._steps_left and len(in_flight) < self._depth:
+            in_flight.append(self._model.decode())
+            self._tokens.n_appended += 1
+            self._steps_left -= 1
+        return await self._tokens.read(in_flight.popleft())
+
+    async def drain(self) -> None:
+        """Wait for the steps in flight and forget their errors.
+
+        A cancellation while waiting is passed on when all have ended.
+        """
+        cancelled: BaseException | None = None
+        while self._in_flight:
+            try:
+                await self._tokens.read(self._in_flight.popleft())
+            except Exception as error:  # the request ended or failed already
+                logger.debug("a step past the end of the reply failed: %s", error)
+            except BaseException as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+
+class ControlledSteps:
+    """Draws up to `limit` tokens from logits that `control` masks and changes.
+
+    The forward pass after a draw is enqueued before the draw is read, so it overlaps with the
+    read-back, the handling of the token, and the grammar's work on the next mask.
+    """
+
+    def __init__(self, model: TextModel, limit: int, control: DrawControl) -> None:
+        self._model = model
+        self._control = control
+        self._steps_left = limit - 1
+        self._tokens = _AppendedTokens()
+        model.first_logits()
+
+    @property
+    def appended(self) -> list[int]:
+        """The tokens that the sequence has taken in, for certain."""
+        return self._tokens.certain
+
+    async def next(self) -> Draw:
+        """Return the next draw. Raises LogitProcessorError, GrammarMatcherError."""
+        mask = await self._control.prepare(self._model)
+        began = time.perf_counter()
+        reading = self._model.draw(mask)
+        if self._steps_left:
+            self._model.next_logits()
+            self._tokens.n_appended += 1
+            self._steps_left -= 1
+        draw = await self._tokens.read(reading)
+        self._control.accept(draw.token_id, time.perf_counter() - began)
+        return draw
+
+    async def drain(self) -> None:
+        """Free the control; no draw is in flight between two calls of `next`."""
+        self._control.close()
+
+
+class _AppendedTokens:
+    """Knows the drawn tokens that were fed to a next step: all read before a read failed."""
+
+    def __init__(self) -> None:
+        self.n_appended = 0
+        self._drawn: list[int] = []
+        self._failed = False
+
+    @property
+    def certain(self) -> list[int]:
+        return self._drawn[: self.n_appended]
+
+    async def read(self, reading: Awaitable[Draw]) -> Draw:
+        try:
+            draw = await reading
+        except BaseException:
+            self._failed = True
+            raise
+        if not self._failed:
+            self._drawn.append(draw.token_id)
+        return draw
