@@ -7,16 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from py_engine.errors import ConfigurationFieldError, MLCError, ModelFileFormatError
+from py_engine.json_values import shown as shown
 
 T = TypeVar("T")
 
 ErrorClass = type[MLCError]
-
-
-def shown(value: Any) -> str:
-    """Return `value` as an error message shows it: JSON-like and short."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class JsonFields:
@@ -102,7 +97,7 @@ class JsonFields:
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
-            or not math.isfinite(value)
+            or not _is_finite(value)
             or not minimum <= value <= maximum
             or not value > above
         ):
@@ -167,6 +162,13 @@ class JsonFields:
         if not isinstance(value, list | tuple) or not all(map(accepts, value)):
             raise self.invalid(name, wanted)
         return tuple(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer past all floats
+        return False
 
 
 def _is_natural(value: Any) -> bool:

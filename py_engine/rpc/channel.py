@@ -6,7 +6,8 @@ Runs on CPython, Pyodide and MicroPython.
 import asyncio
 
 from py_engine.errors import WorkerFailedError
-from py_engine.rpc.messages import RETURN, THROW, check_content, error_from, jsonable
+from py_engine.json_values import jsonable
+from py_engine.rpc.messages import RETURN, THROW, check_content, error_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import logging
 from py_engine.api.endpoints import Chat, Completions
 from py_engine.api.objects import ApiObject, plain
 from py_engine.errors import ConfigValueError, WorkerEngineModelNotLoadedError
+from py_engine.json_values import jsonable
 from py_engine.model_selection import select_model_id
 from py_engine.rpc.channel import Channel
 from py_engine.rpc.chunk_stream import ChunkStream, collect_dropped_streams
@@ -101,7 +102,7 @@ class WebWorkerMLCEngine:
 
     async def embedding(self, request: "Mapping[str, Any]") -> ApiObject:
         """Answer an OpenAI embedding request."""
-        content = _fields(request=plain(request), **self._expected_state())
+        content = _fields(request=jsonable(request, "request"), **self._expected_state())
         return ApiObject(await self._channel.call("embedding", content))
 
     def interrupt_generate(self) -> None:
@@ -166,7 +167,7 @@ class WebWorkerMLCEngine:
 
     async def _complete(self, kind: str, request_name: str, request: "Mapping[str, Any]") -> "Any":
         collect_dropped_streams()
-        request = plain(request)
+        request = jsonable(request, "request")
         content = _fields(request=request, **self._expected_state())
         selected = select_model_id(content["modelId"], request.get("model"), request_name)
         if not request.get("stream"):

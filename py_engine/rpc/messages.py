@@ -8,7 +8,7 @@ Runs on CPython, Pyodide and MicroPython. Messages are plain dicts of JSON value
 """
 
 import py_engine.errors as errors
-from py_engine.api.objects import plain
+from py_engine.json_values import jsonable, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def check_content(kind: str, content: "Any") -> None:
         return
     if not isinstance(content, dict):
         raise errors.MessageFormatError(
-            f"{kind}: content is {_shown(content)}, but must be an object with {', '.join(fields)}."
+            f"{kind}: content is {shown(content)}, but must be an object with {', '.join(fields)}."
         )
     for field in fields:
         if not field.endswith("?") and content.get(field) is None:
@@ -137,46 +137,9 @@ def error_from(message: "dict[str, Any]") -> errors.MLCError:
     return error
 
 
-def jsonable(value: "Any", path: str) -> "Any":
-    """Return a plain copy of `value` that JSON can carry; `path` names it in errors.
-
-    ApiObjects become dicts, tuples lists, integer keys strings. Checked here because a MicroPython
-    script cannot catch what JavaScript throws.
-    Errors: ConfigValueError naming the first part that JSON cannot carry.
-    """
-    value = plain(value)
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
-            raise errors.ConfigValueError(f"{path} is {value}, but must be a finite number.")
-        return value
-    if isinstance(value, list):
-        return [jsonable(item, f"{path}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, dict):
-        return {_key(key, path): jsonable(item, f"{path}.{key}") for key, item in value.items()}
-    raise errors.ConfigValueError(
-        f"{path} is of type {type(value).__name__}, which a worker message cannot carry; "
-        "use None, booleans, numbers, strings, lists and dicts."
-    )
-
-
-def _key(key: "Any", path: str) -> str:
-    if isinstance(key, str):
-        return key
-    if isinstance(key, int) and not isinstance(key, bool):
-        return str(key)
-    raise errors.ConfigValueError(f"{path} has the key {_shown(key)}, but keys must be strings.")
-
-
 def _details_from_text(text: str) -> "dict[str, Any]":
     """Split JavaScript's `Name: message`, all that WebLLM's own handler sends."""
     name, separator, message = text.partition(": ")
     if separator and name.replace("_", "a").isalpha():
         return {"name": name, "message": message}
     return {"name": "Error", "message": text}
-
-
-def _shown(value: "Any") -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

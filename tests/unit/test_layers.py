@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("models", "weights"),
     ("storage", "kernels"),
     ("gpu", "config", "chat_config"),
-    ("model_selection", "json_fields", "errors"),
+    ("model_selection", "json_fields", "json_values", "errors"),
 )
 RANKS = {name: rank for rank, row in enumerate(LAYERS) for name in row}
 

@@ -7,12 +7,10 @@ import json
 import pytest
 
 from py_engine import errors
-from py_engine.api.objects import ApiObject
 from py_engine.rpc.messages import (
     KINDS,
     check_content,
     error_from,
-    jsonable,
     stream_end,
     thrown,
 )
@@ -97,24 +95,3 @@ def test_the_strings_of_webllms_handler_are_understood(
 
 def test_the_end_of_a_stream_has_no_content() -> None:
     assert "content" not in stream_end("id")  # WebLLM's client takes null for a chunk
-
-
-def test_jsonable_makes_plain_json() -> None:
-    value = {"a": (1, 2.5, None, True), "logit_bias": {7: -100}, "o": ApiObject({"x": [{}]})}
-    plain = jsonable(value, "request")
-    assert plain == {"a": [1, 2.5, None, True], "logit_bias": {"7": -100}, "o": {"x": [{}]}}
-    assert json.loads(json.dumps(plain)) == plain
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ({"messages": [{"content": {1}}]}, r"request\.messages\[0\]\.content is of type set"),
-        ({"temperature": float("nan")}, r"request\.temperature is nan"),
-        ({"top_p": float("inf")}, r"request\.top_p is inf"),
-        ({(1, 2): 3}, r"request has the key \(1, 2\)"),
-    ],
-)
-def test_jsonable_names_what_json_cannot_carry(value: object, text: str) -> None:
-    with pytest.raises(errors.ConfigValueError, match=text):
-        jsonable(value, "request")

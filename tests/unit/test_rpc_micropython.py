@@ -93,6 +93,7 @@ def test_the_closure_is_small_and_knows_nothing_of_the_engine() -> None:
         "py_engine.api.endpoints",
         "py_engine.api.objects",
         "py_engine.errors",
+        "py_engine.json_values",
         "py_engine.model_selection",
         "py_engine.rpc",
         "py_engine.rpc.channel",
