@@ -10,6 +10,7 @@ from typing import Any
 from py_engine.errors import ModelFileFormatError
 from py_engine.json_fields import shown
 from py_engine.tokenizer.decoding import TokenDecoder, token_decoder
+from py_engine.tokenizer.special_tokens import SequenceTemplate, sequence_template
 
 _REMEDY = "Write it again with transformers' save_pretrained of the model's fast tokenizer."
 
@@ -19,13 +20,14 @@ class TokenizerFile:
     """`text` is the JSON for the wrapped library, without truncation and padding.
 
     `tokens` gives the text of each id (None for holes). `decoder` is a TokenDecoder, or the type of
-    a decoder that has no streaming form.
+    a decoder that has no streaming form. `template` has the special tokens around a text.
     """
 
     text: str
     tokens: list[str | None]
     special_ids: frozenset[int]
     decoder: TokenDecoder | str
+    template: SequenceTemplate
 
 
 def parse_tokenizer_json(text: str, source: str) -> TokenizerFile:
@@ -51,11 +53,18 @@ def parse_tokenizer_json(text: str, source: str) -> TokenizerFile:
         streaming = token_decoder(decoder)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _wrong(source, "decoder", decoder, "a decoder of tokenizers") from error
+    post_processor = data.get("post_processor")
+    try:
+        template = sequence_template(post_processor)
+    except (KeyError, TypeError, ValueError) as error:
+        wanted = "a post-processor of tokenizers"
+        raise _wrong(source, "post_processor", post_processor, wanted) from error
     return TokenizerFile(
         text,
         _token_list(_vocabulary(data, source) | added, source),
         frozenset(entry["id"] for entry in data.get("added_tokens") or () if entry.get("special")),
         streaming,
+        template,
     )
 
 
