@@ -53,6 +53,11 @@ class MLCEngine:
         self.chat = Chat(self.chat_completion)
         self.set_log_level(config.log_level)
 
+    @property
+    def model_id(self) -> list[str] | None:
+        """The ids of the loaded models in the order of loading; None when there is none."""
+        return self._models.model_ids or None
+
     def set_app_config(self, app_config: AppConfig | Mapping[str, Any]) -> None:
         """Replace the list of models, from the next `reload` on."""
         if not isinstance(app_config, AppConfig):

@@ -46,6 +46,11 @@ class ModelSet:
         selected = select_model_id(list(self._models), model_id, request_name)
         return selected, self._models[selected]
 
+    @property
+    def model_ids(self) -> list[str]:
+        """The ids of all loaded models, in the order of loading."""
+        return list(self._models)
+
     def all(self) -> Iterable[LoadedModel]:
         """Return all loaded models."""
         return self._models.values()
