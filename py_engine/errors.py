@@ -58,7 +58,9 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
         |-- ConfigValueError
         |   |-- MinValueError
         |   |-- RangeError
-        |   `-- NonNegativeError
+        |   |-- NonNegativeError
+        |   |-- InvalidNumberStringError
+        |   `-- DependencyError
         |-- MessageOrderError
         |-- SystemMessageOrderError
         |-- UnsupportedRoleError
@@ -71,6 +73,13 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
         |   |-- InvalidResponseFormatGrammarError
         |   |-- InvalidResponseFormatStructuralTagError
         |   `-- GrammarMatcherInitError
+        |-- CustomResponseFormatError
+        |-- InvalidToolChoiceError
+        |   `-- UnsupportedToolChoiceTypeError
+        |-- UnsupportedToolTypeError
+        |-- FunctionNotFoundError
+        |-- EmbeddingInputEmptyError
+        |-- EmbeddingUnsupportedEncodingFormatError
         `-- ChatTemplateError
 """
 
@@ -324,6 +333,14 @@ class NonNegativeError(ConfigValueError):
     """A field is negative."""
 
 
+class InvalidNumberStringError(ConfigValueError):
+    """A key of `logit_bias` is no token id."""
+
+
+class DependencyError(ConfigValueError):
+    """A field is given without another one that it needs."""
+
+
 class MessageOrderError(RequestError):
     """The last message is not the user's or a tool's."""
 
@@ -345,7 +362,7 @@ class SeedTypeError(RequestError):
 
 
 class StreamingCountError(RequestError):
-    """`stream` is asked for together with `n` greater than 1."""
+    """`stream` is asked for together with `n` greater than 1; only WebLLM's own worker minds."""
 
 
 class InvalidStreamOptionsError(RequestError):
@@ -370,6 +387,34 @@ class InvalidResponseFormatStructuralTagError(InvalidResponseFormatError):
 
 class GrammarMatcherInitError(InvalidResponseFormatError):
     """The grammar of a reply could not be compiled; simplify it."""
+
+
+class CustomResponseFormatError(RequestError):
+    """`response_format` leaves no way to call the tools that may be called."""
+
+
+class InvalidToolChoiceError(RequestError):
+    """`tool_choice` is none of its values, or asks for a call without tools."""
+
+
+class UnsupportedToolChoiceTypeError(InvalidToolChoiceError):
+    """`tool_choice` names a tool that is no function."""
+
+
+class UnsupportedToolTypeError(RequestError):
+    """A tool is no function."""
+
+
+class FunctionNotFoundError(RequestError):
+    """`tool_choice` names a function that is not in `tools`."""
+
+
+class EmbeddingInputEmptyError(RequestError):
+    """The input of an embedding request, or a part of it, is empty."""
+
+
+class EmbeddingUnsupportedEncodingFormatError(RequestError):
+    """`encoding_format` is neither "float" nor "base64"."""
 
 
 class ChatTemplateError(RequestError):
