@@ -1,8 +1,12 @@
 """Attention with RoPE and an f16 KV cache of one sequence.
 
 Shapes: qkv f32 (tokens, heads + 2 kv_heads, head_dim), queries first, then keys, then values;
-k_cache and v_cache f16 (kv_heads, context, head_dim); output f32 (tokens, heads, head_dim). RoPE
+k_cache and v_cache f16 (kv_heads, slots, head_dim); output f32 (tokens, heads, head_dim). RoPE
 rotates the pairs (i, i + head_dim / 2), as Hugging Face's Llama does. Softmax in f32, online.
+
+Keys are rotated at their position in the sequence. With a sliding window the distances within it
+are the same as if positions were counted from its start; only the sinks, which stay behind, are
+seen through queries that are rotated at their place in the window (StreamingLLM, Xiao et al. 2023).
 """
 
 from __future__ import annotations
@@ -20,17 +24,26 @@ HEAD_DIM_MULTIPLE = 8
 """RoPE turns four pairs (i, i + head_dim / 2) at a time, so each half is a multiple of four."""
 
 _WORKGROUP = 64
-_ROPE_FINE_BITS = 6
+
+
+def _rope_rows(context: int) -> tuple[int, int]:
+    """Return how many coarse positions the RoPE table has, and the bits of the fine ones.
+
+    Half of a position's bits each: the table has about 2 sqrt(context) rows.
+    """
+    fine_bits = ((context - 1).bit_length() + 1) // 2
+    return -(-context >> fine_bits), fine_bits
 
 
 def rope_table(inv_freq: Sequence[float], context: int) -> array[float]:
     """Return cos and sin of position * frequency for the coarse, then the fine positions, as f32.
 
-    Shape (coarse + fine rows, 2, head_dim / 2): row r of the coarse part is position 64 r, row r of
-    the fine part is position r; any position's angle is the sum of one of each.
+    Shape (coarse + fine rows, 2, head_dim / 2): with `fine` fine rows, row r of the coarse part is
+    position r * fine, row r of the fine part is position r; any position's angle is the sum of one
+    of each. Angles are computed in float64.
     """
-    fine = 1 << _ROPE_FINE_BITS
-    positions = [*range(0, context, fine), *range(fine)]
+    coarse, fine_bits = _rope_rows(context)
+    positions = [*(row << fine_bits for row in range(coarse)), *range(1 << fine_bits)]
     table = array("f")
     for position in positions:
         table.extend(cos(position * frequency) for frequency in inv_freq)
@@ -39,30 +52,74 @@ def rope_table(inv_freq: Sequence[float], context: int) -> array[float]:
 
 
 @dataclass(frozen=True)
+class SlidingWindow:
+    """Which tokens a query sees: at most `size`, itself included.
+
+    These are the first `sinks` of the sequence and the latest `size - sinks`. Their keys and values
+    lie in a ring of `ring` slots behind those of the sinks: position p in slot
+    sinks + (p - sinks) % ring.
+    """
+
+    size: int
+    sinks: int
+    ring: int
+
+    @staticmethod
+    def for_chunks(size: int, sinks: int, max_tokens: int) -> SlidingWindow:
+        """Return a window with the smallest ring for chunks of up to `max_tokens`.
+
+        A chunk's last token is written before its first one's query is answered, so the ring holds
+        what the first one sees and the rest of the chunk.
+        """
+        return SlidingWindow(size, sinks, size - sinks + max_tokens - 1)
+
+
+@dataclass(frozen=True)
 class AttentionShape:
-    """Heads of a layer and the positions that its cache has room for."""
+    """Heads of a layer, how long a sequence may become, and its window (None: it sees all)."""
 
     n_heads: int
     n_kv_heads: int
     head_dim: int
     context: int
+    window: SlidingWindow | None = None
 
     @property
     def qkv_heads(self) -> int:
         """Heads in a row of the fused projection."""
         return self.n_heads + 2 * self.n_kv_heads
 
+    @property
+    def slots(self) -> int:
+        """Tokens whose keys and values the cache has room for."""
+        return self.context if self.window is None else self.window.sinks + self.window.ring
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the keys, or of the values, of one layer."""
+        return 2 * self.n_kv_heads * self.slots * self.head_dim
+
+    @property
+    def cache_snippet(self) -> str:
+        """The WGSL that tells where a position lies in the cache and what a query sees."""
+        return "cache_whole" if self.window is None else "cache_ring"
+
     def constants(self) -> dict[str, int | float | bool | str]:
         """Return the constants of all kernels here."""
+        coarse, fine_bits = _rope_rows(self.context)
+        window = self.window
+        ring = {} if window is None else {"WINDOW": window.size, "RING": window.ring}
         return {
             "N_HEADS": self.n_heads,
             "N_KV_HEADS": self.n_kv_heads,
             "HEAD_DIM": self.head_dim,
-            "CONTEXT": self.context,
+            "SLOTS": self.slots,
+            "SINKS": 0 if window is None else window.sinks,
+            **ring,
             "WORKGROUP": _WORKGROUP,
             "SCALE": self.head_dim**-0.5,
-            "ROPE_FINE_BITS": _ROPE_FINE_BITS,
-            "ROPE_COARSE": -(-self.context >> _ROPE_FINE_BITS),
+            "ROPE_FINE_BITS": fine_bits,
+            "ROPE_COARSE": coarse,
             **STATE_WORDS,
         }
 
@@ -70,8 +127,9 @@ class AttentionShape:
         self, max_tokens: int, access: Mapping[str, Literal["read", "read_write"]]
     ) -> tuple[Binding, ...]:
         """Return the buffers that `access` names, in its order."""
-        rope_rows = -(-self.context >> _ROPE_FINE_BITS) + (1 << _ROPE_FINE_BITS)
-        cache = f"array<vec2u, {self.n_kv_heads * self.context * self.head_dim // 4}>"
+        coarse, fine_bits = _rope_rows(self.context)
+        rope_rows = coarse + (1 << fine_bits)
+        cache = f"array<vec2u, {self.cache_bytes // 8}>"
         types = {
             "qkv": f"array<vec4f, {max_tokens * self.qkv_heads * self.head_dim // 4}>",
             "rope": f"array<vec4f, {rope_rows * self.head_dim // 4}>",
@@ -88,7 +146,7 @@ def attention_decode(label: str, shape: AttentionShape) -> KernelSpec:
     return kernel_spec(
         "attention_decode",
         label,
-        snippets=("halfs", "rope", "attention_decode"),
+        snippets=("halfs", "rope", shape.cache_snippet, "attention_decode"),
         bindings=shape.bindings(
             1,
             {
@@ -110,7 +168,7 @@ def rope_append(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpe
     return kernel_spec(
         "rope_append",
         label,
-        snippets=("halfs", "rope", "rope_append"),
+        snippets=("halfs", "rope", shape.cache_snippet, "rope_append"),
         bindings=shape.bindings(
             max_tokens,
             {
@@ -128,15 +186,16 @@ def rope_append(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpe
 
 
 def attention_prefill(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpec:
-    """Build the second half: causal attention of the chunk over everything in the cache."""
+    """Build the second half: causal attention of the chunk over what the cache holds."""
     return kernel_spec(
         "attention_prefill",
         label,
-        snippets=("halfs", "attention_prefill"),
+        snippets=("halfs", "rope", shape.cache_snippet, "attention_prefill"),
         bindings=shape.bindings(
             max_tokens,
             {
                 "qkv": "read",
+                "rope": "read",
                 "state": "read",
                 "k_cache": "read",
                 "v_cache": "read",

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from py_engine.kernels.reference_attention import attention_decode, attention_prefill, rope_append
+
 Array = npt.NDArray[Any]
 Buffers = Mapping[str, Array]
 Constants = Mapping[str, Any]
@@ -89,78 +91,6 @@ def convert(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
         buffers["output"][:] = words.view(np.float16)
     else:
         buffers["output"][:] = (words.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-
-
-def _rotate(constants: Constants, rope: Array, x: Array, positions: Array) -> Array:
-    """RoPE of x (tokens, heads, head_dim) from the two tables, by angle addition."""
-    half, bits = constants["HEAD_DIM"] // 2, constants["ROPE_FINE_BITS"]
-    table = rope.reshape(-1, 2, half).astype(np.float64)
-    coarse = table[positions >> bits]
-    fine = table[constants["ROPE_COARSE"] + (positions & ((1 << bits) - 1))]
-    cosine = (coarse[:, 0] * fine[:, 0] - coarse[:, 1] * fine[:, 1])[:, None]
-    sine = (coarse[:, 1] * fine[:, 0] + coarse[:, 0] * fine[:, 1])[:, None]
-    low, high = x[..., :half], x[..., half:]
-    return np.concatenate([low * cosine - high * sine, high * cosine + low * sine], axis=-1)
-
-
-def _split_heads(constants: Constants, qkv: Array, n_tokens: int) -> tuple[Array, Array, Array]:
-    heads, kv_heads = constants["N_HEADS"], constants["N_KV_HEADS"]
-    x = qkv.reshape(-1, heads + 2 * kv_heads, constants["HEAD_DIM"])[:n_tokens].astype(np.float64)
-    return x[:, :heads], x[:, heads : heads + kv_heads], x[:, heads + kv_heads :]
-
-
-def _cache(constants: Constants, words: Array) -> Array:
-    shape = (constants["N_KV_HEADS"], constants["CONTEXT"], constants["HEAD_DIM"])
-    return words.view(np.float16).reshape(shape)
-
-
-def _append(constants: Constants, buffers: Buffers, k: Array, v: Array, position: int) -> None:
-    here = slice(position, position + len(k))
-    _cache(constants, buffers["k_cache"])[:, here] = k.transpose(1, 0, 2)
-    _cache(constants, buffers["v_cache"])[:, here] = v.transpose(1, 0, 2)
-
-
-def _attend(constants: Constants, buffers: Buffers, q: Array, position: int) -> None:
-    """Causal attention of rotated queries (tokens, heads, head_dim) from `position` on."""
-    n_rep = constants["N_HEADS"] // constants["N_KV_HEADS"]
-    n_keys = position + len(q)
-    k = np.repeat(_cache(constants, buffers["k_cache"])[:, :n_keys], n_rep, axis=0)
-    v = np.repeat(_cache(constants, buffers["v_cache"])[:, :n_keys], n_rep, axis=0)
-    scores = np.einsum("thd,hkd->htk", q * constants["SCALE"], k.astype(np.float64))
-    visible = np.arange(n_keys) <= position + np.arange(len(q))[:, None]
-    scores = np.where(visible, scores, -np.inf)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    out = np.einsum("htk,hkd->thd", weights, v.astype(np.float64))
-    buffers["output"][: out.size] = out.ravel()
-
-
-def attention_decode(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """RoPE, append to the cache, attend: one token."""
-    position = int(buffers["state"][constants["STATE_POSITION"]])
-    q, k, v = _split_heads(constants, buffers["qkv"], 1)
-    at = np.array([position])
-    _append(constants, buffers, _rotate(constants, buffers["rope"], k, at), v, position)
-    _attend(constants, buffers, _rotate(constants, buffers["rope"], q, at), position)
-
-
-def rope_append(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """Rotate q in place; rotate k; append k and v to the cache."""
-    position = int(buffers["state"][constants["STATE_POSITION"]])
-    q, k, v = _split_heads(constants, buffers["qkv"], n_tokens)
-    at = position + np.arange(n_tokens)
-    _append(constants, buffers, _rotate(constants, buffers["rope"], k, at), v, position)
-    heads, kv_heads = constants["N_HEADS"], constants["N_KV_HEADS"]
-    qkv = buffers["qkv"].reshape(-1, heads + 2 * kv_heads, constants["HEAD_DIM"])
-    qkv[:n_tokens, :heads] = _rotate(constants, buffers["rope"], q, at)
-
-
-def attention_prefill(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """Causal attention of a chunk whose queries are rotated and whose keys are in the cache."""
-    count = int(buffers["state"][constants["STATE_N_TOKENS"]])
-    position = int(buffers["state"][constants["STATE_POSITION"]])
-    q, _, _ = _split_heads(constants, buffers["qkv"], count)
-    _attend(constants, buffers, q, position)
 
 
 def uniform_number(seed_low: int, seed_high: int, step: int) -> float:

@@ -8,6 +8,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(workgroup_id) group: 
   let i = id.x % HEAD8;
   if (head >= N_HEADS + 2u * N_KV_HEADS) { return; }
   let position = state[STATE_POSITION] + group.y;
+  let slot = slot_of(position);
   let at = (group.y * (N_HEADS + 2u * N_KV_HEADS) + head) * HEAD4 + i;
   var low = qkv[at];
   var high = qkv[at + HEAD8];
@@ -21,11 +22,11 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(workgroup_id) group: 
     qkv[at] = low;
     qkv[at + HEAD8] = high;
   } else if (head < N_HEADS + N_KV_HEADS) {
-    let here = ((head - N_HEADS) * CONTEXT + position) * HEAD4 + i;
+    let here = ((head - N_HEADS) * SLOTS + slot) * HEAD4 + i;
     k_cache[here] = pack_halfs(low);
     k_cache[here + HEAD8] = pack_halfs(high);
   } else {
-    let here = ((head - N_HEADS - N_KV_HEADS) * CONTEXT + position) * HEAD4 + i;
+    let here = ((head - N_HEADS - N_KV_HEADS) * SLOTS + slot) * HEAD4 + i;
     v_cache[here] = pack_halfs(low);
     v_cache[here + HEAD8] = pack_halfs(high);
   }

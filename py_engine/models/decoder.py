@@ -227,7 +227,7 @@ class _Recorder:
                 dispatch("norm", x, self._norm(layer.input_norm), "state", normed),
                 dispatch("qkv", *self._matrix(layer.qkv), normed, "state", qkv),
                 dispatch("rope", qkv, "rope", "state", k, v),
-                dispatch("attention", qkv, "state", k, v, attended),
+                dispatch("attention", qkv, "rope", "state", k, v, attended),
                 dispatch("output", *self._matrix(layer.output), attended, "state", x),
                 dispatch("norm", x, self._norm(layer.post_attention_norm), "state", normed),
                 dispatch("gate_up", *self._matrix(layer.gate_up), normed, "state", activated),
