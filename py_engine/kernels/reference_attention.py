@@ -73,7 +73,9 @@ def _attend(constants: Constants, buffers: Buffers, q: Array, at: Array) -> None
     v = np.repeat(_cache(constants, buffers["v_cache"])[:, slots], n_rep, axis=0)
 
     def scores_of(queries: Array) -> Array:
-        return np.einsum("thd,hkd->htk", queries * constants["SCALE"], k.astype(np.float64))
+        scaled = queries * constants["SCALE"]
+        products: Array = np.einsum("thd,hkd->htk", scaled, k.astype(np.float64))
+        return products
 
     scores = scores_of(q)
     if sinks:
