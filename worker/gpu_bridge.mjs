@@ -3,23 +3,33 @@
 
 export const counters = { dispatches: 0, passes: 0, submits: 0, readbacks: 0, bytesRead: 0 };
 
-/** A program: parallel arrays of pipelines and bind groups, and three grid sizes per dispatch. */
+/**
+ * A program of one part: parallel arrays of pipelines and bind groups, and three grid sizes per
+ * dispatch.
+ */
 export function createProgram(device, label, pipelines, bindGroups, grid) {
-  return { device, label, pipelines, bindGroups, grid };
+  return { device, label, parts: [{ pipelines, bindGroups, grid }] };
 }
 
-function encode({ device, label, pipelines, bindGroups, grid }) {
+/** A program of other programs' parts, one after the other; it shares them. */
+export function chainPrograms(device, label, programs) {
+  return { device, label, parts: programs.flatMap(({ parts }) => parts) };
+}
+
+function encode({ device, label, parts }) {
   const encoder = device.createCommandEncoder({ label });
   const pass = encoder.beginComputePass({ label });
   let current = null;
-  for (let i = 0, g = 0; i < pipelines.length; i++, g += 3) {
-    if (pipelines[i] !== current) pass.setPipeline((current = pipelines[i]));
-    pass.setBindGroup(0, bindGroups[i]);
-    pass.dispatchWorkgroups(grid[g], grid[g + 1], grid[g + 2]);
+  for (const { pipelines, bindGroups, grid } of parts) {
+    for (let i = 0, g = 0; i < pipelines.length; i++, g += 3) {
+      if (pipelines[i] !== current) pass.setPipeline((current = pipelines[i]));
+      pass.setBindGroup(0, bindGroups[i]);
+      pass.dispatchWorkgroups(grid[g], grid[g + 1], grid[g + 2]);
+    }
+    counters.dispatches += pipelines.length;
   }
   pass.end();
   counters.passes++;
-  counters.dispatches += pipelines.length;
   return encoder;
 }
 
@@ -36,23 +46,34 @@ export function submit(program) {
 export class ReadbackRing {
   constructor(device) {
     this.device = device;
-    this.free = [];
+    this.free = new Map();  // lists of staging buffers by their size
     this.made = 0;
   }
 
-  async submitAndRead(program, source, offset) {
-    const staging = this.free.pop() ?? this.device.createBuffer({
-      label: `readback ${this.made++}`, size: 4, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
+  /** Replay a program; resolves to the u32 at byte `offset` of `source` after it. */
+  submitAndRead(program, source, offset) {
+    return this.read(program, source, offset, 4, (bytes) => new Uint32Array(bytes)[0]);
+  }
+
+  /** The same for `size` bytes, a multiple of 4, as a Uint8Array. */
+  submitAndReadBytes(program, source, offset, size) {
+    return this.read(program, source, offset, size, (bytes) => new Uint8Array(bytes.slice(0)));
+  }
+
+  async read(program, source, offset, size, take) {
+    const staging = this.free.get(size)?.pop() ?? this.device.createBuffer({
+      label: `readback ${this.made++}`, size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ,
     });
     const encoder = encode(program);
-    encoder.copyBufferToBuffer(source, offset, staging, 0, 4);
+    encoder.copyBufferToBuffer(source, offset, staging, 0, size);
     finish(this.device, encoder);
     counters.readbacks++;
-    counters.bytesRead += 4;
+    counters.bytesRead += size;
     await staging.mapAsync(GPUMapMode.READ);
-    const value = new Uint32Array(staging.getMappedRange())[0];
+    const value = take(staging.getMappedRange());
     staging.unmap();
-    this.free.push(staging);
+    if (!this.free.has(size)) this.free.set(size, []);
+    this.free.get(size).push(staging);
     return value;
   }
 }

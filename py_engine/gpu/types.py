@@ -119,6 +119,10 @@ class Program(Protocol):
         """
         ...
 
+    def submit_and_read_bytes(self, source: Buffer, offset: int, nbytes: int) -> Awaitable[bytes]:
+        """Do the same for `nbytes` bytes, a multiple of 4."""
+        ...
+
 
 class Device(Protocol):
     """A GPU device."""
@@ -153,6 +157,10 @@ class Device(Protocol):
         """
         ...
 
+    def clear_buffer(self, buffer: Buffer) -> None:
+        """Fill a buffer with zeros."""
+        ...
+
     async def read_buffer(
         self, buffer: Buffer, offset: int = 0, nbytes: int | None = None
     ) -> bytes:
@@ -170,6 +178,10 @@ class Device(Protocol):
 
     def program(self, dispatches: Sequence[Dispatch], label: str) -> Program:
         """Record a program: bind groups are made here, once."""
+        ...
+
+    def chain(self, programs: Sequence[Program], label: str) -> Program:
+        """Join recorded programs into one, which shares their bind groups and grids."""
         ...
 
     def check(self, what: str) -> AbstractAsyncContextManager[None]:

@@ -63,29 +63,33 @@ class WebGPUKernel:
 class WebGPUProgram:
     """A recorded program whose replay is one call into JavaScript."""
 
-    def __init__(self, device: WebGPUDevice, handle: Any, dispatches: Sequence[Dispatch]) -> None:
+    def __init__(
+        self,
+        device: WebGPUDevice,
+        handle: Any,
+        variable: Sequence[tuple[Any, int, KernelSpec]],
+    ) -> None:
+        self.handle = handle
+        self.variable = variable  # grids that depend on the number of tokens: array, index, kernel
         self._device = device
-        self._handle = handle
-        self._grid = handle.grid
-        self._variable = [
-            (3 * index + 1, dispatch.kernel.spec)
-            for index, dispatch in enumerate(dispatches)
-            if dispatch.kernel.spec.tokens_per_group
-        ]
 
     def set_n_tokens(self, n_tokens: int) -> None:
         """Resize every grid that depends on the number of tokens."""
-        for slot, spec in self._variable:
-            self._grid[slot] = spec.workgroups(n_tokens)[1]
+        for grid, slot, spec in self.variable:
+            grid[slot] = spec.workgroups(n_tokens)[1]
 
     def submit(self) -> None:
         """Replay the program; returns at once. Raises DeviceLostError."""
         self._device.require_alive()
-        bridge.submit(self._handle)
+        bridge.submit(self.handle)
 
     def submit_and_read(self, source: Buffer, offset: int) -> Awaitable[int]:
         """Replay the program; awaiting gives the u32 at byte `offset` of `source` after it."""
-        return self._device.submit_and_read(self._handle, source, offset)
+        return self._device.submit_and_read(self.handle, source, offset)
+
+    def submit_and_read_bytes(self, source: Buffer, offset: int, nbytes: int) -> Awaitable[bytes]:
+        """Replay the program; awaiting gives bytes of `source` after it."""
+        return self._device.submit_and_read_bytes(self.handle, source, offset, nbytes)
 
 
 class WebGPUDevice:
@@ -146,6 +150,12 @@ class WebGPUDevice:
             tail = js.Uint8Array.new(4)
             tail.set(js.Uint8Array.new(data, data_offset + whole, nbytes - whole))
             self._queue.writeBuffer(handle, offset + whole, tail)
+
+    def clear_buffer(self, buffer: Buffer) -> None:
+        self.require_alive()
+        encoder = self.handle.createCommandEncoder()
+        encoder.clearBuffer(_handle(buffer))
+        self._queue.submit(to_js([encoder.finish()]))
 
     async def read_buffer(
         self, buffer: Buffer, offset: int = 0, nbytes: int | None = None
@@ -258,7 +268,18 @@ class WebGPUDevice:
         grid_js = js.Uint32Array.new(len(grid))
         grid_js.assign(grid)
         handle = bridge.createProgram(self.handle, label, to_js(pipelines), to_js(groups), grid_js)
-        return WebGPUProgram(self, handle, dispatches)
+        variable = [
+            (grid_js, 3 * index + 1, dispatch.kernel.spec)
+            for index, dispatch in enumerate(dispatches)
+            if dispatch.kernel.spec.tokens_per_group
+        ]
+        return WebGPUProgram(self, handle, variable)
+
+    def chain(self, programs: Sequence[Program], label: str) -> Program:
+        parts = [program for program in programs if isinstance(program, WebGPUProgram)]
+        assert len(parts) == len(programs)
+        handle = bridge.chainPrograms(self.handle, label, to_js([part.handle for part in parts]))
+        return WebGPUProgram(self, handle, [grid for part in parts for grid in part.variable])
 
     def _bind_group(self, kernel: WebGPUKernel, buffers: Sequence[Buffer]) -> Any:
         entries = [
@@ -280,6 +301,22 @@ class WebGPUDevice:
         except JsException as error:
             raise self._read_failure(error) from error
         return value
+
+    def submit_and_read_bytes(
+        self, program: Any, source: Buffer, offset: int, nbytes: int
+    ) -> Awaitable[bytes]:
+        """Replay a bridge program at once; awaiting gives bytes. Raises DeviceLostError."""
+        self.require_alive()
+        return self._finish_read_bytes(
+            self._ring.submitAndReadBytes(program, _handle(source), offset, nbytes)
+        )
+
+    async def _finish_read_bytes(self, reading: Any) -> bytes:
+        try:
+            value = await reading
+        except JsException as error:
+            raise self._read_failure(error) from error
+        return bytes(value.to_bytes())
 
     @asynccontextmanager
     async def check(self, what: str) -> AsyncIterator[None]:

@@ -2,14 +2,15 @@
 
 Five dispatches a layer in decode (QKV with the norm folded in, attention, output projection onto
 the residual, gate-up with norm and activation, down projection onto the residual), eight in
-prefill. Around them the embedding, the head, and the draw of the next token, which stays on the GPU
-as the next step's input.
+prefill. Around them the embedding and the head, and the draw of the next token
+(`models/sampler.py`), which stays on the GPU as the next step's input.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from py_engine.errors import ContextWindowSizeExceededError
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec
@@ -22,13 +23,10 @@ from py_engine.kernels.attention import (
 )
 from py_engine.kernels.matmul import gemm, gemv
 from py_engine.kernels.rows import embed, last_row, rms_norm
-from py_engine.kernels.sampling import sample
-from py_engine.kernels.wgsl import STATE_WORDS
-from py_engine.models.base import SamplingParams
+from py_engine.models.base import Draw, SamplingParams
+from py_engine.models.sampler import Sampler, sampler_kernels, sampler_sizes
 from py_engine.models.spec import DecoderSpec
 from py_engine.weights.plan import matrix_tensors
-
-_TOKEN_OFFSET = 4 * STATE_WORDS["STATE_TOKEN"]
 
 
 def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpec]:
@@ -45,7 +43,6 @@ def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpe
         gemv("gate_up", form, 2 * inner, hidden, epilogue="swiglu", norm_eps=eps, lanes=lanes),
         gemv("down", form, hidden, inner, epilogue="residual", lanes=lanes),
         gemv("lm_head", form, vocab, hidden, norm_eps=eps, lanes=lanes),
-        sample("sample", vocab),
         embed("prefill embed", form, vocab, hidden, max_tokens=chunk),
         rms_norm("prefill norm", hidden, chunk, eps, lanes=lanes),
         gemm("prefill qkv", form, spec.qkv_size, hidden, chunk, lanes=lanes),
@@ -56,7 +53,7 @@ def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpe
         gemm("prefill down", form, hidden, inner, chunk, epilogue="residual", lanes=lanes),
         last_row("prefill last row", hidden, chunk),
     ]
-    return {kernel.label: kernel for kernel in kernels}
+    return {**{kernel.label: kernel for kernel in kernels}, **sampler_kernels(vocab)}
 
 
 def activation_sizes(spec: DecoderSpec) -> dict[str, int]:
@@ -71,10 +68,7 @@ def activation_sizes(spec: DecoderSpec) -> dict[str, int]:
     return {
         **{name: 4 * size for name, size in rows.items()},
         **{f"prefill {name}": 4 * size * spec.prefill_chunk_size for name, size in chunk.items()},
-        "logits": 4 * spec.vocab_size,
-        "probabilities": 4 * spec.vocab_size,
-        "state": 4 * len(STATE_WORDS),
-        "sampling": 16,
+        **sampler_sizes(spec.vocab_size),
     }
 
 
@@ -96,20 +90,29 @@ class Decoder:
         self.context_window_size = spec.context_window_size
         self.prefill_chunk_size = spec.prefill_chunk_size
         self._device = device
-        self._position = 0
+        self._position = 0  # tokens in the KV cache once everything enqueued has run
+        self._chunk_is_queued = False
         self._buffers = buffers
         recorder = _Recorder(spec, kernels, buffers)
-        self._decode = device.program(recorder.decode(), "decode")
+        self._next = device.program(recorder.next_logits(), "next logits")
         self._prefill = device.program(recorder.prefill(), "prefill")
-        self._first = device.program(recorder.first_token(), "first token")
+        self._first = device.program(recorder.first_logits(), "first logits")
+        self._sampler = Sampler(device, kernels, buffers)
 
-    def start(self, sampling: SamplingParams) -> None:
-        """Forget the sequence and set how tokens are drawn from now on."""
-        self._position = 0
-        self._device.write_buffer(self._buffers["state"], 0, array("I", [0, 0, 0, 0]))
-        floats = array("f", [sampling.temperature, sampling.top_p]).tobytes()
-        seed = (sampling.seed & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
-        self._device.write_buffer(self._buffers["sampling"], 0, floats + seed)
+    def reusable_tokens(self, n_tokens: int) -> int:
+        """Return how many of the sequence's first `n_tokens` tokens a `start` can keep."""
+        return min(n_tokens, self._position)
+
+    def start(self, sampling: SamplingParams, kept_tokens: int = 0) -> None:
+        """Forget the sequence but for its first `kept_tokens`, and set how tokens are drawn.
+
+        `kept_tokens` is at most what `reusable_tokens` allows.
+        """
+        assert kept_tokens <= self._position
+        self._position = kept_tokens
+        self._chunk_is_queued = False
+        self._device.write_buffer(self._buffers["state"], 0, array("I", [kept_tokens, 0, 0, 0]))
+        self._sampler.start(sampling)
 
     async def prefill(self, token_ids: Sequence[int]) -> None:
         """Append one chunk of 1 to `prefill_chunk_size` tokens to the sequence.
@@ -119,27 +122,47 @@ class Decoder:
         """
         n_tokens = len(token_ids)
         self._require_room(n_tokens)
-        if self._position:
+        if self._chunk_is_queued:
             await self._device.synchronize()
         buffers = self._buffers
         self._device.write_buffer(buffers["prefill tokens"], 0, array("I", token_ids))
         self._device.write_buffer(buffers["state"], 0, array("I", [self._position, n_tokens]))
         self._prefill.set_n_tokens(n_tokens)
         self._prefill.submit()
+        self._chunk_is_queued = True
         self._position += n_tokens
 
-    def sample(self) -> Awaitable[int]:
+    def sample(self) -> Awaitable[Draw]:
         """Draw the first token after the last prefill chunk."""
-        return self._first.submit_and_read(self._buffers["state"], _TOKEN_OFFSET)
+        return self._sampler.draw(self._first)
 
-    def decode(self) -> Awaitable[int]:
+    def decode(self) -> Awaitable[Draw]:
         """Enqueue one step, which appends the last drawn token and draws the next one.
 
         Raises ContextWindowSizeExceededError when the KV cache is full.
         """
+        self._append_drawn_token()
+        return self._sampler.draw(self._next)
+
+    def first_logits(self) -> None:
+        """Compute the logits after the last prefill chunk; returns at once."""
+        self._first.submit()
+
+    def next_logits(self) -> None:
+        """Append the last drawn token and compute the logits after it; returns at once.
+
+        Raises ContextWindowSizeExceededError when the KV cache is full.
+        """
+        self._append_drawn_token()
+        self._next.submit()
+
+    def draw(self, mask: Any = None) -> Awaitable[Draw]:
+        """Draw from the logits at hand; `mask` as in `TextModel.draw`."""
+        return self._sampler.draw(mask=mask)
+
+    def _append_drawn_token(self) -> None:
         self._require_room(1)
         self._position += 1
-        return self._decode.submit_and_read(self._buffers["state"], _TOKEN_OFFSET)
 
     def _require_room(self, n_tokens: int) -> None:
         if self._position + n_tokens > self.context_window_size:
@@ -150,12 +173,16 @@ class Decoder:
             )
 
     async def read_logits(self) -> array[float]:
-        """Return the f32 logits of the last step, (vocab_size,)."""
+        """Return the f32 logits at hand, (vocab_size,): unadjusted before their draw."""
         logits = array("f")
         logits.frombytes(
             await self._device.read_buffer(self._buffers["logits"], 0, 4 * self.vocab_size)
         )
         return logits
+
+    def write_logits(self, logits: Any) -> None:
+        """Replace the logits at hand, f32 (vocab_size,), before their draw."""
+        self._device.write_buffer(self._buffers["logits"], 0, logits, 0, 4 * self.vocab_size)
 
     def destroy(self) -> None:
         """Free everything the model holds on the GPU."""
@@ -184,8 +211,8 @@ class _Recorder:
         found = (self._buffers[b] if isinstance(b, str) else b for b in buffers)
         return Dispatch(self._kernels[role], tuple(found))
 
-    def decode(self) -> list[Dispatch]:
-        """Embed the last drawn token, run the layers, draw the next token."""
+    def next_logits(self) -> list[Dispatch]:
+        """Take the last drawn token through embedding, layers and head."""
         dispatch, spec = self._dispatch, self._spec
         steps = [dispatch("embed", *self._matrix(spec.embedding), "state", "x")]
         for i, layer in enumerate(spec.layers):
@@ -201,15 +228,12 @@ class _Recorder:
                 ),
                 dispatch("down", *down, "activated", "x"),
             ]
-        return steps + self._head()
+        return [*steps, self._head()]
 
-    def _head(self) -> list[Dispatch]:
+    def _head(self) -> Dispatch:
         spec = self._spec
         head = self._matrix(spec.lm_head or spec.embedding)
-        return [
-            self._dispatch("lm_head", *head, "x", self._norm(spec.final_norm), "logits"),
-            self._dispatch("sample", "logits", "sampling", "probabilities", "state"),
-        ]
+        return self._dispatch("lm_head", *head, "x", self._norm(spec.final_norm), "logits")
 
     def prefill(self) -> list[Dispatch]:
         """Run the layers over a chunk, leaving its last layer's rows in "prefill x"."""
@@ -235,9 +259,9 @@ class _Recorder:
             ]
         return steps
 
-    def first_token(self) -> list[Dispatch]:
-        """Take the chunk's last row through the head and draw."""
-        return [self._dispatch("prefill last row", "prefill x", "state", "x"), *self._head()]
+    def first_logits(self) -> list[Dispatch]:
+        """Take the chunk's last row through the head."""
+        return [self._dispatch("prefill last row", "prefill x", "state", "x"), self._head()]
 
 
 def _allocate(device: Device, spec: DecoderSpec, buffers: dict[str, Buffer]) -> None:

@@ -48,9 +48,9 @@ def test_decoder_on_numpy(name: str, tmp_path: Path) -> None:
         prompt = fixture.prompt_ids
         for start in range(0, len(prompt), model.prefill_chunk_size):
             await model.prefill(prompt[start : start + model.prefill_chunk_size])
-        tokens, logits = [await model.sample()], [np.array(await model.read_logits())]
+        tokens, logits = [(await model.sample()).token_id], [np.array(await model.read_logits())]
         while len(tokens) < len(fixture.greedy_ids):
-            tokens.append(await model.decode())
+            tokens.append((await model.decode()).token_id)
             logits.append(np.array(await model.read_logits()))
         model.destroy()
         return tokens, logits
@@ -94,9 +94,9 @@ async def _decode_in_worker(
         model.start(SamplingParams(temperature=0))
         for start in range(0, len(prompt), chunk):
             await model.prefill(prompt[start : start + chunk])
-        tokens, logits = [await model.sample()], [(await model.read_logits()).tobytes()]
+        tokens, logits = [(await model.sample()).token_id], [(await model.read_logits()).tobytes()]
         while len(tokens) < n_tokens:
-            tokens.append(await model.decode())
+            tokens.append((await model.decode()).token_id)
             logits.append((await model.read_logits()).tobytes())
         return {"tokens": tokens, "logits": logits}
     finally:

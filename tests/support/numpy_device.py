@@ -47,10 +47,11 @@ def binding_view(binding: Binding, data: np.ndarray[Any, Any]) -> np.ndarray[Any
 
 
 class NumpyProgram:
-    def __init__(self, dispatches: Sequence[Dispatch], label: str) -> None:
-        self.label = label
-        self.roles = [dispatch.kernel.spec.label for dispatch in dispatches]
+    """Runs references; the labels of the kernels it ran are added to `log`."""
+
+    def __init__(self, dispatches: Sequence[Dispatch], log: list[str]) -> None:
         self._dispatches = dispatches
+        self._log = log
         self._n_tokens: int | None = None
 
     def set_n_tokens(self, n_tokens: int) -> None:
@@ -59,6 +60,7 @@ class NumpyProgram:
     def submit(self) -> None:
         for dispatch in self._dispatches:
             spec = dispatch.kernel.spec
+            self._log.append(spec.label)
             n_tokens = dispatch.n_tokens if self._n_tokens is None else self._n_tokens
             arrays = {
                 binding.name: binding_view(binding, buffer.view(np.uint8))  # type: ignore[attr-defined]
@@ -76,16 +78,42 @@ class NumpyProgram:
 
         return arrive()
 
+    def submit_and_read_bytes(self, source: Buffer, offset: int, nbytes: int) -> Awaitable[bytes]:
+        self.submit()
+        value = bytes(source.view(np.uint8)[offset : offset + nbytes])  # type: ignore[attr-defined]
+
+        async def arrive() -> bytes:
+            await asyncio.sleep(0)
+            return value
+
+        return arrive()
+
+
+class NumpyChain(NumpyProgram):
+    """Programs one after the other; it has no dispatches of its own."""
+
+    def __init__(self, programs: Sequence[NumpyProgram]) -> None:
+        super().__init__((), [])
+        self._programs = programs
+
+    def set_n_tokens(self, n_tokens: int) -> None:
+        for program in self._programs:
+            program.set_n_tokens(n_tokens)
+
+    def submit(self) -> None:
+        for program in self._programs:
+            program.submit()
+
 
 class NumpyDevice:
-    """Keeps its buffers and programs, so that tests can show what was recorded and what leaks."""
+    """Keeps its buffers and the labels of the kernels it ran, for tests of what leaks and runs."""
 
     def __init__(self) -> None:
         self.info = AdapterInfo(vendor="numpy", description="NumPy reference")
         self.features: frozenset[str] = frozenset()
         self.limits = Limits()
         self.buffers: list[NumpyBuffer] = []
-        self.programs: list[NumpyProgram] = []
+        self.dispatched: list[str] = []
 
     @property
     def live_buffers(self) -> list[str]:
@@ -108,6 +136,9 @@ class NumpyDevice:
         raw = np.frombuffer(view[data_offset:end], np.uint8)
         buffer.view(np.uint8)[offset : offset + len(raw)] = raw  # type: ignore[attr-defined]
 
+    def clear_buffer(self, buffer: Buffer) -> None:
+        buffer.view(np.uint8)[:] = 0  # type: ignore[attr-defined]
+
     async def read_buffer(
         self, buffer: Buffer, offset: int = 0, nbytes: int | None = None
     ) -> bytes:
@@ -122,8 +153,10 @@ class NumpyDevice:
         return [NumpyKernel(spec) for spec in specs]
 
     def program(self, dispatches: Sequence[Dispatch], label: str) -> NumpyProgram:
-        self.programs.append(NumpyProgram(dispatches, label))
-        return self.programs[-1]
+        return NumpyProgram(dispatches, self.dispatched)
+
+    def chain(self, programs: Sequence[Any], label: str) -> NumpyProgram:
+        return NumpyChain(programs)
 
     @asynccontextmanager
     async def check(self, what: str) -> AsyncIterator[None]:

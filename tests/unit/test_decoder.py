@@ -44,14 +44,35 @@ def load(
     return asyncio.run(run())
 
 
+def run_step(
+    model: Decoder, device: NumpyDevice, sampling: SamplingParams | None = None
+) -> dict[str, list[str]]:
+    """Prefill, sample and decode once; return what each of them dispatched."""
+    ran: dict[str, list[str]] = {}
+
+    async def run() -> None:
+        model.start(sampling or SamplingParams())
+        for name, step in (
+            ("prefill", lambda: model.prefill(FIXTURE.prompt_ids[:5])),
+            ("sample", model.sample),
+            ("decode", model.decode),
+        ):
+            device.dispatched.clear()
+            await step()
+            ran[name] = list(device.dispatched)
+
+    asyncio.run(run())
+    return ran
+
+
 def test_five_dispatches_a_layer_and_three(folder: Path) -> None:
     device = NumpyDevice()
     model = load(device, folder)
-    recorded = {program.label: program.roles for program in device.programs}
+    ran = run_step(model, device)
     layer = ["qkv", "attention", "output", "gate_up", "down"]
-    assert recorded["decode"] == ["embed", *layer * model.spec.n_layers, "lm_head", "sample"]
-    assert len(recorded["prefill"]) == 1 + 8 * model.spec.n_layers
-    assert recorded["first token"] == ["prefill last row", "lm_head", "sample"]
+    assert len(ran["prefill"]) == 1 + 8 * model.spec.n_layers
+    assert ran["sample"] == ["prefill last row", "lm_head", "sample"]
+    assert ran["decode"] == ["embed", *layer * model.spec.n_layers, "lm_head", "sample"]
 
 
 def test_progress_counts_bytes_and_pipelines(folder: Path) -> None:
@@ -76,7 +97,7 @@ def test_a_full_context_is_an_error_and_a_new_start_works(folder: Path) -> None:
             await model.prefill([1, 2])
         model.start(SamplingParams(temperature=0))
         await model.prefill(FIXTURE.prompt_ids[:8])
-        return await model.sample()
+        return (await model.sample()).token_id
 
     assert 0 <= asyncio.run(run()) < model.vocab_size
 
@@ -87,7 +108,8 @@ def test_seeds_repeat_and_differ(folder: Path) -> None:
     async def draw(seed: int) -> list[int]:
         model.start(SamplingParams(temperature=2.0, seed=seed))
         await model.prefill(FIXTURE.prompt_ids[:5])
-        return [await model.sample(), *[await model.decode() for _ in range(7)]]
+        draws = [await model.sample(), *[await model.decode() for _ in range(7)]]
+        return [drawn.token_id for drawn in draws]
 
     first, second, other = (asyncio.run(draw(seed)) for seed in (7, 7, 1 << 40 | 7))
     assert first == second
