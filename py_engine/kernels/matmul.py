@@ -2,20 +2,39 @@
 
 y[row] = sum over columns of w[row, column] * x[column], with RMSNorm of x folded in (GEMV only) and
 one of the epilogues: `store`, `residual` (add to what is there) or `swiglu` (the first half of the
-rows are gates: silu(gate) * up, half as many outputs).
+rows are gates: silu(gate) * up, half as many outputs). `bias`, `bias_residual` and `bias_gelu` add
+a bias f32 (rows,) first; GELU is the one with the error function.
 
 Cost: reads every weight once (GEMV), or once for every 4 tokens (subgroups) or 32 (workgroup tile).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 
-Epilogue = Literal["store", "residual", "swiglu"]
+Epilogue = Literal["store", "residual", "swiglu", "bias", "bias_residual", "bias_gelu"]
+
+
+@dataclass(frozen=True)
+class _EpilogueKind:
+    snippets: tuple[str, ...]
+    adds: bool = False
+    biased: bool = False
+
+
+_EPILOGUES: dict[Epilogue, _EpilogueKind] = {
+    "store": _EpilogueKind(("row_plain", "epilogue_rows")),
+    "residual": _EpilogueKind(("row_plain", "epilogue_rows"), adds=True),
+    "swiglu": _EpilogueKind(("epilogue_swiglu",)),
+    "bias": _EpilogueKind(("row_bias", "epilogue_rows"), biased=True),
+    "bias_residual": _EpilogueKind(("row_bias", "epilogue_rows"), adds=True, biased=True),
+    "bias_gelu": _EpilogueKind(("row_bias_gelu", "epilogue_rows"), biased=True),
+}
 
 _SUBGROUP_WORKGROUP = 64
 _PLAIN_WORKGROUP = 32
@@ -35,19 +54,18 @@ def _product_constants(
         "BLOCKS": columns // BLOCK,
         "QUADS": _n_quads(rows, epilogue),
         "WORKGROUP": workgroup,
-        "RESIDUAL": epilogue == "residual",
+        "RESIDUAL": _EPILOGUES[epilogue].adds,
         "format": weight_format,
         "epilogue": epilogue,
     }
 
 
-def _output(rows: int, epilogue: Epilogue, n_tokens: int) -> Binding:
+def _epilogue_bindings(rows: int, epilogue: Epilogue, n_tokens: int) -> list[Binding]:
     size = n_tokens * (rows // 2 if epilogue == "swiglu" else rows)
-    return Binding("output", "read_write", f"array<f32, {size}>")
-
-
-def _epilogue_snippet(epilogue: Epilogue) -> str:
-    return "epilogue_swiglu" if epilogue == "swiglu" else "epilogue_rows"
+    output = Binding("output", "read_write", f"array<f32, {size}>")
+    if not _EPILOGUES[epilogue].biased:
+        return [output]
+    return [Binding("bias", "read", f"array<f32, {rows}>"), output]
 
 
 def gemv(
@@ -81,12 +99,16 @@ def gemv(
             "block",
             *matrix.snippets,
             "norm_none" if norm_eps is None else "norm_rms",
-            _epilogue_snippet(epilogue),
+            *_EPILOGUES[epilogue].snippets,
             "input_block",
             "gemv_accumulate",
             "gemv_subgroup" if subgroups else "gemv_workgroup",
         ),
-        bindings=(*matrix.bindings(rows, columns), *vectors, _output(rows, epilogue, 1)),
+        bindings=(
+            *matrix.bindings(rows, columns),
+            *vectors,
+            *_epilogue_bindings(rows, epilogue, 1),
+        ),
         constants=constants,
         groups_x=_groups(quads, lanes, quads_per_workgroup=1),
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
@@ -119,7 +141,7 @@ def gemm(
         snippets=(
             "block",
             *matrix.snippets,
-            _epilogue_snippet(epilogue),
+            *_EPILOGUES[epilogue].snippets,
             "input_block",
             "gemm_subgroup" if subgroups else "gemm_workgroup",
         ),
@@ -127,7 +149,7 @@ def gemm(
             *matrix.bindings(rows, columns),
             Binding("x", "read", f"array<vec4f, {max_tokens * columns // 4}>"),
             STATE,
-            _output(rows, epilogue, max_tokens),
+            *_epilogue_bindings(rows, epilogue, max_tokens),
         ),
         constants={**constants, **STATE_WORDS},
         groups_x=_groups(quads, lanes, quads_per_workgroup=8),

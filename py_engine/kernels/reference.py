@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from py_engine.kernels import reference_encoder as encoder
 from py_engine.kernels.reference_attention import attention_decode, attention_prefill, rope_append
 
 Array = npt.NDArray[Any]
@@ -39,12 +40,16 @@ def unpack_matrix(constants: Constants, buffers: Buffers) -> Array:
     return (values * scales.reshape(rows, -1, 1).astype(np.float64)).reshape(rows, columns)
 
 
-def _epilogue(constants: Constants, y: Array, output: Array) -> None:
-    """Write products y (tokens, ROWS) to the first rows of `output`."""
+def _epilogue(constants: Constants, y: Array, buffers: Buffers) -> None:
+    """Write products y (tokens, ROWS) to the first rows of the output."""
+    if "bias" in buffers:
+        y = y + buffers["bias"]
+    if constants["epilogue"] == "bias_gelu":
+        y = encoder.gelu(y)
     if constants["epilogue"] == "swiglu":
         gate, up = np.split(y, 2, axis=1)
         y = gate / (1 + np.exp(-gate)) * up
-    rows = output[: y.size].reshape(y.shape)
+    rows = buffers["output"][: y.size].reshape(y.shape)
     rows[:] = y + rows if constants["RESIDUAL"] else y
 
 
@@ -53,22 +58,23 @@ def gemv(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     x = buffers["x"].astype(np.float64)
     if "norm" in buffers:
         x = x / np.sqrt(np.mean(x * x) + constants["EPSILON"]) * buffers["norm"]
-    _epilogue(constants, (unpack_matrix(constants, buffers) @ x)[None], buffers["output"])
+    _epilogue(constants, (unpack_matrix(constants, buffers) @ x)[None], buffers)
 
 
 def gemm(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Y = X W^T for the tokens that `state` counts, then the epilogue."""
     count = int(buffers["state"][constants["STATE_N_TOKENS"]])
     x = buffers["x"].reshape(-1, constants["COLUMNS"])[:count].astype(np.float64)
-    _epilogue(constants, x @ unpack_matrix(constants, buffers).T, buffers["output"])
+    _epilogue(constants, x @ unpack_matrix(constants, buffers).T, buffers)
 
 
 def embed(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Gather embedding rows, with ids clamped to the vocabulary."""
     offset = constants["TOKEN_OFFSET"]
     ids = np.minimum(buffers["tokens"][offset : offset + n_tokens], constants["ROWS"] - 1)
-    output = buffers["output"].reshape(-1, constants["COLUMNS"])
-    output[:n_tokens] = unpack_matrix(constants, buffers)[ids]
+    output = buffers["output"].reshape(-1, constants["COLUMNS"])[:n_tokens]
+    rows = unpack_matrix(constants, buffers)[ids]
+    output[:] = output + rows if constants["ADD"] else rows
 
 
 def rms_norm(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
@@ -135,5 +141,6 @@ REFERENCES: dict[str, Callable[[Constants, int, Buffers], None]] = {
     for reference in (
         gemv, gemm, embed, rms_norm, last_row, convert,
         attention_decode, rope_append, attention_prefill, sample,
+        encoder.layer_norm, encoder.attention_bidirectional, encoder.pool,
     )
 }  # fmt: skip

@@ -17,11 +17,12 @@ def embed(
     *,
     max_tokens: int = 1,
     from_state: bool = False,
+    add: bool = False,
 ) -> KernelSpec:
     """Build the gather of embedding rows: output f32 (max_tokens, hidden_size).
 
     Ids come from `tokens` u32 (max_tokens,), or with `from_state` from the token drawn last.
-    An id past the vocabulary reads the last row.
+    An id past the vocabulary reads the last row. With `add`, rows are added to the output's.
     """
     matrix = MATRIX_FORMATS[weight_format]
     n_ids = len(STATE_WORDS) if from_state else max_tokens
@@ -39,6 +40,7 @@ def embed(
             "COLUMNS": hidden_size,
             "BLOCKS": hidden_size // BLOCK,
             "TOKEN_OFFSET": STATE_WORDS["STATE_TOKEN"] if from_state else 0,
+            "ADD": add,
             "WORKGROUP": _WORKGROUP,
             "format": weight_format,
         },

@@ -22,7 +22,7 @@ from tests.kernels.cases import (
 
 TOLERANCE = 5e-6
 FORMATS = ("q4f16_1", "q4f32_1", "q0f16", "q0f32")
-EPILOGUES = ("store", "residual", "swiglu")
+EPILOGUES = ("store", "residual", "swiglu", "bias", "bias_residual", "bias_gelu")
 
 GEMV_SHAPES = [(64, 96, True), (6, 64, False), (2, 32, True), (1030, 256, True), (130, 4864, False)]
 """Rows, columns, with norm. Rows that are no multiple of a quad, columns from one block on."""
@@ -43,7 +43,7 @@ def output_before(
     """Return the output's content before: poison, but a residual where there are tokens."""
     width = rows // 2 if epilogue == "swiglu" else rows
     output = poisoned(max_tokens * width)
-    if epilogue == "residual":
+    if "residual" in epilogue:
         output[: n_tokens * width] = (
             rng.normal(size=n_tokens * width).astype(np.float32).view(np.uint32)
         )
@@ -73,6 +73,8 @@ def test_gemv(
     inputs["x"] = rng.normal(size=columns).astype(np.float32)
     if norm:
         inputs["norm"] = rng.normal(1, 0.3, columns).astype(np.float32)
+    if "bias" in epilogue:
+        inputs["bias"] = rng.normal(size=rows).astype(np.float32)
     inputs["output"] = output_before(rng, epilogue, 1, rows, 1)
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], TOLERANCE)
 
@@ -99,6 +101,8 @@ def test_gemm(
     inputs = matrix_inputs(rng, weight_format, rows, columns)
     inputs["x"] = rng.normal(size=(max_tokens, columns)).astype(np.float32)
     inputs["state"] = np.array([0, n_tokens, 0, 0], np.uint32)
+    if "bias" in epilogue:
+        inputs["bias"] = rng.normal(size=rows).astype(np.float32)
     inputs["output"] = output_before(rng, epilogue, n_tokens, rows, max_tokens)
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)
     assert_close(result["output"], TOLERANCE)

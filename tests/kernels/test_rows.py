@@ -33,6 +33,15 @@ def test_embed_chunk(
     assert_close(expected_and_found(run_kernel, spec, inputs, 7)["output"], 1e-7)
 
 
+def test_embed_adds_to_what_is_there(run_kernel: RunKernel) -> None:
+    rng = np.random.default_rng(2)
+    spec = embed("embed under test", "q4f16_1", 203, 64, max_tokens=9, add=True)
+    inputs = matrix_inputs(rng, "q4f16_1", 203, 64)
+    inputs["tokens"] = rng.integers(0, 203, 9).astype(np.uint32)
+    inputs["output"] = rng.normal(size=(9, 64)).astype(np.float32)
+    assert_close(expected_and_found(run_kernel, spec, inputs, 7)["output"], 1e-6)
+
+
 def test_embed_last_drawn_token(run_kernel: RunKernel) -> None:
     rng = np.random.default_rng(1)
     spec = embed("embed under test", "q4f16_1", 203, 64, from_state=True)

@@ -1,0 +1,11 @@
+// One subgroup a token: no barrier.
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32,
+        @builtin(num_subgroups) n_subgroups: u32, @builtin(subgroup_invocation_id) lane: u32,
+        @builtin(subgroup_size) size: u32) {
+  let token = group.y * n_subgroups + subgroup;
+  if (token >= state[STATE_N_TOKENS]) { return; }
+  let stride = min(size, WORKGROUP);
+  let mean = subgroupAdd(value_sum(token, lane, stride)) / f32(COLUMNS);
+  normalize_row(token, lane, stride, mean, subgroupAdd(square_sum(token, lane, stride, mean)));
+}
