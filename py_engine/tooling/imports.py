@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from py_engine.tooling.steps import ROOT
@@ -18,6 +18,8 @@ NOT_FOR_THE_WORKER = PACKAGE / "tooling"
 # The top-level modules beside Python's own that a worker has (see worker/boot.mjs).
 WORKER_HAS = {"jinja2", "markupsafe", "js", "pyodide", "pywebllm_bridge", "pywebllm_worker"}
 PROXY_ROOTS = ("py_engine", "py_engine.rpc.client")
+# What a page on Pyodide gets beside the proxy; MicroPython cannot run OpenAI's client.
+PYODIDE_ROOTS = (*PROXY_ROOTS, "py_engine.openai_transport")
 
 
 def worker_files() -> dict[str, Path]:
@@ -42,10 +44,10 @@ def worker_files() -> dict[str, Path]:
     return {path.relative_to(ROOT).as_posix(): path for path in files if path not in left_out}
 
 
-def proxy_files() -> dict[str, Path]:
-    """Return the files of `py_engine.rpc.client` and of everything it imports, by their path."""
+def proxy_files(roots: Sequence[str] = PROXY_ROOTS) -> dict[str, Path]:
+    """Return the files of some modules and of everything of ours they import, by their path."""
     found: set[Path] = set()
-    waiting = list(PROXY_ROOTS)
+    waiting = list(roots)
     while waiting:
         module = waiting.pop()
         path = _module_file(module)

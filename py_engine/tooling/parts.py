@@ -1,4 +1,4 @@
-"""The parts of the site that are made or fetched once: NumPy for Pyodide, packages, snapshot.
+"""The parts of the site that are made or fetched once: packages for Pyodide, snapshot.
 
 Each is kept in `.build/`, named or stamped by what it was made from. Standard library only.
 """
@@ -24,29 +24,39 @@ PYODIDE_PACKAGES = BUILD / "pyodide-packages"
 SNAPSHOTS = BUILD / "snapshots"
 SNAPSHOTS_KEPT = 4
 # Pyodide's own wheels, which PyPI has only inside this package; their hashes are in Pyodide's lock.
-NUMPY_FROM_PYPI = "open-webui==0.12.4"
+PACKAGES_FROM_PYPI = "open-webui==0.12.4"
 FOLDER_IN_WHEEL = "open_webui/frontend/pyodide/"
-OPTIONAL_PACKAGES = ("numpy", "micropip")
+# What code in the browser may load with Pyodide's `loadPackage`, each with what it depends on.
+OPTIONAL_PACKAGES = ("numpy", "micropip", "openai")
 # What the worker needs of PyPI: pure Python (MarkupSafe is, without its compiled speed-ups).
 BUNDLED_PACKAGES = ("jinja2", "markupsafe")
 
 
-def lock_entries(pyodide: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the entries of some packages in the lock file that comes with Pyodide."""
+def optional_packages(pyodide: Path) -> dict[str, Any]:
+    """Return the optional packages' entries in the lock file that comes with Pyodide."""
     packages = json.loads((pyodide / "pyodide-lock.json").read_text())["packages"]
-    return {name: packages[name] for name in names}
+    found: dict[str, Any] = {}
+    waiting = list(OPTIONAL_PACKAGES)
+    while waiting:
+        name = waiting.pop().lower().replace("_", "-")
+        if name not in found:
+            found[name] = packages[name]
+            waiting += packages[name]["depends"]
+    return dict(sorted(found.items()))
 
 
 def ensure_optional_packages(pyodide: Path) -> None:
-    """Fetch NumPy and micropip for Pyodide, checked against Pyodide's own lock file."""
-    entries = lock_entries(pyodide, OPTIONAL_PACKAGES)
+    """Fetch the optional packages, checked against Pyodide's own lock file."""
+    entries = optional_packages(pyodide)
     hashes = [entry["sha256"] for entry in entries.values()]
 
     def fetch() -> None:
         PYODIDE_PACKAGES.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=BUILD) as folder:
             options = ("--no-deps", "--disable-pip-version-check", "--quiet", "--dest", folder)
-            run_command("numpy", [VENV_PYTHON, "-m", "pip", "download", *options, NUMPY_FROM_PYPI])
+            run_command(
+                "numpy", [VENV_PYTHON, "-m", "pip", "download", *options, PACKAGES_FROM_PYPI]
+            )
             (wheel,) = Path(folder).glob("*.whl")
             with zipfile.ZipFile(wheel) as archive:
                 for entry in entries.values():
@@ -54,11 +64,11 @@ def ensure_optional_packages(pyodide: Path) -> None:
 
     Step(
         name="numpy",
-        does=f"fetch NumPy for Pyodide out of {NUMPY_FROM_PYPI} (100 MB, once)",
-        depends_on=fingerprint(NUMPY_FROM_PYPI, *hashes),
+        does=f"fetch NumPy and others for Pyodide out of {PACKAGES_FROM_PYPI} (100 MB, once)",
+        depends_on=fingerprint(PACKAGES_FROM_PYPI, *hashes),
         makes=[PYODIDE_PACKAGES / entry["file_name"] for entry in entries.values()],
         remedy="check the network; the engine itself does not need NumPy, only code that asks for"
-        " it in the browser does",
+        " it or for OpenAI's client in the browser does",
     ).run(fetch)
 
 
@@ -67,7 +77,7 @@ def _extract_checked(archive: zipfile.ZipFile, entry: dict[str, Any]) -> None:
     try:
         data = archive.read(FOLDER_IN_WHEEL + name)
     except KeyError as error:
-        raise LookupError(f"{NUMPY_FROM_PYPI} does not hold {name}") from error
+        raise LookupError(f"{PACKAGES_FROM_PYPI} does not hold {name}") from error
     found = hashlib.sha256(data).hexdigest()
     if found != entry["sha256"]:
         raise ValueError(f"{name} has SHA-256 {found}, Pyodide's lock wants {entry['sha256']}")

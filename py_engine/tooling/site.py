@@ -123,7 +123,7 @@ def _pyodide_files(pyodide: Path) -> Files:
     info = json.loads((pyodide / "pyodide-lock.json").read_text())["info"]
     entries = {
         name: entry
-        for name, entry in parts.lock_entries(pyodide, parts.OPTIONAL_PACKAGES).items()
+        for name, entry in parts.optional_packages(pyodide).items()
         if (parts.PYODIDE_PACKAGES / entry["file_name"]).exists()
     }
     lock = json.dumps({"info": info, "packages": entries}, indent=1).encode()
@@ -133,15 +133,16 @@ def _pyodide_files(pyodide: Path) -> Files:
 
 def _proxy_files() -> Files:
     """What pages need: the proxy's sources, PyScript configurations with them, the models."""
-    sources = imports.proxy_files()
-    listed = {f"./{name}?v={BUILD_TOKEN.decode()}": f"./{name}" for name in sources}
     models = imports.PACKAGE / "model_list.json"  # pages offer what the worker knows
-    files: Files = {**sources, "py_engine/model_list.json": models}
-    for kind, interpreter in (
-        ("py", "./pyodide/pyodide.mjs"),
-        ("mpy", "./micropython/micropython.mjs"),
+    files: Files = {"py_engine/model_list.json": models}
+    for kind, interpreter, roots in (
+        ("py", "./pyodide/pyodide.mjs", imports.PYODIDE_ROOTS),
+        ("mpy", "./micropython/micropython.mjs", imports.PROXY_ROOTS),
     ):
+        sources = imports.proxy_files(roots)
+        listed = {f"./{name}?v={BUILD_TOKEN.decode()}": f"./{name}" for name in sources}
         config = {"interpreter": interpreter, "files": listed}
+        files |= sources
         files[f"pyscript-{kind}.json"] = json.dumps(config, indent=1).encode()
     return files
 

@@ -1,0 +1,90 @@
+"""An engine's stream of chunks as server-sent events, read no earlier than needed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from typing import Any
+
+from py_engine.api.objects import plain
+from py_engine.openai_transport.failures import failure
+
+DONE = b"data: [DONE]\n\n"
+
+
+class EventStream:
+    """The events of one streamed reply; `model` is what its request asked for.
+
+    A chunk is generated when the reader asks for it. From its first chunk to its last, or to
+    `aclose`, the stream holds the model. A reader that goes away without either would hold it for
+    ever, so `read_ahead` takes the rest into memory when somebody waits for the model.
+    """
+
+    def __init__(self, chunks: Any, model: Any) -> None:
+        self.model = model
+        self._chunks = chunks
+        self._events: deque[bytes] = deque()
+        self._reading: asyncio.Task[None] | None = None
+        self._reads_ahead = False
+        self._has_begun = self._has_ended = False
+
+    @property
+    def holds_model(self) -> bool:
+        """Whether the reply is under way."""
+        return self._has_begun and not self._has_ended
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a reader has asked for the first event."""
+        return self._has_begun
+
+    async def next(self) -> bytes | None:
+        """Return the next event; None after the last one, or once the stream was closed."""
+        self._has_begun = True
+        while not self._events:
+            if self._has_ended:
+                return None
+            self._read()
+            if self._reading is not None:
+                await asyncio.wait([self._reading])
+        return self._events.popleft()
+
+    def read_ahead(self) -> None:
+        """Read all chunks that are left, whether or not somebody asks for them."""
+        self._reads_ahead = True
+        self._read()
+
+    async def aclose(self) -> None:
+        """End the reply and free the model; a reader that waits gets None."""
+        self._has_ended = True
+        self._events.clear()
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        aclose = getattr(self._chunks, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+    def _read(self) -> None:
+        if self._reading is None and not self._has_ended:
+            self._reading = asyncio.ensure_future(self._read_chunk())
+
+    async def _read_chunk(self) -> None:
+        try:
+            chunk = plain(await anext(self._chunks))
+            self._events.append(_event(chunk))
+        except StopAsyncIteration:
+            self._has_ended = True
+            self._events.append(DONE)
+        except Exception as error:
+            self._has_ended = True
+            self._events.append(_event(failure(error)[1]))
+        finally:
+            self._reading = None
+        if self._reads_ahead:
+            self._read()
+
+
+def _event(data: Any) -> bytes:
+    return f"data: {json.dumps(data)}\n\n".encode()
