@@ -13,6 +13,8 @@ from py_engine.config import ChatConfig, ModelRecord
 from py_engine.gpu.adapter import request_device
 from py_engine.gpu.types import Device
 from py_engine.models.base import LoadProgress, TextModel
+from py_engine.models.embedder import Embedder
+from py_engine.models.encoder_loader import load_embedder
 from py_engine.models.loader import load_model
 from py_engine.storage.fetch_browser import FetchSource
 from py_engine.storage.source import ModelSource
@@ -38,3 +40,13 @@ class BrowserHost:
     ) -> TextModel:
         """Load weights and kernels."""
         return await load_model(device, source, config, on_progress)
+
+    async def load_embedder(
+        self,
+        device: Device,
+        source: ModelSource,
+        config: ChatConfig,
+        on_progress: Callable[[LoadProgress], None],
+    ) -> Embedder:
+        """Load weights and kernels of an embedding model."""
+        return await load_embedder(device, source, config, on_progress)

@@ -6,11 +6,11 @@ import asyncio
 import math
 import time
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
 
-from py_engine.config import CHAT_CONFIG_FILE, ChatConfig, ModelRecord
+from py_engine.api.embedding import EmbeddingRequest
+from py_engine.config import ChatConfig, ModelRecord
 from py_engine.errors import (
     ConfigValueError,
     DeviceError,
@@ -21,16 +21,13 @@ from py_engine.errors import (
 )
 from py_engine.generation import Statistics
 from py_engine.gpu.types import Device
-from py_engine.models.base import LoadProgress
+from py_engine.host import EngineHost
 from py_engine.models.embedder import Embedder, EmbeddingOptions, embedding_options
 from py_engine.models.registry import ENCODERS
 from py_engine.progress import LoadReporter
 from py_engine.storage.source import ModelSource
 from py_engine.tokenizer import Tokenizer, load_tokenizer
 from py_engine.turns import Turns
-
-if TYPE_CHECKING:
-    from py_engine.api.embedding import EmbeddingRequest
 
 EMBEDDING_MODEL_TYPE = 1
 """`ModelRecord.model_type` of embedding models; WebLLM's `ModelType.embedding`."""
@@ -166,20 +163,6 @@ class EmbeddingModel:
         return normalized(short)
 
 
-class EmbedderHost(Protocol):
-    """What loading an embedding model needs of `host.EngineHost`."""
-
-    def open_source(self, record: ModelRecord) -> ModelSource: ...
-
-    async def load_embedder(
-        self,
-        device: Device,
-        source: ModelSource,
-        config: ChatConfig,
-        on_progress: Callable[[LoadProgress], None],
-    ) -> Embedder: ...
-
-
 def is_embedding_model(record: ModelRecord, config: ChatConfig) -> bool:
     """Return whether a model makes embeddings: its record says so, or its architecture does."""
     named = record.extra.get("model_type") == EMBEDDING_MODEL_TYPE
@@ -187,7 +170,7 @@ def is_embedding_model(record: ModelRecord, config: ChatConfig) -> bool:
 
 
 async def load_embedding_model(
-    host: EmbedderHost,
+    host: EngineHost,
     source: ModelSource,
     config: ChatConfig,
     device: Device,
@@ -206,22 +189,6 @@ async def load_embedding_model(
         tokenizer.destroy()
         raise
     return EmbeddingModel(config, tokenizer, embedder, options)
-
-
-async def open_embedder(
-    host: EmbedderHost,
-    record: ModelRecord,
-    chat_opts: Mapping[str, Any] | None,
-    device: Device,
-    reporter: LoadReporter,
-) -> EmbeddingModel:
-    """Load the embedding model of `record` onto `device`; see `load_embedding_model`."""
-    reporter.begin_model(record.model_id)
-    source = host.open_source(record)
-    config = ChatConfig.from_json(
-        await source.read_json(CHAT_CONFIG_FILE), overrides=record.overrides, chat_opts=chat_opts
-    )
-    return await load_embedding_model(host, source, config, device, reporter)
 
 
 def normalized(vector: array[float]) -> array[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol
 
 from py_engine.config import ChatConfig
 from py_engine.json_fields import JsonFields
@@ -59,7 +59,7 @@ def _pooling(fields: JsonFields, name: str, default: Pooling) -> Pooling:
     value = fields.string(name, default)
     if value not in POOLINGS:
         raise fields.invalid(name, " or ".join(f'"{pooling}"' for pooling in POOLINGS))
-    return cast(Pooling, value)
+    return value
 
 
 class Embedder(Protocol):
