@@ -13,10 +13,20 @@ PACKAGE = Path(__file__).parents[2] / "py_engine"
 # From the top to the bottom; modules of one row may import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("tooling", "snapshot"),
-    ("rpc",),
-    ("engine", "chat", "model_set", "loaded_model", "host", "browser_host", "progress"),
+    ("rpc", "openai_transport"),
+    (
+        "engine",
+        "chat",
+        "model_set",
+        "loaded_model",
+        "loaded_embedder",
+        "turns",
+        "host",
+        "browser_host",
+        "progress",
+    ),
     ("generation", "conversation"),
-    ("api", "tokenizer", "grammar"),
+    ("api", "tokenizer", "grammar", "output"),
     ("models", "weights"),
     ("storage", "kernels"),
     ("gpu", "config", "chat_config"),
