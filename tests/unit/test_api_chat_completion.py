@@ -9,45 +9,41 @@ import pytest
 from py_engine import errors
 from py_engine.api.chat_completion import ChatCompletionRequest
 from py_engine.api.objects import ApiObject
+from py_engine.api.tools import ToolChoice
 
 USER = {"role": "user", "content": "Hi"}
+PARAMETERS = {"type": "object", "properties": {"a": {"type": "integer"}}}
+UNENFORCEABLE = {
+    "type": "object",
+    "properties": {"a": {"type": "array", "uniqueItems": True}},
+}
 
 
 def check(**fields: Any) -> ChatCompletionRequest:
     return ChatCompletionRequest.from_dict({"messages": [USER], **fields})
 
 
+def tool(name: str = "f", **fields: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": PARAMETERS, **fields}}
+
+
+def choose(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def allow(*names: str, mode: str = "auto") -> dict[str, Any]:
+    allowed = {"mode": mode, "tools": [choose(name) for name in names]}
+    return {"type": "allowed_tools", "allowed_tools": allowed}
+
+
 def test_defaults_are_the_models() -> None:
-    assert check() == ChatCompletionRequest([USER])
-
-
-def test_all_fields_are_read() -> None:
-    request = check(
-        model="m",
-        stream=True,
-        stream_options={"include_usage": True},
-        n=1,
-        max_tokens=5,
-        temperature=0,
-        top_p=1,
-        seed=-3,
-        stop=["a", "b"],
-    )
-    expected = ChatCompletionRequest(
-        [USER], "m", True, True, 1, 5, 0.0, 1.0, -3, ("a", "b"), unknown_fields=()
-    )
-    assert request == expected
+    assert check() == ChatCompletionRequest(messages=[USER])
 
 
 def test_null_means_absent() -> None:
-    names = ["model", "stream", "stream_options", "n", "max_tokens", "temperature", "top_p"]
-    names += ["seed", "stop", "tools", "logprobs", "response_format", "extra_body"]
+    names = ["tools", "tool_choice", "parallel_tool_calls", "reasoning_effort", "enable_thinking"]
+    names += ["chat_template_kwargs", "max_completion_tokens", "audio", "functions"]
     assert check(**dict.fromkeys(names)) == check()
-
-
-def test_numbers_of_javascript_are_integers_where_whole() -> None:
-    request = check(max_tokens=5.0, seed=7.0, n=2.0)
-    assert (request.max_tokens, request.seed, request.n) == (5, 7, 2)
 
 
 def test_max_completion_tokens_is_the_newer_name() -> None:
@@ -55,59 +51,159 @@ def test_max_completion_tokens_is_the_newer_name() -> None:
     assert check(max_completion_tokens=7, max_tokens=7).max_tokens == 7
     with pytest.raises(errors.ConfigValueError, match="mean the same"):
         check(max_completion_tokens=7, max_tokens=8)
+    with pytest.raises(errors.MinValueError, match="max_completion_tokens is 0"):
+        check(max_completion_tokens=0)
 
 
-def test_stop_may_be_one_string() -> None:
-    assert check(stop="END").stop == ("END",)
+@pytest.mark.parametrize(
+    ("fields", "thinking"),
+    [
+        ({}, None),
+        ({"extra_body": {"enable_thinking": False}}, False),
+        ({"enable_thinking": True}, True),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, False),
+        ({"enable_thinking": True, "chat_template_kwargs": {"enable_thinking": False}}, True),
+        ({"reasoning_effort": "none"}, False),
+        ({"reasoning_effort": "none", "enable_thinking": True}, True),
+        ({"reasoning_effort": "high"}, None),
+    ],
+)
+def test_thinking_has_three_spellings(fields: dict[str, Any], thinking: bool | None) -> None:
+    request = check(**fields)
+    assert request.enable_thinking is thinking
+    assert "enable_thinking" not in request.template_args
+
+
+def test_template_arguments_are_passed_on() -> None:
+    request = check(chat_template_kwargs={"date": "today"}, reasoning_effort="low")
+    assert request.template_args == {"date": "today", "reasoning_effort": "low"}
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "add_generation_prompt"])
+def test_template_arguments_of_the_engine_are_refused(name: str) -> None:
+    with pytest.raises(errors.ConfigValueError, match=rf"chat_template_kwargs\.{name}"):
+        check(chat_template_kwargs={name: 1})
+
+
+def test_tools_are_kept_as_given_with_parameters() -> None:
+    bare = {"type": "function", "function": {"name": "g", "description": None}}
+    request = check(tools=[tool(strict=False), bare])
+    assert request.tools[0] == tool(strict=False)
+    assert list(request.tools[0]["function"]) == ["name", "parameters", "strict"]
+    nothing = {"type": "object", "properties": {}}
+    assert request.tools[1]["function"] == {"name": "g", "parameters": nothing}
+    assert request.parallel_tool_calls
+
+
+@pytest.mark.parametrize(
+    ("fields", "choice"),
+    [
+        ({}, ToolChoice("none")),
+        ({"tools": []}, ToolChoice("none")),
+        ({"tool_choice": "auto"}, ToolChoice("none")),
+        ({"tools": [tool()]}, ToolChoice("auto")),
+        ({"tools": [tool()], "tool_choice": "none"}, ToolChoice("none")),
+        ({"tools": [tool()], "tool_choice": "required"}, ToolChoice("required")),
+        ({"tools": [tool()], "tool_choice": choose("f")}, ToolChoice("named", "f")),
+    ],
+)
+def test_tool_choice(fields: dict[str, Any], choice: ToolChoice) -> None:
+    assert check(**fields).tool_choice == choice
+
+
+def test_allowed_tools_leave_some() -> None:
+    tools = [tool("f"), tool("g"), tool("h")]
+    request = check(tools=tools, tool_choice=allow("h", "f", mode="required"))
+    assert [each["function"]["name"] for each in request.tools] == ["f", "h"]
+    assert request.tool_choice == ToolChoice("required")
+    assert check(tools=tools, tool_choice=allow("g")).tool_choice == ToolChoice("auto")
 
 
 @pytest.mark.parametrize(
     ("fields", "error", "named"),
     [
-        ({"temperature": -0.1}, errors.NonNegativeError, r"temperature is -0\.1"),
-        ({"temperature": "hot"}, errors.ConfigValueError, "temperature is 'hot'"),
-        ({"temperature": True}, errors.ConfigValueError, "temperature is True"),
-        ({"temperature": float("nan")}, errors.ConfigValueError, "temperature is nan"),
-        ({"temperature": float("inf")}, errors.ConfigValueError, "temperature is inf"),
-        ({"top_p": 0}, errors.RangeError, r"top_p is 0\.0"),
-        ({"top_p": 1.01}, errors.RangeError, r"top_p is 1\.01"),
-        ({"top_p": [1]}, errors.ConfigValueError, "top_p"),
-        ({"max_tokens": 0}, errors.MinValueError, "max_tokens is 0"),
-        ({"max_tokens": -1}, errors.MinValueError, "max_tokens is -1"),
-        ({"max_tokens": 1.5}, errors.ConfigValueError, r"max_tokens is 1\.5"),
-        ({"max_completion_tokens": 0}, errors.MinValueError, "max_completion_tokens is 0"),
-        ({"n": 0}, errors.MinValueError, "n is 0"),
-        ({"n": "2"}, errors.ConfigValueError, "n is '2'"),
-        ({"n": 2, "stream": True}, errors.StreamingCountError, "n is 2"),
-        ({"seed": 1.5}, errors.SeedTypeError, r"seed is 1\.5"),
-        ({"seed": "1"}, errors.SeedTypeError, "seed is '1'"),
-        ({"seed": False}, errors.SeedTypeError, "seed is False"),
-        ({"stop": 5}, errors.ConfigValueError, "stop is 5"),
-        ({"stop": ["a", 5]}, errors.ConfigValueError, "stop"),
-        ({"stop": ["a", ""]}, errors.ConfigValueError, "stop has an empty string"),
-        ({"stop": ""}, errors.ConfigValueError, "stop has an empty string"),
-        ({"stream": "yes"}, errors.ConfigValueError, "stream is 'yes'"),
-        ({"stream_options": {}}, errors.InvalidStreamOptionsError, "stream_options"),
+        ({"tools": 5}, errors.ConfigValueError, "tools is 5"),
+        ({"tools": [5]}, errors.ConfigValueError, r"tools\[0\] is 5"),
+        ({"tools": [{"type": "custom"}]}, errors.UnsupportedToolTypeError, "type is 'custom'"),
+        ({"tools": [{}]}, errors.UnsupportedToolTypeError, r"tools\[0\]\.type is None"),
         (
-            {"stream": False, "stream_options": {"include_usage": True}},
-            errors.InvalidStreamOptionsError,
-            "stream_options",
-        ),
-        ({"stream": True, "stream_options": 5}, errors.ConfigValueError, "stream_options is 5"),
-        (
-            {"stream": True, "stream_options": {"include_usage": 1}},
+            {"tools": [{"type": "function"}]},
             errors.ConfigValueError,
-            "include_usage is 1",
+            r"tools\[0\]\.function\.name is missing",
         ),
-        ({"model": 5}, errors.ConfigValueError, "model is 5"),
-        ({"extra_body": 5}, errors.ConfigValueError, "extra_body is 5"),
+        ({"tools": [tool("a b")]}, errors.ConfigValueError, "name is 'a b'"),
+        ({"tools": [tool("x" * 65)]}, errors.ConfigValueError, "name is 'xxx"),
+        ({"tools": [tool("")]}, errors.ConfigValueError, "name is ''"),
+        ({"tools": [tool("f"), tool("f")]}, errors.ConfigValueError, "'f' more than once"),
+        ({"tools": [tool(description=5)]}, errors.ConfigValueError, "description is 5"),
+        ({"tools": [tool(strict="yes")]}, errors.ConfigValueError, "strict is 'yes'"),
+        ({"tools": [tool(parameters=[])]}, errors.ConfigValueError, "parameters is"),
+        ({"tools": [tool(parameters={"type": "array"})]}, errors.ConfigValueError, "'object'"),
+        (
+            {"tools": [tool(parameters=UNENFORCEABLE, strict=True)]},
+            errors.InvalidResponseFormatError,
+            r"tools\[0\]\.function\.parameters.*uniqueItems",
+        ),
+        ({"tool_choice": "required"}, errors.InvalidToolChoiceError, "no tools"),
+        ({"tool_choice": "maybe"}, errors.InvalidToolChoiceError, "tool_choice is 'maybe'"),
+        ({"tool_choice": 5}, errors.InvalidToolChoiceError, "tool_choice is 5"),
+        ({"tool_choice": {}}, errors.InvalidToolChoiceError, "tool_choice is {}"),
+        (
+            {"tool_choice": {"type": "custom", "custom": {"name": "f"}}},
+            errors.UnsupportedToolChoiceTypeError,
+            "type is 'custom'",
+        ),
+        ({"tool_choice": {"type": "function"}}, errors.InvalidToolChoiceError, "name is None"),
+        ({"tool_choice": choose("f")}, errors.FunctionNotFoundError, "'f', but tools has no"),
+        (
+            {"tools": [tool("g")], "tool_choice": choose("f")},
+            errors.FunctionNotFoundError,
+            "'f', but tools has g",
+        ),
+        ({"tool_choice": {"type": "allowed_tools"}}, errors.InvalidToolChoiceError, "mode"),
+        ({"tools": [tool()], "tool_choice": allow("g")}, errors.FunctionNotFoundError, "'g'"),
+        (
+            {"tools": [tool()], "tool_choice": allow(mode="none")},
+            errors.InvalidToolChoiceError,
+            "mode",
+        ),
+        ({"parallel_tool_calls": 1}, errors.ConfigValueError, "parallel_tool_calls is 1"),
+        (
+            {"tools": [tool()], "response_format": {"type": "json_object"}},
+            errors.CustomResponseFormatError,
+            "response_format and tools",
+        ),
+        ({"reasoning_effort": "huge"}, errors.ConfigValueError, "reasoning_effort is 'huge'"),
+        ({"enable_thinking": "no"}, errors.ConfigValueError, "enable_thinking is 'no'"),
+        (
+            {"chat_template_kwargs": {"enable_thinking": "no"}},
+            errors.ConfigValueError,
+            r"chat_template_kwargs\.enable_thinking is 'no'",
+        ),
+        ({"chat_template_kwargs": []}, errors.ConfigValueError, r"chat_template_kwargs is \[\]"),
+        ({"audio": {}}, errors.UnsupportedFieldsError, "audio is not supported"),
+        ({"functions": [{}]}, errors.UnsupportedFieldsError, "Use tools"),
+        ({"function_call": {"name": "f"}}, errors.UnsupportedFieldsError, "function_call"),
+        ({"modalities": ["audio"]}, errors.UnsupportedFieldsError, "modalities"),
+        ({"moderation": {"model": "m"}}, errors.UnsupportedFieldsError, "moderation"),
+        ({"verbosity": "low"}, errors.UnsupportedFieldsError, "verbosity"),
+        ({"web_search_options": {}}, errors.UnsupportedFieldsError, "web_search_options"),
     ],
 )
 def test_wrong_values(fields: dict[str, Any], error: type[Exception], named: str) -> None:
     with pytest.raises(error, match=named) as caught:
         check(**fields)
     assert type(caught.value) is error
-    assert "but" in str(caught.value) or "Leave" in str(caught.value)
+
+
+def test_a_format_and_tools_that_are_not_called_go_together() -> None:
+    request = check(tools=[tool()], tool_choice="none", response_format={"type": "json_object"})
+    assert request.grammar is not None
+
+
+def test_a_loose_tool_may_have_a_schema_that_no_grammar_can_say() -> None:
+    tools = [tool(parameters=UNENFORCEABLE)]
+    assert check(tools=tools).tools[0]["function"]["parameters"] == UNENFORCEABLE
 
 
 @pytest.mark.parametrize("request_data", [None, 5, "x", [USER]])
@@ -116,55 +212,30 @@ def test_request_must_be_an_object(request_data: Any) -> None:
         ChatCompletionRequest.from_dict(request_data)
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"tools": [{"type": "function"}]},
-        {"tool_choice": "required"},
-        {"response_format": {"type": "json_object"}},
-        {"logprobs": True},
-        {"top_logprobs": 3},
-        {"logit_bias": {"5": 1}},
-        {"presence_penalty": 0.5},
-        {"frequency_penalty": -1},
-        {"repetition_penalty": 1.1},
-        {"ignore_eos": True},
-        {"top_k": 40},
-        {"min_p": 0.05},
-        {"functions": [{}]},
-    ],
-)
-def test_fields_that_change_the_answer_are_refused_by_name(fields: dict[str, Any]) -> None:
-    with pytest.raises(errors.UnsupportedFieldsError, match=next(iter(fields))):
-        check(**fields)
-
-
 def test_all_unsupported_fields_are_listed_at_once() -> None:
-    with pytest.raises(
-        errors.UnsupportedFieldsError, match=r"top_k, logprobs, extra_body\.enable_thinking are"
-    ):
-        check(top_k=5, logprobs=True, extra_body={"enable_thinking": False})
+    with pytest.raises(errors.UnsupportedFieldsError, match="audio, functions are") as caught:
+        check(functions=[{}], extra_body={"audio": {"voice": "x"}})
+    assert "Use tools" in str(caught.value)
+    assert "Leave such fields out" in str(caught.value)
 
 
-def test_fields_at_their_neutral_value_are_accepted() -> None:
+def test_fields_without_effect_and_neutral_values_are_accepted() -> None:
     request = check(
-        tools=[],
-        tool_choice="auto",
-        parallel_tool_calls=True,
-        response_format={"type": "text"},
-        logprobs=False,
-        top_logprobs=0,
-        logit_bias={},
-        presence_penalty=0,
-        frequency_penalty=0.0,
-        repetition_penalty=1,
-        ignore_eos=False,
-        top_k=-1,
-        min_p=0,
-        user="me",
+        audio=None,
+        function_call="auto",
+        functions=[],
         metadata={"a": "b"},
+        modalities=["text"],
+        prediction={"type": "content", "content": "x"},
+        prompt_cache_key="k",
+        prompt_cache_options={},
+        prompt_cache_retention="24h",
+        resumable={"enabled": False},
+        safety_identifier="s",
+        service_tier="auto",
         store=False,
-        extra_body={"enable_latency_breakdown": False},
+        user="me",
+        verbosity="medium",
     )
     assert request == check()
 
