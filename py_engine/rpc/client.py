@@ -9,7 +9,7 @@ import logging
 from py_engine.api.endpoints import Chat, Completions
 from py_engine.api.objects import ApiObject, plain
 from py_engine.errors import ConfigValueError, WorkerEngineModelNotLoadedError
-from py_engine.json_values import jsonable
+from py_engine.json_values import jsonable, shown
 from py_engine.model_selection import select_model_id
 from py_engine.rpc.channel import Channel
 from py_engine.rpc.chunk_stream import ChunkStream, collect_dropped_streams
@@ -102,8 +102,18 @@ class WebWorkerMLCEngine:
 
     async def embedding(self, request: "Mapping[str, Any]") -> ApiObject:
         """Answer an OpenAI embedding request."""
-        content = _fields(request=jsonable(request, "request"), **self._expected_state())
+        content = _fields(request=_plain_request(request), **self._expected_state())
         return ApiObject(await self._channel.call("embedding", content))
+
+    async def count_tokens(
+        self,
+        messages: "Sequence[Mapping[str, Any]]",
+        model_id: "str | None" = None,
+        tools: "Sequence[Mapping[str, Any]] | None" = None,
+    ) -> int:
+        """Return how many tokens the prompt of a chat request has."""
+        content = _fields(messages=messages, modelId=model_id, tools=tools)
+        return int(await self._channel.call("countTokens", content))
 
     def interrupt_generate(self) -> None:
         """Stop every generation that is running; each ends with finish_reason "abort"."""
@@ -167,7 +177,7 @@ class WebWorkerMLCEngine:
 
     async def _complete(self, kind: str, request_name: str, request: "Mapping[str, Any]") -> "Any":
         collect_dropped_streams()
-        request = jsonable(request, "request")
+        request = _plain_request(request)
         content = _fields(request=request, **self._expected_state())
         selected = select_model_id(content["modelId"], request.get("model"), request_name)
         if not request.get("stream"):
@@ -227,6 +237,13 @@ def _checked_config(engine_config: "Any") -> "dict[str, Any]":
                 f"its fields are {', '.join(ENGINE_CONFIG_FIELDS)}."
             )
     return engine_config
+
+
+def _plain_request(request: "Mapping[str, Any]") -> "dict[str, Any]":
+    plain_request = jsonable(request, "request")
+    if not isinstance(plain_request, dict):
+        raise ConfigValueError(f"request is {shown(request)}, but must be an object.")
+    return plain_request
 
 
 def _fields(**fields: "Any") -> "dict[str, Any]":

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 # Kinds that are one call of the engine, with the content's fields as arguments.
 ENGINE_CALLS = frozenset(
     {
+        "countTokens",
         "deleteResumableSession",
         "forwardTokensAndSample",
         "getGPUVendor",

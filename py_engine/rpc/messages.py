@@ -1,8 +1,9 @@
 """WebLLM's worker messages: one table of kinds for both ends, and the errors that cross.
 
 A request is `{kind, uuid, content}`; a reply is `{kind: "return" | "throw", uuid, content}`.
-Kinds and fields are those of npm `@mlc-ai/web-llm` 0.2.86 (`message.d.ts`). What we add is fields
-that an older peer ignores: `error` in a "throw", beside the string `content`.
+Kinds and fields are those of npm `@mlc-ai/web-llm` 0.2.86 (`message.d.ts`). What we add is the kind
+"countTokens", and fields that an older peer ignores: `error` in a "throw", beside the string
+`content`.
 
 Runs on CPython, Pyodide and MicroPython. Messages are plain dicts of JSON values.
 """
@@ -44,6 +45,7 @@ KINDS: "dict[str, tuple[str, ...] | None]" = {
     "completionStreamNextChunk": ("streamId?", "selectedModelId?"),
     "completionStreamReturn": ("streamId",),
     "embedding": ("request", "modelId?", "chatOpts?"),
+    "countTokens": ("messages", "modelId?", "tools?"),
     "listResumableSessions": None,
     "resumeChatCompletion": ("sessionId", "options?"),
     "resumeChatCompletionStreamInit": ("sessionId", "options?", "streamId"),

@@ -96,6 +96,42 @@ class ScriptedEngine:
             {"object": "chat.completion", "choices": [choice], "model": self.loaded[0]}
         )
 
+    async def completion(self, request: dict[str, Any]) -> Any:
+        """Repeat the prompt, as text."""
+        prompt = request["prompt"]
+        if prompt.startswith("raise "):
+            _raise(*prompt.split(" ", 2)[1:])
+        chunks = self._text_chunks(request, prompt.split())
+        if request.get("stream"):
+            return chunks
+        parts = [choice async for chunk in chunks for choice in chunk.choices]
+        text = "".join(part.text for part in parts)
+        return _text(text, parts[-1].finish_reason, self.loaded[0])
+
+    async def embedding(self, request: dict[str, Any]) -> ApiObject:
+        """Return the length of each input as its vector."""
+        given = request["input"]
+        inputs = given if isinstance(given, list) else [given]
+        data = [
+            {"object": "embedding", "index": index, "embedding": [float(len(text))]}
+            for index, text in enumerate(inputs)
+        ]
+        usage = {"prompt_tokens": len(inputs), "total_tokens": len(inputs)}
+        return ApiObject({"object": "list", "data": data, "model": self.loaded[0], "usage": usage})
+
+    async def count_tokens(
+        self, messages: list[Any], model_id: str | None = None, tools: list[Any] | None = None
+    ) -> int:
+        """Count words, and ten for each tool."""
+        self.calls.append(("count_tokens", model_id))
+        words = [word for message in messages for word in message["content"].split()]
+        return len(words) + 10 * len(tools or ())
+
+    async def _text_chunks(self, request: dict[str, Any], words: list[str]) -> AsyncIterator[Any]:
+        async for chunk in self._chunks(request, words):
+            for choice in chunk.choices:
+                yield _text(choice.delta.content or "", choice.finish_reason, self.loaded[0])
+
     async def _chunks(self, request: dict[str, Any], words: list[str]) -> AsyncIterator[Any]:
         async with self._turn:
             try:
@@ -120,6 +156,11 @@ class ScriptedEngine:
 def _chunk(delta: dict[str, str], finish_reason: str | None = None) -> ApiObject:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     return ApiObject({"object": "chat.completion.chunk", "choices": [choice]})
+
+
+def _text(text: str, finish_reason: str | None, model: str) -> ApiObject:
+    choice = {"index": 0, "text": text, "finish_reason": finish_reason, "logprobs": None}
+    return ApiObject({"object": "text_completion", "choices": [choice], "model": model})
 
 
 def _other_fields(request: dict[str, Any]) -> str:

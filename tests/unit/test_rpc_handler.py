@@ -59,12 +59,15 @@ def test_every_kind_is_answered_once(kind: str) -> None:
         assert replies[0]["kind"] == "heartbeat"
 
 
+NUMBERS = ("countTokens", "forwardTokensAndSample", "getMaxStorageBufferBindingSize")
+
+
 def test_the_client_sends_every_kind_but_the_service_workers() -> None:
     async def run() -> set[str]:
         def answer(message: dict[str, Any]) -> None:
             contents = {"completionStreamNextChunk": {"choices": []}, "listResumableSessions": []}
             content: Any = contents.get(message["kind"], {})
-            if message["kind"] in ("forwardTokensAndSample", "getMaxStorageBufferBindingSize"):
+            if message["kind"] in NUMBERS:
                 content = 1
             if message["kind"].endswith("StreamInit"):
                 content = None
@@ -87,6 +90,7 @@ def test_the_client_sends_every_kind_but_the_service_workers() -> None:
         await engine.forward_tokens_and_sample([1], True)
         await engine.get_max_storage_buffer_binding_size()
         await engine.get_gpu_vendor()
+        await engine.count_tokens([])
         await engine.list_resumable_sessions()
         await engine.resume_chat_completion("x")
         resumed = await engine.resume_chat_completion("x", continue_generation=True, stream=True)
@@ -118,7 +122,10 @@ def test_the_client_sends_every_kind_but_the_service_workers() -> None:
         (request("completionStreamNextChunk", {"streamId": "gone"}), "UnknownStreamError"),
         (request("completionStreamNextChunk", {}), "MessageFormatError"),
         (request("getMessage", [1]), "MessageFormatError"),
-        (request("embedding", {"request": {"input": "x"}}), "UnsupportedEndpointError"),
+        (
+            request("resumeChatCompletion", {"sessionId": "x"}),
+            "UnsupportedEndpointError",
+        ),
         (request("listResumableSessions"), "UnsupportedEndpointError"),
     ],
 )

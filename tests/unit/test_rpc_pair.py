@@ -408,6 +408,70 @@ async def test_what_json_cannot_carry_is_refused_before_it_is_sent() -> None:
 
 
 @in_event_loop
+async def test_a_request_that_is_no_object_or_too_deep_is_refused() -> None:
+    pair = WorkerPair()
+    engine = await pair.loaded()
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    for call in (engine.chat_completion, engine.completion, engine.embedding):
+        with pytest.raises(errors.ConfigValueError, match="request is 5"):
+            await call(5)
+        with pytest.raises(errors.ConfigValueError, match=r"request\.input\[0\].*too deeply"):
+            await call({"input": deep})
+    assert pair.client._channel._pending == {}
+
+
+@in_event_loop
+async def test_completions_cross_the_border() -> None:
+    pair = WorkerPair()
+    engine = await pair.loaded()
+    reply = await engine.completions.create(prompt="once upon")
+    assert (reply.object, reply.choices[0].text) == ("text_completion", "once upon ")
+    assert reply.choices[0].finish_reason == "stop"
+    stream = await engine.completions.create(prompt="a time", stream=True)
+    texts = [choice.text async for chunk in stream for choice in chunk.choices]
+    assert texts == ["a ", "time ", ""]
+    with pytest.raises(errors.RangeError, match="top_p is 2"):
+        await engine.completions.create(prompt="raise RangeError top_p is 2", stream=True)
+    sent = kinds(pair.transport.sent)
+    assert sent.count("completionNonStreaming") == 1
+    assert sent.count("completionStreamInit") == 2
+
+
+@in_event_loop
+async def test_a_completion_stream_that_is_left_frees_the_model() -> None:
+    pair = WorkerPair(ScriptedEngine(seconds_per_word=0.01))
+    engine = await pair.loaded()
+    async with await engine.completions.create(prompt="one two three", stream=True) as stream:
+        async for chunk in stream:
+            assert chunk.choices[0].text == "one "
+            break
+    assert pair.engine.finished == 1
+    assert (await engine.completions.create(prompt="next")).choices[0].text == "next "
+
+
+@in_event_loop
+async def test_embeddings_cross_the_border() -> None:
+    engine = await WorkerPair().loaded()
+    reply = await engine.embeddings.create(input=["a", "bcd"])
+    assert [item.embedding for item in reply.data] == [[1.0], [3.0]]
+    assert reply.usage.prompt_tokens == 2
+
+
+@in_event_loop
+async def test_tokens_are_counted_in_the_worker() -> None:
+    pair = WorkerPair()
+    engine = await pair.loaded()
+    messages = [{"role": "user", "content": "one two three"}]
+    assert await engine.count_tokens(messages) == 3
+    assert await engine.count_tokens(messages, model_id=MODEL, tools=[{}, {}]) == 23
+    assert [given for name, given in pair.engine.calls if name == "count_tokens"] == [None, MODEL]
+    with pytest.raises(errors.MessageFormatError, match=r"content\.messages is missing"):
+        await engine.count_tokens(None)
+
+
+@in_event_loop
 async def test_the_factory_loads_the_model() -> None:
     pair = WorkerPair()
     engine = await create_web_worker_mlc_engine(pair.transport, MODEL, None, {"top_p": 0.5})
