@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from py_engine.errors import WindowSizeConfigurationError, WindowSizeSpecificationError
+from py_engine.errors import (
+    AttentionSinkSizeError,
+    ConfigurationFieldError,
+    WindowSizeConfigurationError,
+    WindowSizeSpecificationError,
+)
 from py_engine.json_fields import JsonFields
 
 CHAT_CONFIG_FILE = "mlc-chat-config.json"
@@ -37,7 +42,9 @@ class TokenizerInfo:
 class ChatConfig:
     """The fields of `mlc-chat-config.json` after `ModelRecord.overrides` and `chat_opts`.
 
-    Sizes are in tokens; a window of -1 is off. `model_config` holds the architecture's
+    Sizes are in tokens; a window of -1 is off. With a sliding window a token sees at most
+    `sliding_window_size` tokens, itself and the first `attention_sink_size` of the sequence
+    included, and the sequence may become longer than that. `model_config` holds the architecture's
     hyper-parameters as they are in the file. `overridden` names the fields that `overrides` or
     `chat_opts` set, and `data` is the merged object itself.
     """
@@ -77,18 +84,23 @@ class ChatConfig:
         """Merge and check a configuration: `{**data, **overrides, **chat_opts}`, as WebLLM does.
 
         Errors: ModelFileFormatError for a field of the file, ConfigurationFieldError for one of
-        `overrides` or `chat_opts`, WindowSizeConfigurationError and WindowSizeSpecificationError
-        when not exactly one window size is positive.
+        `overrides` or `chat_opts`, also for a window longer than the model's files state,
+        WindowSizeConfigurationError and WindowSizeSpecificationError when not exactly one window
+        size is positive, AttentionSinkSizeError for a sliding window without a number of sinks or
+        with too many.
         """
-        merged = dict(JsonFields(data, file).data)
+        original = JsonFields(data, file)
+        merged = dict(original.data)
         sources: dict[str, str] = {}
         for source, options in (("overrides", overrides), ("chat_opts", chat_opts)):
             for name, value in (options or {}).items():
                 if value is not None:
                     merged[name] = value
                     sources[name] = source
-        config = _chat_config(JsonFields(merged, file, sources=sources), frozenset(sources))
+        fields = JsonFields(merged, file, sources=sources)
+        config = _chat_config(fields, frozenset(sources))
         _check_windows(config)
+        _check_limit(config, fields, _longest_stated(original, config.model_fields()))
         return config
 
     def model_fields(self) -> JsonFields:
@@ -156,3 +168,31 @@ def _check_windows(config: ChatConfig) -> None:
             f"{config.file}: context_window_size is {context} and sliding_window_size is "
             f"{sliding}, but one of them must be positive. Set context_window_size in chat_opts."
         )
+    sinks = config.attention_sink_size
+    if sliding > 0 and not 0 <= sinks < sliding:
+        raise AttentionSinkSizeError(
+            f"{config.file}: attention_sink_size is {sinks}, but must be from 0 to {sliding - 1} "
+            f"with sliding_window_size {sliding}. Set it in chat_opts: 0 forgets all before the "
+            "window, 4 keeps the first tokens, which most models need to go on well."
+        )
+
+
+def _longest_stated(file: JsonFields, model: JsonFields) -> int:
+    """Return the most positions that the model is said to be good for, 0 where nothing is said."""
+    sizes = ("context_window_size", "sliding_window_size")
+    return max(
+        *(file.integer(name, 0) for name in sizes),
+        *(model.integer(name, 0) for name in (*sizes, "max_position_embeddings")),
+    )
+
+
+def _check_limit(config: ChatConfig, fields: JsonFields, limit: int) -> None:
+    """Refuse a window that an application made longer than the model was made for."""
+    for name in ("context_window_size", "sliding_window_size"):
+        size = getattr(config, name)
+        if name in config.overridden and 0 < limit < size:
+            raise ConfigurationFieldError(
+                f"{fields.where(name)} is {size}, but the model is made for at most {limit} tokens "
+                f"({config.file}). Set it to {limit} or less, or choose a model with a longer "
+                "context."
+            )

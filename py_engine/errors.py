@@ -11,6 +11,7 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   |-- UnsupportedTokenizerFilesError
     |   |-- WindowSizeConfigurationError
     |   |-- WindowSizeSpecificationError
+    |   |-- AttentionSinkSizeError
     |   |-- EmbeddingChunkingUnsupportedError
     |   |-- EmbeddingSlidingWindowError
     |   |-- ConfigurationFieldError
@@ -77,6 +78,7 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
         |-- InvalidToolChoiceError
         |   `-- UnsupportedToolChoiceTypeError
         |-- UnsupportedToolTypeError
+        |-- UnsupportedToolsError
         |-- FunctionNotFoundError
         |-- EmbeddingInputEmptyError
         |-- EmbeddingUnsupportedEncodingFormatError
@@ -124,6 +126,10 @@ class WindowSizeConfigurationError(ConfigurationError):
 
 class WindowSizeSpecificationError(ConfigurationError):
     """Neither `context_window_size` nor `sliding_window_size` is positive."""
+
+
+class AttentionSinkSizeError(ConfigurationError):
+    """`attention_sink_size` is missing beside a sliding window, or not smaller than it."""
 
 
 class EmbeddingChunkingUnsupportedError(ConfigurationError):
@@ -403,6 +409,10 @@ class UnsupportedToolChoiceTypeError(InvalidToolChoiceError):
 
 class UnsupportedToolTypeError(RequestError):
     """A tool is no function."""
+
+
+class UnsupportedToolsError(RequestError):
+    """The model's chat template has no place for tools."""
 
 
 class FunctionNotFoundError(RequestError):

@@ -73,6 +73,16 @@ class SlidingWindow:
         """
         return SlidingWindow(size, sinks, size - sinks + max_tokens - 1)
 
+    def reusable_tokens(self, n_tokens: int, n_written: int) -> int:
+        """Return how many of a sequence's first `n_tokens` tokens can be kept: all or none.
+
+        `n_written` counts the positions that were ever written since the sequence began, those
+        given up since included. What the next token sees must not have been overwritten by any.
+        """
+        first_seen = self.sinks + max(0, n_tokens + 1 - self.size)
+        first_held = max(self.sinks, n_written - self.ring)
+        return n_tokens if first_seen >= first_held else 0
+
 
 @dataclass(frozen=True)
 class AttentionShape:

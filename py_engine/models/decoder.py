@@ -9,13 +9,12 @@ prefill. Around them the embedding and the head, and the draw of the next token
 from __future__ import annotations
 
 from array import array
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from py_engine.errors import ContextWindowSizeExceededError
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec
 from py_engine.kernels.attention import (
-    AttentionShape,
     attention_decode,
     attention_prefill,
     rope_append,
@@ -32,7 +31,7 @@ from py_engine.weights.plan import matrix_tensors
 def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpec]:
     """Return the decoder's kernels by role, for subgroups of at most `lanes` (None: without)."""
     form, hidden, inner = spec.weight_format, spec.hidden_size, spec.intermediate_size
-    heads = AttentionShape(spec.n_heads, spec.n_kv_heads, spec.head_dim, spec.context_window_size)
+    heads = spec.attention
     width = spec.n_heads * spec.head_dim
     vocab, eps, chunk = spec.vocab_size, spec.rms_norm_eps, spec.prefill_chunk_size
     kernels = [
@@ -90,7 +89,8 @@ class Decoder:
         self.context_window_size = spec.context_window_size
         self.prefill_chunk_size = spec.prefill_chunk_size
         self._device = device
-        self._position = 0  # tokens in the KV cache once everything enqueued has run
+        self._position = 0  # tokens of the sequence once everything enqueued has run
+        self._n_written = 0  # the most there were since its first one
         self._chunk_is_queued = False
         self._buffers = buffers
         recorder = _Recorder(spec, kernels, buffers)
@@ -101,15 +101,17 @@ class Decoder:
 
     def reusable_tokens(self, n_tokens: int) -> int:
         """Return how many of the sequence's first `n_tokens` tokens a `start` can keep."""
-        return min(n_tokens, self._position)
+        kept, window = min(n_tokens, self._position), self.spec.window
+        return kept if window is None else window.reusable_tokens(kept, self._n_written)
 
     def start(self, sampling: SamplingParams, kept_tokens: int = 0) -> None:
         """Forget the sequence but for its first `kept_tokens`, and set how tokens are drawn.
 
         `kept_tokens` is at most what `reusable_tokens` allows.
         """
-        assert kept_tokens <= self._position
+        assert kept_tokens == self.reusable_tokens(kept_tokens)
         self._position = kept_tokens
+        self._n_written = self._n_written if kept_tokens else 0
         self._chunk_is_queued = False
         self._device.write_buffer(self._buffers["state"], 0, array("I", [kept_tokens, 0, 0, 0]))
         self._sampler.start(sampling)
@@ -130,7 +132,7 @@ class Decoder:
         self._prefill.set_n_tokens(n_tokens)
         self._prefill.submit()
         self._chunk_is_queued = True
-        self._position += n_tokens
+        self._advance(n_tokens)
 
     def sample(self) -> Awaitable[Draw]:
         """Draw the first token after the last prefill chunk."""
@@ -162,7 +164,11 @@ class Decoder:
 
     def _append_drawn_token(self) -> None:
         self._require_room(1)
-        self._position += 1
+        self._advance(1)
+
+    def _advance(self, n_tokens: int) -> None:
+        self._position += n_tokens
+        self._n_written = max(self._n_written, self._position)
 
     def _require_room(self, n_tokens: int) -> None:
         if self._position + n_tokens > self.context_window_size:
@@ -268,10 +274,9 @@ def _allocate(device: Device, spec: DecoderSpec, buffers: dict[str, Buffer]) -> 
     """Add activations, KV caches and the RoPE table to `buffers`."""
     for name, nbytes in activation_sizes(spec).items():
         buffers[name] = device.create_buffer(nbytes, name)
-    cache_bytes = 2 * spec.n_kv_heads * spec.context_window_size * spec.head_dim
     for layer in range(spec.n_layers):
         for name in (f"k_cache {layer}", f"v_cache {layer}"):
-            buffers[name] = device.create_buffer(cache_bytes, name)
+            buffers[name] = device.create_buffer(spec.attention.cache_bytes, name)
     table = rope_table(spec.rope_inv_freq, spec.context_window_size)
     buffers["rope"] = device.create_buffer(4 * len(table), "rope")
     device.write_buffer(buffers["rope"], 0, table)
@@ -297,11 +302,3 @@ async def build_decoder(
         for buffer in buffers.values():
             buffer.destroy()
         raise
-
-
-async def compile_decoder(
-    device: Device, spec: DecoderSpec, on_progress: Callable[[int, int], None]
-) -> dict[str, Kernel]:
-    """Compile the decoder's kernels for this device; returns them by role."""
-    specs = decoder_kernels(spec, device.info.subgroup_size_max)
-    return dict(zip(specs, await device.compile(list(specs.values()), on_progress), strict=True))

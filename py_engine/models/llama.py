@@ -5,10 +5,10 @@ from __future__ import annotations
 from py_engine.config import ChatConfig
 from py_engine.errors import UnsupportedModelConfigError
 from py_engine.json_fields import JsonFields, shown
-from py_engine.kernels.attention import HEAD_DIM_MULTIPLE
+from py_engine.kernels.attention import HEAD_DIM_MULTIPLE, SlidingWindow
 from py_engine.kernels.formats import BLOCK
 from py_engine.models.rope import rope_inv_freq, rope_settings
-from py_engine.models.spec import DecoderSpec, LayerNames
+from py_engine.models.spec import MAX_SLIDING_POSITIONS, DecoderSpec, LayerNames
 from py_engine.weights.formats import weight_format
 
 DEFAULT_PREFILL_CHUNK_SIZE = 256
@@ -27,7 +27,9 @@ def llama_spec(config: ChatConfig) -> DecoderSpec:
     hidden_size = fields.integer("hidden_size", minimum=1)
     # MLC writes 0 where the size follows from the others.
     head_dim = fields.integer("head_dim", 0, minimum=0) or hidden_size // n_heads
-    context_window_size = _context_window_size(config)
+    slides = config.sliding_window_size > 0
+    context_window_size = MAX_SLIDING_POSITIONS if slides else config.context_window_size
+    prefill_chunk_size = _prefill_chunk_size(config, context_window_size)
     spec = DecoderSpec(
         weight_format=weight_format(config),
         n_layers=fields.integer("num_hidden_layers", minimum=1),
@@ -40,11 +42,12 @@ def llama_spec(config: ChatConfig) -> DecoderSpec:
         rms_norm_eps=fields.number("rms_norm_eps", above=0),
         rope_inv_freq=rope_inv_freq(head_dim, rope_settings(fields)),
         context_window_size=context_window_size,
-        prefill_chunk_size=_prefill_chunk_size(config, context_window_size),
+        prefill_chunk_size=prefill_chunk_size,
         embedding="model.embed_tokens",
         layers=tuple(map(_layer_names, range(fields.integer("num_hidden_layers")))),
         final_norm="model.norm",
         lm_head=None if fields.boolean("tie_word_embeddings", False) else "lm_head",
+        window=_sliding_window(config, prefill_chunk_size) if slides else None,
     )
     _check_variant(fields)
     _check_shapes(spec, fields)
@@ -63,14 +66,10 @@ def _layer_names(index: int) -> LayerNames:
     )
 
 
-def _context_window_size(config: ChatConfig) -> int:
-    if config.sliding_window_size > 0:
-        raise UnsupportedModelConfigError(
-            f"{config.file}: sliding_window_size is {config.sliding_window_size}, but sliding "
-            "windows are not supported. Set sliding_window_size to -1 and context_window_size to "
-            "at most that size in chat_opts."
-        )
-    return config.context_window_size
+def _sliding_window(config: ChatConfig, prefill_chunk_size: int) -> SlidingWindow:
+    return SlidingWindow.for_chunks(
+        config.sliding_window_size, config.attention_sink_size, prefill_chunk_size
+    )
 
 
 def _prefill_chunk_size(config: ChatConfig, context_window_size: int) -> int:

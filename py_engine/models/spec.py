@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from py_engine.kernels.attention import AttentionShape, SlidingWindow
 from py_engine.kernels.formats import WeightFormat
+
+MAX_SLIDING_POSITIONS = 1 << 20
+"""How long a sequence with a sliding window may become: so far the RoPE table reaches."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class DecoderSpec:
     `rope_inv_freq` holds the `head_dim / 2` rotation frequencies in radians per position, computed
     in float64 with every scaling of the family already applied. Rows of the fused `qkv` weight are
     q, k, v in that order; rows of `gate_up` are gate, then up. `lm_head` is None when the embedding
-    table is also the output projection.
+    table is also the output projection. `context_window_size` is the longest sequence; with a
+    `window` a token sees only a part of it.
     """
 
     weight_format: WeightFormat
@@ -49,8 +54,16 @@ class DecoderSpec:
     layers: tuple[LayerNames, ...]
     final_norm: str
     lm_head: str | None
+    window: SlidingWindow | None = None
 
     @property
     def qkv_size(self) -> int:
         """Rows of the fused QKV projection."""
         return (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
+
+    @property
+    def attention(self) -> AttentionShape:
+        """The shapes of a layer's attention and its KV cache."""
+        return AttentionShape(
+            self.n_heads, self.n_kv_heads, self.head_dim, self.context_window_size, self.window
+        )

@@ -36,9 +36,9 @@ def chat_config_json(
 ) -> dict[str, Any]:
     """Return the content of `mlc-chat-config.json` for the model in `folder`.
 
-    The context window defaults to `max_position_embeddings`, and is at most the sliding window of
-    a model that has one: within it, attention is the same. Sampling defaults are those of
-    `generation_config.json`, the conversation template is ChatML.
+    The context window defaults to `max_position_embeddings`. A model whose sliding window is
+    shorter slides instead, without attention sinks, as transformers runs it. Sampling defaults are
+    those of `generation_config.json`, the conversation template is ChatML.
     Errors: MissingFileError without config.json, ModelFileFormatError for a bad field.
     """
     if not (folder / "config.json").is_file():
@@ -49,8 +49,8 @@ def chat_config_json(
     generation = _fields(folder / "generation_config.json")
     tokenizer = _fields(folder / "tokenizer.json")
     context = context_window_size or config.integer("max_position_embeddings", minimum=1)
-    context = min(context, config.integer("sliding_window", context, minimum=1))
     chunk = min(prefill_chunk_size or DEFAULT_PREFILL_CHUNK_SIZE, context)
+    windows = _windows(context, config.integer("sliding_window", context, minimum=1))
     special = {
         name: (generation if name in generation else config).value(name)
         for name in ("pad_token_id", "bos_token_id", "eos_token_id")
@@ -59,12 +59,10 @@ def chat_config_json(
         "version": "0.1.0",
         "model_type": config.string("model_type"),
         "quantization": quantization,
-        "model_config": _model_config(config, context, chunk),
+        "model_config": _model_config(config, windows, chunk),
         "vocab_size": config.integer("vocab_size", minimum=1),
-        "context_window_size": context,
-        "sliding_window_size": -1,
+        **windows,
         "prefill_chunk_size": chunk,
-        "attention_sink_size": -1,
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,
         "temperature": generation.number("temperature", 1.0, minimum=0),
@@ -110,7 +108,17 @@ def _steps(tokenizer: JsonFields, name: str, members: str) -> list[Mapping[str, 
     return [child.data for child in step.objects(members)] if members in step else [step.data]
 
 
-def _model_config(config: JsonFields, context: int, chunk: int) -> dict[str, Any]:
+def _windows(context: int, sliding: int) -> dict[str, int]:
+    # As long as all fits into the window, sliding or not makes no difference.
+    slides = sliding < context
+    return {
+        "context_window_size": -1 if slides else context,
+        "sliding_window_size": sliding if slides else -1,
+        "attention_sink_size": 0 if slides else -1,
+    }
+
+
+def _model_config(config: JsonFields, windows: dict[str, int], chunk: int) -> dict[str, Any]:
     n_heads = config.integer("num_attention_heads", minimum=1)
     hidden_size = config.integer("hidden_size", minimum=1)
     rope = rope_settings(config)
@@ -125,7 +133,8 @@ def _model_config(config: JsonFields, context: int, chunk: int) -> dict[str, Any
         "tie_word_embeddings": config.boolean("tie_word_embeddings", False),
         "position_embedding_base": rope.theta,
         "rope_scaling": _rope_scaling(rope),
-        "context_window_size": context,
+        **windows,
+        "max_position_embeddings": config.value("max_position_embeddings"),
         "prefill_chunk_size": chunk,
         "num_key_value_heads": config.integer("num_key_value_heads", n_heads, minimum=1),
         "head_dim": config.integer("head_dim", hidden_size // n_heads, minimum=1),

@@ -73,8 +73,9 @@ def inputs_for(spec: KernelSpec, shape: AttentionShape, position: int, n_tokens:
     cache = rng.normal(size=(2, shape.n_kv_heads, shape.slots, shape.head_dim)).astype(np.float16)
     first = max(0, position + 1 - (window.size - window.sinks))
     stored = [p for p in range(position + n_tokens) if p < window.sinks or p >= first]
-    slots = [p if p < window.sinks else window.sinks + (p - window.sinks) % window.ring
-             for p in stored]  # fmt: skip
+    slots = [
+        p if p < window.sinks else window.sinks + (p - window.sinks) % window.ring for p in stored
+    ]
     assert len(set(slots)) == len(slots)
     unseen = np.setdiff1d(np.arange(shape.slots), slots)
     cache[:, :, unseen] = np.nan

@@ -16,6 +16,7 @@ from py_engine.config import (
     prebuilt_app_config,
 )
 from py_engine.errors import (
+    AttentionSinkSizeError,
     ConfigurationFieldError,
     MLCError,
     ModelFileFormatError,
@@ -97,7 +98,67 @@ def test_exactly_one_window_must_be_positive() -> None:
         chat_config(sliding_window_size=2048)
     with pytest.raises(WindowSizeSpecificationError, match=r"Set context_window_size in chat_opts"):
         chat_config(context_window_size=-1)
-    assert chat_config(context_window_size=-1, sliding_window_size=4096).sliding_window_size == 4096
+
+
+SLIDING = {"context_window_size": -1, "sliding_window_size": 4096, "attention_sink_size": 4}
+
+
+def test_sliding_window_of_the_file() -> None:
+    config = chat_config(**SLIDING)
+    assert (config.context_window_size, config.sliding_window_size) == (-1, 4096)
+    assert config.attention_sink_size == 4
+
+
+def test_chat_opts_switch_the_kind_of_window() -> None:
+    off = {"context_window_size": 2048, "sliding_window_size": -1}
+    whole = chat_config(chat_opts=off, **SLIDING)
+    assert (whole.context_window_size, whole.sliding_window_size) == (2048, -1)
+    on = {"context_window_size": -1, "sliding_window_size": 1024, "attention_sink_size": 0}
+    sliding = chat_config(chat_opts=on)
+    assert (sliding.context_window_size, sliding.sliding_window_size) == (-1, 1024)
+    with pytest.raises(WindowSizeConfigurationError, match=r"is 2048 and.*is 4096"):
+        chat_config(chat_opts={"context_window_size": 2048}, **SLIDING)
+
+
+@pytest.mark.parametrize("sinks", [None, -1, 4096, 5000])
+def test_number_of_sinks_beside_a_sliding_window(sinks: int | None) -> None:
+    with pytest.raises(AttentionSinkSizeError, match=r"from 0 to 4095.*Set it in chat_opts"):
+        chat_config(**{**SLIDING, "attention_sink_size": sinks})
+
+
+def test_a_context_window_is_lowered_freely_and_raised_to_the_models_limit() -> None:
+    model = {"vocab_size": 500, "max_position_embeddings": 8192}
+    for size in (1, 100, 4096, 8192):
+        config = chat_config(chat_opts={"context_window_size": size}, model_config=model)
+        assert config.context_window_size == size
+
+
+@pytest.mark.parametrize(
+    ("stated", "limit"),
+    [
+        ({}, 4096),
+        ({"context_window_size": 1024}, 1024),
+        ({"model_config": {"vocab_size": 500, "context_window_size": 6000}}, 6000),
+        ({"model_config": {"vocab_size": 500, "max_position_embeddings": 8192}}, 8192),
+        (SLIDING, 4096),
+    ],
+)
+@pytest.mark.parametrize("name", ["context_window_size", "sliding_window_size"])
+@pytest.mark.parametrize("source", ["chat_opts", "overrides"])
+def test_a_window_beyond_the_models_limit_is_refused(
+    stated: dict[str, Any], limit: int, name: str, source: str
+) -> None:
+    windows = {"context_window_size": -1, "sliding_window_size": -1, "attention_sink_size": 0}
+    longer = {source: {**windows, name: limit + 1}}
+    wanted = rf"^{source}: {name} is {limit + 1}, .*at most {limit} tokens .*Set it to {limit} or"
+    with pytest.raises(ConfigurationFieldError, match=wanted):
+        chat_config(**longer, **stated)
+    assert getattr(chat_config(**{source: {**windows, name: limit}}, **stated), name) == limit
+
+
+def test_a_model_that_states_no_limit_takes_any_window() -> None:
+    config = chat_config(chat_opts={"context_window_size": 1 << 17}, context_window_size=-1)
+    assert config.context_window_size == 1 << 17
 
 
 @pytest.mark.parametrize(

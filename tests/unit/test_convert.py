@@ -14,6 +14,7 @@ import pytest
 import build
 from py_engine.config import ChatConfig
 from py_engine.errors import (
+    ConfigurationFieldError,
     ConversionError,
     MissingFileError,
     MissingTensorError,
@@ -161,10 +162,25 @@ def test_command_names_the_error(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "config.json does not exist. Give the folder" in capsys.readouterr().err
 
 
-def test_sliding_window_bounds_the_context(tmp_path: Path) -> None:
+def test_a_sliding_window_slides_where_the_context_is_longer(tmp_path: Path) -> None:
     make_folder(tmp_path / "hf", model_type="mistral", sliding_window=48)
     convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
-    assert load(tmp_path / "mlc")[0].context_window_size == 48
+    config = load(tmp_path / "mlc")[0]
+    assert (config.context_window_size, config.sliding_window_size) == (-1, 48)
+    assert config.attention_sink_size == 0
+    convert_model(tmp_path / "hf", tmp_path / "short", "q4f16_1", context_window_size=48)
+    config = load(tmp_path / "short")[0]
+    assert (config.context_window_size, config.sliding_window_size) == (48, -1)
+
+
+def test_a_shortened_context_can_be_raised_again(tmp_path: Path) -> None:
+    make_folder(tmp_path / "hf")
+    convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1", context_window_size=32)
+    data = asyncio.run(FolderSource(tmp_path / "mlc").read_json("mlc-chat-config.json"))
+    config = ChatConfig.from_json(data, chat_opts={"context_window_size": 128})
+    assert config.context_window_size == 128
+    with pytest.raises(ConfigurationFieldError, match="at most 128 tokens"):
+        ChatConfig.from_json(data, chat_opts={"context_window_size": 129})
 
 
 @pytest.mark.parametrize(

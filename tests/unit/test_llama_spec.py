@@ -13,8 +13,9 @@ from py_engine.errors import (
     UnknownQuantizationError,
     UnsupportedModelConfigError,
 )
+from py_engine.kernels.attention import SlidingWindow
 from py_engine.models.registry import decoder_spec
-from py_engine.models.spec import DecoderSpec
+from py_engine.models.spec import MAX_SLIDING_POSITIONS, DecoderSpec
 
 MODEL = {
     "hidden_size": 2048,
@@ -88,9 +89,26 @@ def test_mistral_with_its_window_off() -> None:
     assert made.layers[0].gate_up == "model.layers.0.mlp.gate_up_proj"
 
 
-def test_sliding_window_is_refused() -> None:
-    with pytest.raises(UnsupportedModelConfigError, match=r"window_size is 4096.*chat_opts"):
-        spec(model_type="mistral", sliding_window_size=4096, context_window_size=-1)
+SLIDING = {"context_window_size": -1, "sliding_window_size": 4096, "attention_sink_size": 4}
+
+
+def test_sliding_window_and_sinks() -> None:
+    made = spec(model_type="mistral", **SLIDING)
+    assert made.window == SlidingWindow(size=4096, sinks=4, ring=4092 + 256 - 1)
+    assert made.context_window_size == MAX_SLIDING_POSITIONS
+    assert made.attention.slots == 4096 + 256 - 1
+
+
+def test_cache_is_as_long_as_the_context() -> None:
+    assert spec().window is None
+    assert spec().attention.slots == spec().context_window_size == 4096
+
+
+def test_a_chunk_may_be_longer_than_the_window() -> None:
+    small = {"sliding_window_size": 100, "attention_sink_size": 0}
+    made = spec(model_type="mistral", **{**SLIDING, **small})
+    assert made.prefill_chunk_size == 256
+    assert made.attention.slots == 100 + 256 - 1
 
 
 def test_unknown_architecture_lists_the_known() -> None:
