@@ -78,6 +78,45 @@ async def case_streams():
     same(usage.extra.time_to_first_token_s, 0.25)
 
 
+async def case_completions():
+    chat = await engine()
+    reply = await chat.completions.create(prompt="once upon")
+    same(reply.choices[0].text, "once upon ")
+    texts = []
+    async for chunk in await chat.completions.create(prompt="a time", stream=True):
+        texts += [choice.text for choice in chunk.choices]
+    same(texts, ["a ", "time ", ""])
+    error = await error_of(chat.completions.create(prompt="raise RangeError no", stream=True))
+    assert isinstance(error, errors.RangeError), error
+
+
+async def case_embeddings_and_counts():
+    chat = await engine()
+    reply = await chat.embeddings.create(input=["a", "bcd"])
+    same([item.embedding[0] for item in reply.data], [1, 3])
+    messages = [{"role": "user", "content": "one two three"}]
+    same(await chat.count_tokens(messages), 3)
+    same(await chat.count_tokens(messages, tools=[{}]), 13)
+
+
+async def case_hostile_requests():
+    chat = await engine()
+    deep = []
+    for _ in range(20_000):
+        deep = [deep]
+    error = await error_of(chat.chat_completion(ask("hi", tools=deep)))
+    assert isinstance(error, errors.ConfigValueError), error
+    assert "too deeply" in str(error), error
+    shallow = []
+    for _ in range(15):
+        shallow = [shallow]
+    request = ask("REQUEST", stop="\0", response_format=shallow)
+    reply = await chat.chat_completion(request)
+    same(json.loads(reply.choices[0].message.content)["response_format"], shallow)
+    reply = await chat.chat_completion(ask("x" * 1_000_000))
+    same(len(reply.choices[0].message.content), 1_000_001)
+
+
 async def case_streams_side_by_side():
     chat = await engine()
     first = await chat.chat_completion(ask("a b c", stream=True))
@@ -240,7 +279,7 @@ async def case_embedded_model_refuses():
     error = await error_of(chat.chat_completion(ask("hi", temperature=-1)))
     assert isinstance(error, errors.NonNegativeError), error
     error = await error_of(chat.embedding({"input": "hi"}))
-    assert isinstance(error, errors.UnsupportedEndpointError), error
+    assert isinstance(error, errors.EngineError), error
     reply = await chat.chat_completion(ask("hi", max_tokens=1))
     same(reply.usage.completion_tokens, 1)
 
