@@ -127,7 +127,7 @@ class EngineTransport(AsyncBaseTransport):
         """Free a model, for who now waits for it, of streams that nobody reads any more."""
         if not any(stream.holds_model for stream in self._streams if stream.model == model):
             return
-        gc.collect()  # the client's own streams are reference cycles: dropped ones end only here
+        gc.collect()  # a stream of the client is a reference cycle, so a dropped one ends only here
         for stream in list(self._streams):
             if stream.holds_model and stream.model == model:
                 stream.read_ahead()
@@ -135,6 +135,8 @@ class EngineTransport(AsyncBaseTransport):
     def _stream_response(self, request: Request, stream: EventStream) -> Response:
         httpx = _httpx(request)
         content = _byte_stream_class(httpx)(self._events(request, stream), stream.aclose)
+        # This also keeps the stream itself out of the garbage, in which nothing can be awaited.
+        weakref.finalize(content, stream.abandon).atexit = False
         headers = {"content-type": "text/event-stream"}
         return cast("Response", httpx.Response(200, headers=headers, stream=content))
 
@@ -203,12 +205,9 @@ def _json_body(content: bytes) -> dict[str, Any]:
 async def _within_time(request: Request, awaitable: Awaitable[T]) -> T:
     """Await within the client's read timeout, in seconds; None is for ever."""
     seconds = request.extensions.get("timeout", {}).get("read")
-    limit = asyncio.timeout(seconds)
     try:
-        async with limit:
+        async with asyncio.timeout(seconds):
             return await awaitable
     except TimeoutError as error:
-        if not limit.expired():
-            raise
         text = f"no answer of the engine in {seconds} s"
         raise _httpx(request).ReadTimeout(text, request=request) from error

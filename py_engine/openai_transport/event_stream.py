@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from typing import Any
+from typing import Any, ClassVar
 
 from py_engine.api.objects import plain
 from py_engine.openai_transport.failures import failure
@@ -18,12 +18,16 @@ class EventStream:
 
     A chunk is generated when the reader asks for it. From its first chunk to its last, or to
     `aclose`, the stream holds the model. A reader that goes away without either would hold it for
-    ever, so `read_ahead` takes the rest into memory when somebody waits for the model.
+    ever, so `abandon` ends what was dropped, and `read_ahead` takes the rest into memory when
+    somebody else waits for the model.
     """
+
+    _closing: ClassVar[set[asyncio.Task[None]]] = set()
 
     def __init__(self, chunks: Any, model: Any) -> None:
         self.model = model
         self._chunks = chunks
+        self._loop = asyncio.get_running_loop()
         self._events: deque[bytes] = deque()
         self._reading: asyncio.Task[None] | None = None
         self._reads_ahead = False
@@ -33,11 +37,6 @@ class EventStream:
     def holds_model(self) -> bool:
         """Whether the reply is under way."""
         return self._has_begun and not self._has_ended
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether a reader has asked for the first event."""
-        return self._has_begun
 
     async def next(self) -> bytes | None:
         """Return the next event; None after the last one, or once the stream was closed."""
@@ -58,13 +57,23 @@ class EventStream:
     async def aclose(self) -> None:
         """End the reply and free the model; a reader that waits gets None."""
         self._has_ended = True
-        self._events.clear()
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait([self._reading])
         aclose = getattr(self._chunks, "aclose", None)
         if aclose is not None:
             await aclose()
+
+    def abandon(self) -> None:
+        """Have the stream closed soon; may be called by a garbage collection in any thread."""
+        if not self._has_ended and not self._loop.is_closed():
+            self._has_ended = True
+            self._loop.call_soon_threadsafe(self._close_soon)
+
+    def _close_soon(self) -> None:
+        task = self._loop.create_task(self.aclose())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def _read(self) -> None:
         if self._reading is None and not self._has_ended:

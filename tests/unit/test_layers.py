@@ -17,7 +17,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "engine",
         "chat",
+        "chat_prompt",
+        "text_completion",
+        "replies",
+        "response_stream",
+        "grammars",
         "model_set",
+        "model_loading",
         "loaded_model",
         "loaded_embedder",
         "turns",

@@ -94,9 +94,19 @@ def test_site_holds_what_its_scripts_ask_for(site: Site) -> None:
         assert (site.folder / config["interpreter"]).is_file()
         for source in config["files"]:
             assert (site.folder / source.partition("?")[0]).is_file()
-    lock = json.loads((site.folder / "pyodide/pyodide-lock.json").read_text())
-    for entry in lock["packages"].values():
+    packages = json.loads((site.folder / "pyodide/pyodide-lock.json").read_text())["packages"]
+    assert {"numpy", "micropip", "openai"} <= set(packages)
+    for entry in packages.values():
         assert (site.folder / "pyodide" / entry["file_name"]).is_file()
+        assert {name.replace("_", "-") for name in entry["depends"]} <= set(packages)
+
+
+def test_pyodide_pages_get_openais_transport_and_micropython_pages_do_not(site: Site) -> None:
+    for kind, wanted in (("py", True), ("mpy", False)):
+        config = json.loads((site.folder / f"pyscript-{kind}.json").read_text())
+        files = set(config["files"].values())
+        assert ("./py_engine/openai_transport/event_stream.py" in files) == wanted
+        assert "./py_engine/rpc/client.py" in files
 
 
 def test_site_has_no_sources_that_nobody_asks_for(site: Site) -> None:
