@@ -1,9 +1,10 @@
-"""Converts a Hugging Face model of the Llama family to MLC's format."""
+"""Converts a Hugging Face model of the Llama or BERT family to MLC's format."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import numpy as np
 
 from py_engine.config import CHAT_CONFIG_FILE, ChatConfig
 from py_engine.errors import ConversionError, TensorShapeError
-from py_engine.models.registry import decoder_spec
-from py_engine.models.spec import DecoderSpec
+from py_engine.kernels.formats import WeightFormat
+from py_engine.models.registry import ENCODERS, decoder_spec, encoder_spec
 from py_engine.weights.checkpoint import Checkpoint
+from py_engine.weights.encoder_plan import encoder_matrices, encoder_vectors
 from py_engine.weights.formats import parse_weight_format
-from py_engine.weights.hf_config import chat_config_json, write_json
+from py_engine.weights.hf_config import chat_config_json, hf_model_type, write_json
+from py_engine.weights.hf_encoder import encoder_config_json, encoder_reader
 from py_engine.weights.mlc_writer import SHARD_BYTES, count_weights, write_tensors
-from py_engine.weights.plan import matrices, norms
+from py_engine.weights.plan import Matrix, matrices, norms
 from py_engine.weights.quantization import F32, StoredTensor, stored_floats, stored_matrix
 
 ReadTensor = Callable[[str], F32]
@@ -25,8 +28,29 @@ ReadTensor = Callable[[str], F32]
 _FUSED = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
     "gate_up_proj": ("gate_proj", "up_proj"),
+    "qkv": ("query", "key", "value"),
 }
-"""MLC's matrices that are several of a checkpoint, stacked by rows in this order."""
+"""MLC's linear layers that are several of a checkpoint, stacked by rows in this order."""
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """What a model's files hold: matrices, and vectors by tensor name with their lengths."""
+
+    weight_format: WeightFormat
+    matrices: list[Matrix]
+    vectors: dict[str, int]
+
+
+def tensor_plan(config: ChatConfig) -> TensorPlan:
+    """Return the tensors of a model. Raises the errors of `decoder_spec` and `encoder_spec`."""
+    if config.model_type in ENCODERS:
+        encoder = encoder_spec(config)
+        vectors = encoder_vectors(encoder)
+        return TensorPlan(encoder.weight_format, encoder_matrices(encoder), vectors)
+    decoder = decoder_spec(config)
+    vectors = {f"{norm}.weight": decoder.hidden_size for norm in norms(decoder)}
+    return TensorPlan(decoder.weight_format, matrices(decoder), vectors)
 
 
 def convert_model(
@@ -43,21 +67,26 @@ def convert_model(
 
     `target` is made if needed; its files of the same names are replaced. The conversation template
     (MLC's `conv_template` object) defaults to ChatML; a chat template of the tokenizer's files is
-    copied and goes before it.
+    copied and goes before it. An embedding model has none.
     Errors: UnknownQuantizationError, UnknownArchitectureError, UnsupportedModelConfigError,
     MissingFileError, MissingTensorError, TensorShapeError, ConversionError.
     """
     parse_weight_format(quantization, "quantization")
-    config_json = chat_config_json(
-        source,
-        quantization,
-        conv_template=conv_template,
-        context_window_size=context_window_size,
-        prefill_chunk_size=prefill_chunk_size,
-    )
+    is_encoder = hf_model_type(source) in ENCODERS
+    if is_encoder:
+        config_json = encoder_config_json(source, quantization, context_window_size)
+    else:
+        config_json = chat_config_json(
+            source,
+            quantization,
+            conv_template=conv_template,
+            context_window_size=context_window_size,
+            prefill_chunk_size=prefill_chunk_size,
+        )
     checkpoint = Checkpoint(source)
+    read = encoder_reader(checkpoint) if is_encoder else checkpoint.read
     target.mkdir(parents=True, exist_ok=True)
-    write_model(target, config_json, checkpoint.read, shard_bytes=shard_bytes)
+    write_model(target, config_json, read, shard_bytes=shard_bytes)
     for name in config_json["tokenizer_files"]:
         shutil.copyfile(source / name, target / name)
 
@@ -73,43 +102,43 @@ def write_model(
 
     Errors: as `convert_model`.
     """
-    spec = decoder_spec(ChatConfig.from_json(config_json))
-    shapes = [(matrix.rows, matrix.columns) for matrix in matrices(spec)]
-    n_weights = count_weights([*shapes, *((spec.hidden_size,) for _ in norms(spec))])
-    write_tensors(target, stored_tensors(spec, read), n_weights, shard_bytes)
+    plan = tensor_plan(ChatConfig.from_json(config_json))
+    shapes = [(matrix.rows, matrix.columns) for matrix in plan.matrices]
+    n_weights = count_weights([*shapes, *((size,) for size in plan.vectors.values())])
+    write_tensors(target, stored_tensors(plan, read), n_weights, shard_bytes)
     write_json(target / CHAT_CONFIG_FILE, config_json)
 
 
-def stored_tensors(spec: DecoderSpec, read: ReadTensor) -> Iterator[StoredTensor]:
+def stored_tensors(plan: TensorPlan, read: ReadTensor) -> Iterator[StoredTensor]:
     """Yield every tensor of a model as MLC stores it, one matrix in memory at a time."""
-    for matrix in matrices(spec):
-        weight = np.concatenate([read(name) for name in checkpoint_names(matrix.name)])
-        _check(matrix.name, weight, (matrix.rows, matrix.columns), spec)
-        yield from stored_matrix(matrix.name, weight, spec.weight_format)
-    for norm in norms(spec):
-        weight = read(f"{norm}.weight")
-        _check(norm, weight, (spec.hidden_size,), spec)
-        yield stored_floats(f"{norm}.weight", weight, spec.weight_format)
+    form = plan.weight_format
+    for matrix in plan.matrices:
+        weight = _read(f"{matrix.name}.weight", (matrix.rows, matrix.columns), form, read)
+        yield from stored_matrix(matrix.name, weight, form)
+    for name, size in plan.vectors.items():
+        yield stored_floats(name, _read(name, (size,), form, read), form)
 
 
 def checkpoint_names(name: str) -> list[str]:
-    """Return the checkpoint's tensors that make up one of MLC's matrices, in the order of rows."""
-    module, _, last = name.rpartition(".")
-    if last not in _FUSED:
-        return [f"{name}.weight"]
-    return [f"{module}.{part}.weight" for part in _FUSED[last]]
+    """Return the checkpoint's tensors that make up one of MLC's, in the order of rows."""
+    path, _, part = name.rpartition(".")
+    module, dot, layer = path.rpartition(".")
+    return [f"{module}{dot}{source}.{part}" for source in _FUSED.get(layer, (layer,))]
 
 
-def _check(name: str, weight: F32, shape: tuple[int, ...], spec: DecoderSpec) -> None:
+def _read(name: str, shape: tuple[int, ...], weight_format: WeightFormat, read: ReadTensor) -> F32:
+    """Read a tensor's parts, stack them, and check the result."""
+    weight = np.concatenate([read(part) for part in checkpoint_names(name)])
     if weight.shape != shape:
         raise TensorShapeError(
             f"{name}: the checkpoint's tensor has shape {list(weight.shape)}, but config.json asks "
             f"for {list(shape)}. Use config.json and weights of the same model."
         )
-    limit = float(np.finfo(np.float16 if "f16" in spec.weight_format else np.float32).max)
+    limit = float(np.finfo(np.float16 if "f16" in weight_format else np.float32).max)
     largest = float(np.max(np.abs(weight)))
     if not largest < limit:
         raise ConversionError(
-            f"{name}: its largest weight is {largest:g}, too large for {spec.weight_format}. "
+            f"{name}: its largest weight is {largest:g}, too large for {weight_format}. "
             "Convert to a format with f32 in its name, or use an undamaged checkpoint."
         )
+    return weight

@@ -39,15 +39,11 @@ def chat_config_json(
     The context window defaults to `max_position_embeddings`. A model whose sliding window is
     shorter slides instead, without attention sinks, as transformers runs it. Sampling defaults are
     those of `generation_config.json`, the conversation template is ChatML.
-    Errors: MissingFileError without config.json, ModelFileFormatError for a bad field.
+    Errors: ModelFileFormatError for a bad field.
     """
-    if not (folder / "config.json").is_file():
-        raise MissingFileError(
-            f"{folder / 'config.json'} does not exist. Give the folder of a Hugging Face model."
-        )
-    config = _fields(folder / "config.json")
-    generation = _fields(folder / "generation_config.json")
-    tokenizer = _fields(folder / "tokenizer.json")
+    config = read_fields(folder / "config.json")
+    generation = read_fields(folder / "generation_config.json")
+    tokenizer = read_fields(folder / "tokenizer.json")
     context = context_window_size or config.integer("max_position_embeddings", minimum=1)
     chunk = min(prefill_chunk_size or DEFAULT_PREFILL_CHUNK_SIZE, context)
     windows = _windows(context, config.integer("sliding_window", context, minimum=1))
@@ -77,6 +73,18 @@ def chat_config_json(
     }
 
 
+def hf_model_type(folder: Path) -> str:
+    """Return `model_type` of the model in `folder`.
+
+    Errors: MissingFileError without config.json, ModelFileFormatError for a bad field.
+    """
+    if not (folder / "config.json").is_file():
+        raise MissingFileError(
+            f"{folder / 'config.json'} does not exist. Give the folder of a Hugging Face model."
+        )
+    return read_fields(folder / "config.json").string("model_type")
+
+
 def tokenizer_files(folder: Path) -> list[str]:
     """Return the names of the files in `folder` that belong to the tokenizer."""
     return [name for name in TOKENIZER_FILES if (folder / name).is_file()]
@@ -98,7 +106,8 @@ def tokenizer_info(tokenizer: JsonFields) -> dict[str, Any]:
     }
 
 
-def _fields(path: Path) -> JsonFields:
+def read_fields(path: Path) -> JsonFields:
+    """Return a JSON file's fields, none where there is no file. Raises ModelFileFormatError."""
     text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
     return JsonFields(parse_json(text, str(path)), str(path))
 

@@ -147,10 +147,15 @@ def make_prompt(case: Case, seed: int) -> list[int]:
     return [int(value % case.config["vocab_size"]) for value in raw]
 
 
-def _draw(bits: np.random.PCG64, name: str, shape: tuple[int, ...]) -> F32:
+def draw_uniform(bits: np.random.PCG64, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw float64 numbers from -1 to 1."""
     # Raw bits are the same in every NumPy; the distributions of Generator need not be.
     raw = bits.random_raw(int(np.prod(shape))) >> np.uint64(40)
-    uniform = (raw.astype(np.float64) * 2.0**-23 - 1.0).reshape(shape)
+    return (raw.astype(np.float64) * 2.0**-23 - 1.0).reshape(shape)
+
+
+def _draw(bits: np.random.PCG64, name: str, shape: tuple[int, ...]) -> F32:
+    uniform = draw_uniform(bits, shape)
     if len(shape) == 1:
         return (1.0 + 0.3 * uniform).astype(np.float32)
     # Queries and keys are larger, so that attention is peaked and depends on the positions.
