@@ -66,6 +66,7 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
         |-- SystemMessageOrderError
         |-- UnsupportedRoleError
         |-- ContentTypeError
+        |   `-- UserMessageContentErrorForNonVLM
         |-- SeedTypeError
         |-- StreamingCountError
         |-- InvalidStreamOptionsError
@@ -361,6 +362,10 @@ class UnsupportedRoleError(RequestError):
 
 class ContentTypeError(RequestError):
     """A message's content has a type that its role does not allow."""
+
+
+class UserMessageContentErrorForNonVLM(ContentTypeError):
+    """A message has an image, sound or file, and the model takes text only."""
 
 
 class SeedTypeError(RequestError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from py_engine.errors import (
@@ -11,28 +13,38 @@ from py_engine.errors import (
     SystemMessageOrderError,
     UnsupportedFieldsError,
     UnsupportedRoleError,
+    UserMessageContentErrorForNonVLM,
 )
 from py_engine.json_fields import shown
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 # Fields that a chat template may read.
-_KEPT_FIELDS = ("name", "tool_call_id", "reasoning_content", "reasoning", "thinking")
-_UNSUPPORTED_FIELDS = ("tool_calls", "function_call", "audio")
+_KEPT_FIELDS = ("name", "reasoning_content", "reasoning", "thinking")
+_UNSUPPORTED_FIELDS = {
+    "function_call": "That is OpenAI's old form; give tool_calls, and the result with role 'tool'.",
+    "audio": "Leave it out and give what was said as content.",
+}
+_IMAGE_PARTS = ("image_url", "input_audio", "file")
 
 
 def checked_messages(messages: Any) -> list[dict[str, Any]]:
     """Return the messages with text as content and without empty and unknown fields.
 
     `developer` is OpenAI's newer name of `system` and becomes that; a list of text parts becomes
-    one text with a line for each. Errors: the classes of RequestError that begin with "messages".
+    one text with a line for each; a refusal counts as content. Arguments of `tool_calls` that are
+    the JSON text of an object become that object, as templates expect; other text stays. A tool's
+    message must name a call of an earlier message, unless no earlier one has `tool_calls`: then,
+    as with WebLLM, the call stands in some content.
+    Errors: the classes of RequestError that begin with "messages".
     """
     if not isinstance(messages, list) or not messages:
         raise ConfigValueError(
             f"messages is {shown(messages)}, but must be a list with at least one message, such as "
             '{"role": "user", "content": "Hello"}.'
         )
-    checked = [_checked_message(message, index) for index, message in enumerate(messages)]
+    call_ids: set[str] = set()
+    checked = [_checked_message(message, index, call_ids) for index, message in enumerate(messages)]
     if checked[-1]["role"] not in ("user", "tool"):
         raise MessageOrderError(
             f"messages[{len(checked) - 1}] is the last one and has role "
@@ -41,7 +53,7 @@ def checked_messages(messages: Any) -> list[dict[str, Any]]:
     return checked
 
 
-def _checked_message(message: Any, index: int) -> dict[str, Any]:
+def _checked_message(message: Any, index: int, call_ids: set[str]) -> dict[str, Any]:
     where = f"messages[{index}]"
     if not isinstance(message, dict):
         raise ConfigValueError(f"{where} is {shown(message)}, but must be an object.")
@@ -55,17 +67,26 @@ def _checked_message(message: Any, index: int) -> dict[str, Any]:
         raise SystemMessageOrderError(
             f"{where} has role 'system', but a system message must be the first one."
         )
-    given = [name for name in _UNSUPPORTED_FIELDS if message.get(name)]
-    if given:
-        raise UnsupportedFieldsError(
-            f"{where} has {', '.join(given)}, which are not supported. Leave them out, or write "
-            "the calls into the content."
-        )
-    kept = {name: message[name] for name in _KEPT_FIELDS if message.get(name) is not None}
-    return {"role": role, "content": _checked_content(message.get("content"), where), **kept}
+    for name, remedy in _UNSUPPORTED_FIELDS.items():
+        if message.get(name):
+            raise UnsupportedFieldsError(f"{where}.{name} is not supported. {remedy}")
+    checked: dict[str, Any] = {"role": role, "content": _content(message, where)}
+    checked |= {name: _string(message, name, where) for name in _KEPT_FIELDS if message.get(name)}
+    if role == "tool":
+        checked["tool_call_id"] = _known_call_id(message, where, call_ids)
+    if message.get("tool_calls"):
+        checked["tool_calls"] = _tool_calls(message, where)
+        call_ids.update(call["id"] for call in checked["tool_calls"])
+    return checked
 
 
-def _checked_content(content: Any, where: str) -> str:
+def _content(message: Mapping[str, Any], where: str) -> str:
+    content = message.get("content")
+    if message["role"] == "assistant" and content is None:
+        if message.get("refusal"):
+            return _string(message, "refusal", where)
+        if message.get("tool_calls"):
+            return ""
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not content:
@@ -77,11 +98,69 @@ def _checked_content(content: Any, where: str) -> str:
 
 def _part_text(part: Any, where: str) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind != "text":
+    if kind in _IMAGE_PARTS:
+        raise UserMessageContentErrorForNonVLM(
+            f"{where} has type '{kind}', but this model takes text only: "
+            '{"type": "text", "text": "..."}. Leave the part out, or describe it in words.'
+        )
+    if kind not in ("text", "refusal"):
         raise ContentTypeError(
             f"{where} is {shown(part)}, but this model takes text only: "
             '{"type": "text", "text": "..."}.'
         )
-    if not isinstance(part.get("text"), str):
-        raise ContentTypeError(f"{where}.text is {shown(part.get('text'))}, but must be a string.")
-    return str(part["text"])
+    return _string(part, kind, where)
+
+
+def _tool_calls(message: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """Return an assistant's calls with their arguments as templates expect them."""
+    calls = message["tool_calls"]
+    if message["role"] != "assistant" or not isinstance(calls, list):
+        raise ConfigValueError(
+            f"{where}.tool_calls is {shown(calls)}, but must be a list in an assistant's message."
+        )
+    return [_tool_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(calls)]
+
+
+def _tool_call(call: Any, where: str) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or call.get("type", "function") != "function":
+        raise ConfigValueError(
+            f"{where} is {shown(call)}, but must be "
+            '{"id": "...", "type": "function", "function": {"name": "...", "arguments": "{...}"}}.'
+        )
+    name = _string(function, "name", f"{where}.function")
+    arguments = _arguments(function.get("arguments"), f"{where}.function.arguments")
+    return {
+        "id": _string(call, "id", where),
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+
+
+def _arguments(arguments: Any, where: str) -> Mapping[str, Any] | str:
+    if isinstance(arguments, dict):
+        return arguments
+    if not isinstance(arguments, str):
+        raise ConfigValueError(f"{where} is {shown(arguments)}, but must be a JSON object's text.")
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments  # what a model once wrote; it must be possible to send it back
+    return value if isinstance(value, dict) else arguments
+
+
+def _known_call_id(message: Mapping[str, Any], where: str, call_ids: set[str]) -> str:
+    call_id = _string(message, "tool_call_id", where)
+    if call_ids and call_id not in call_ids:
+        raise ConfigValueError(
+            f"{where}.tool_call_id is {shown(call_id)}, but the calls of the messages before it "
+            f"are {', '.join(sorted(call_ids))}. Give the id of the call whose result this is."
+        )
+    return call_id
+
+
+def _string(fields: Mapping[str, Any], name: str, where: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise ContentTypeError(f"{where}.{name} is {shown(value)}, but must be a string.")
+    return value

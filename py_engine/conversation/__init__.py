@@ -6,17 +6,15 @@ name a `conv_template`; otherwise MLC's `conv_template` is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from py_engine.conversation.conv_template import ConvTemplate
-from py_engine.errors import (
-    ChatTemplateError,
-    ConfigurationFieldError,
-    MissingFileError,
-    ModelFileFormatError,
-)
-from py_engine.json_fields import JsonFields
+from py_engine.conversation.hermes_tools import HermesTemplate
+from py_engine.conversation.renderer import Prompt, PromptRenderer, PromptTemplate
+from py_engine.errors import ConfigurationFieldError, MissingFileError, ModelFileFormatError
+from py_engine.json_fields import JsonFields, shown
+from py_engine.output import TOOL_CALL_FORMATS, ToolCallFormat, detect_tool_call_format
 
 if TYPE_CHECKING:
     from py_engine.chat_config import ChatConfig
@@ -26,71 +24,7 @@ if TYPE_CHECKING:
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
 
-Message = Mapping[str, Any]
-
-
-class PromptTemplate(Protocol):
-    """What turns messages into text; `prefix_token_ids` go before it."""
-
-    @property
-    def prefix_token_ids(self) -> tuple[int, ...]: ...
-
-    def pieces(
-        self,
-        messages: Sequence[Message],
-        *,
-        add_generation_prompt: bool,
-        tools: Sequence[Mapping[str, Any]] | None,
-        **template_args: Any,
-    ) -> list[str]:
-        """Return the strings of the prompt, each to be tokenized by itself."""
-        ...
-
-
-class PromptRenderer:
-    """Renders messages for one model.
-
-    `stop_token_ids` and `stop_strings` end a reply. `template` may be None (a base model): then
-    only `render` fails.
-    """
-
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        template: PromptTemplate | None,
-        stop_token_ids: frozenset[int],
-        stop_strings: tuple[str, ...] = (),
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._template = template
-        self.stop_token_ids = stop_token_ids
-        self.stop_strings = stop_strings
-
-    def render(
-        self,
-        messages: Sequence[Message],
-        *,
-        add_generation_prompt: bool = True,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        **template_args: Any,
-    ) -> list[int]:
-        """Return the prompt's token ids.
-
-        Special tokens are parsed wherever they stand in the text, in users' messages too, as
-        transformers does by default: text is encoded piece by piece here, which is the place to
-        encode users' text without them. Errors: ChatTemplateError, UnsupportedRoleError.
-        """
-        if self._template is None:
-            raise ChatTemplateError(
-                "The model has neither a chat_template nor a conv_template, so it is no chat "
-                "model. Give conv_template in chat_opts, or choose a chat model."
-            )
-        token_ids = list(self._template.prefix_token_ids)
-        for piece in self._template.pieces(
-            messages, add_generation_prompt=add_generation_prompt, tools=tools, **template_args
-        ):
-            token_ids += self._tokenizer.encode(piece)
-        return token_ids
+__all__ = ["Prompt", "PromptRenderer", "PromptTemplate", "load_prompt_renderer"]
 
 
 async def load_prompt_renderer(
@@ -98,8 +32,9 @@ async def load_prompt_renderer(
 ) -> PromptRenderer:
     """Read the template and the stop tokens of a model.
 
-    Errors: ModelFileFormatError, ConfigurationFieldError for a conv_template of `overrides` or
-    `chat_opts`, and those of the source except MissingFileError, as both files may be absent.
+    Errors: ModelFileFormatError, ConfigurationFieldError for a conv_template or tool_call_format
+    of `overrides` or `chat_opts`, and those of the source except MissingFileError, as both files
+    may be absent.
     """
     tokenizer_config = await _tokenizer_config(source, config)
     conv_template = _conv_template(config)
@@ -111,10 +46,32 @@ async def load_prompt_renderer(
 
             template = ChatTemplate(sources, _special_tokens(tokenizer_config))
     stop_token_ids = _stop_token_ids(config, tokenizer_config, tokenizer)
-    if conv_template is None:
-        return PromptRenderer(tokenizer, template, stop_token_ids)
-    stop_token_ids |= frozenset(conv_template.stop_token_ids)
-    return PromptRenderer(tokenizer, template, stop_token_ids, conv_template.stop_str)
+    stop_strings: tuple[str, ...] = ()
+    if conv_template is not None:
+        stop_token_ids |= frozenset(conv_template.stop_token_ids)
+        stop_strings = conv_template.stop_str
+    form = _tool_call_format(config, template, tokenizer)
+    if isinstance(template, ConvTemplate) and form is TOOL_CALL_FORMATS["hermes"]:
+        template = HermesTemplate(template)
+    return PromptRenderer(tokenizer, template, stop_token_ids, stop_strings, form)
+
+
+def _tool_call_format(
+    config: ChatConfig, template: PromptTemplate | None, tokenizer: Tokenizer
+) -> ToolCallFormat | None:
+    """Return the format that `tool_call_format` names, else the one that the model shows."""
+    name = config.data.get("tool_call_format")
+    if name is None:
+        source = None if template is None else template.source
+        return detect_tool_call_format(source, tokenizer.token_to_id)
+    if not isinstance(name, str) or name not in TOOL_CALL_FORMATS:
+        is_ours = "tool_call_format" not in config.overridden
+        error = ModelFileFormatError if is_ours else ConfigurationFieldError
+        raise error(
+            f"{config.file if is_ours else 'chat_opts'}: tool_call_format is {shown(name)}, but "
+            f"must be one of {', '.join(TOOL_CALL_FORMATS)}, or left out to be detected."
+        )
+    return TOOL_CALL_FORMATS[name]
 
 
 def _conv_template(config: ChatConfig) -> ConvTemplate | None:

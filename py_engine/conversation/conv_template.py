@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from py_engine.errors import UnsupportedRoleError
 from py_engine.json_fields import JsonFields
@@ -14,6 +14,8 @@ _PLACEHOLDERS = {
     "assistant": "{assistant_message}",
     "tool": "{tool_message}",
 }
+
+_EMPTY_THOUGHT = "<think>\n\n</think>\n\n"
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ class ConvTemplate:
             render_empty_system_message=fields.boolean("render_empty_system_message", True),
         )
 
+    source: ClassVar[None] = None
+    supports_tools: ClassVar[bool] = False
+
     @property
     def prefix_token_ids(self) -> tuple[int, ...]:
         """The ids before all text."""
@@ -78,7 +83,8 @@ class ConvTemplate:
     ) -> list[str]:
         """Return the prompt as the strings that WebLLM tokenizes one by one.
 
-        `tools` and `template_args` have no place in such a template and are left out.
+        `enable_thinking=False` puts an empty think block before the reply. `tools` and other
+        arguments have no place in such a template and are left out.
         # differs: a message's `name` does not replace its role's string.
         Errors: UnsupportedRoleError for a role that `roles` lacks.
         """
@@ -90,7 +96,8 @@ class ConvTemplate:
             role = "" if is_bare else self._role(message["role"]) + self.role_content_sep
             pieces.append(role + text + self.seps[index % len(self.seps)])
         if add_generation_prompt:
-            pieces.append(self._role("assistant") + self.role_empty_sep)
+            thought = _EMPTY_THOUGHT if template_args.get("enable_thinking") is False else ""
+            pieces.append(self._role("assistant") + self.role_empty_sep + thought)
         return pieces
 
     def _split_system(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from jinja2 import Template, TemplateError, nodes, pass_eval_context
@@ -24,6 +24,18 @@ from py_engine.errors import ChatTemplateError
 
 # The names that a message's reasoning goes by; templates read the first, gpt-oss's the second.
 _REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
+
+_PROBE_NAME = "probe_of_tools"
+_PROBE_TOOL = {
+    "type": "function",
+    "function": {
+        "name": _PROBE_NAME,
+        "description": "Probe",
+        "parameters": {"type": "object", "properties": {"x": {"type": "string"}}, "required": []},
+    },
+}
+_PROBE_USER = {"role": "user", "content": "Hello"}
+_PROBE_MESSAGES = ([_PROBE_USER], [{"role": "system", "content": "Hello"}, _PROBE_USER])
 
 Message = Mapping[str, Any]
 
@@ -41,6 +53,18 @@ class ChatTemplate:
     ) -> None:
         self._sources = sources
         self._variables = {"documents": None, **(variables or {})}
+        self.source = "\n".join(sources.values())
+
+    @cached_property
+    def supports_tools(self) -> bool:
+        """Whether a tool's name shows in a prompt, which is tried."""
+        return any(map(self._shows_probe, _PROBE_MESSAGES))
+
+    def _shows_probe(self, messages: Sequence[Message]) -> bool:
+        try:
+            return _PROBE_NAME in self.pieces(messages, tools=[_PROBE_TOOL])[0]
+        except ChatTemplateError:
+            return False
 
     def pieces(
         self,

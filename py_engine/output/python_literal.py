@@ -80,7 +80,7 @@ class _Tokens:
             return self._atom(kind)
         return self._collection(self.take("mark"))
 
-    def _atom(self, kind: str) -> str | int | float:
+    def _atom(self, kind: str) -> Any:
         value = _literal(self.take(kind))
         while kind == "string" and not self.at_end and self._tokens[self._at][0] == "string":
             value += _literal(self.take("string"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from py_engine.errors import ModelFileFormatError, UnsupportedTokenizerFilesError
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from py_engine.storage.source import ModelSource
 
 TOKENIZER_FILE = "tokenizer.json"
+
+# A space at the beginning of a token: of sentencepiece's kind, and in GPT-2's alphabet.
+_SPACES = ("▁", "Ġ")
+# Characters after which a text is encoded to see what it is in the middle of a text.
+_ANCHORS = ("\n", "0", "a")
 
 __all__ = [
     "TOKENIZER_FILE",
@@ -75,6 +81,29 @@ class Tokenizer:
         A lone surrogate, which no tokenizer can encode, counts as U+FFFD.
         """
         return self._backend.encode(well_formed(text)) if text else []
+
+    def encode_parts(self, parts: Sequence[str]) -> list[int]:
+        """Return the ids of a text that is cut into parts: no token reaches over a cut.
+
+        The tokenizers that put a space before a text put none at a cut, so the ids decode to the
+        text.
+        """
+        ids = self.encode(parts[0])
+        for part in parts[1:]:
+            ids += self._encode_after_cut(part)
+        return ids
+
+    def _encode_after_cut(self, text: str) -> list[int]:
+        for anchor in _ANCHORS if self._puts_space_before else ():
+            before, ids = self.encode(anchor), self.encode(anchor + text)
+            if ids[: len(before)] == before:
+                return ids[len(before) :]
+        return self.encode(text)
+
+    @cached_property
+    def _puts_space_before(self) -> bool:
+        first = self.token(self.encode("a")[0])
+        return first is not None and first.startswith(_SPACES)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Return the text of `ids`; ids that are not in the vocabulary add nothing."""

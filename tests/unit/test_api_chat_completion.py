@@ -299,8 +299,8 @@ def test_fields_for_templates_are_kept() -> None:
         ([{"role": "assistant", "content": None}, USER], errors.ContentTypeError, "None"),
         (
             [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}, USER],
-            errors.UnsupportedFieldsError,
-            "tool_calls",
+            errors.ConfigValueError,
+            r"tool_calls\[0\]",
         ),
     ],
 )

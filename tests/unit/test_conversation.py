@@ -91,7 +91,8 @@ def load(
 
 
 def text_of(tokenizer: Tokenizer, renderer: PromptRenderer, **arguments: Any) -> str:
-    return tokenizer.decode(renderer.render(ROUNDS[:1], **arguments), skip_special_tokens=False)
+    prompt = renderer.render(ROUNDS[:1], **arguments)
+    return tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
 
 
 def test_llama_2_prompt_drops_the_first_role_after_the_system_prompt() -> None:
@@ -184,7 +185,7 @@ def test_wrong_fields_are_named(changes: dict[str, Any], named: str) -> None:
 
 def test_prefix_token_ids_come_before_the_text(tokenizer: Tokenizer) -> None:
     renderer = load(tokenizer, {}, conv_template=LLAMA_2)
-    ids = renderer.render(ROUNDS)
+    ids = renderer.render(ROUNDS).token_ids
     assert ids[0] == 1
     assert tokenizer.decode(ids[1:]).startswith("[INST] <<SYS>>")
 
@@ -218,7 +219,7 @@ def test_chat_template_of_tokenizer_config_is_preferred(tokenizer: Tokenizer) ->
     }
     renderer = load(tokenizer, files, conv_template=CHATML)
     assert text_of(tokenizer, renderer) == "<|im_start|>(user:test1)"
-    assert renderer.render(ROUNDS[:1])[0] == tokenizer.token_to_id("<|im_start|>")
+    assert renderer.render(ROUNDS[:1]).token_ids[0] == tokenizer.token_to_id("<|im_start|>")
     assert renderer.stop_token_ids == {tokenizer.token_to_id("<|endoftext|>"), 502}
 
 
