@@ -2,121 +2,132 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from types import TracebackType
-from typing import Any, ClassVar
 
 from py_engine.api.chat_completion import ChatCompletionRequest
 from py_engine.api.objects import ApiObject
-from py_engine.api.responses import ResponseMaker, usage
-from py_engine.generation import Generation, Statistics
+from py_engine.api.responses import ChatResponseMaker, ReplyEvent
+from py_engine.chat_prompt import ChatPrompt, chat_prompt
+from py_engine.generation import Generation
 from py_engine.loaded_model import LoadedModel
+from py_engine.output import MessageParser
+from py_engine.replies import Replies
 
 
 class ChatJob:
-    """One checked request with its prompt, for one model.
-
-    `began` is the time (perf_counter, seconds) from which the request's latency counts.
-    """
+    """One checked chat request with its prompt, for one model."""
 
     def __init__(
-        self, model: LoadedModel, model_id: str, request: ChatCompletionRequest, began: float
+        self, model_id: str, request: ChatCompletionRequest, prompt: ChatPrompt, replies: Replies
     ) -> None:
-        """Render and check the prompt. Raises ChatTemplateError, UnsupportedRoleError and
-        ContextWindowSizeExceededError.
-        """
-        self._model = model
+        """Raise ContextWindowSizeExceededError when the prompt is too long."""
         self._request = request
-        self._prompt: Sequence[int] = model.renderer.render(request.messages)
-        self._first = model.generation(self._prompt, request)
-        self._maker = ResponseMaker(model_id, include_usage=request.include_usage)
-        self._began = began
+        self._prompt = prompt
+        self._replies = replies
+        self._model = replies.model
+        self._first = self._generation(0)
+        self._content = ""  # of the choice at hand
+        self._reasoning_tokens = 0
+        self._maker = ChatResponseMaker(
+            model_id,
+            include_usage=request.include_usage,
+            has_logprobs=request.top_logprobs is not None,
+        )
 
     async def complete(self) -> ApiObject:
         """Return the response with all choices; an interruption leaves out those to come."""
-        total, choices = Statistics(), []
-        async with self._model.turn():
-            for index in range(self._request.n):
-                generation = self._generation(index)
-                async with aclosing(self._model.run(generation)) as pieces:
-                    async for _ in pieces:
-                        pass
-                total.add(generation.statistics)
-                choices.append((generation.text, str(generation.finish_reason)))
-                if generation.finish_reason == "abort":
-                    break
-        return self._maker.completion(choices, self._usage(total))
+        async with aclosing(self._events(stream=False)) as events:
+            async for event in events:
+                self._maker.add(event)
+        return self._maker.response(self._usage())
 
     async def chunks(self) -> AsyncGenerator[ApiObject, None]:
         """Yield the response's chunks; the model is free again before the last ones."""
-        generation, maker = self._first, self._maker
-        async with self._model.turn(), aclosing(self._model.run(generation)) as pieces:
+        maker = self._maker
+        async with aclosing(self._events(stream=True)) as events:
+            async for event in events:
+                for chunk in maker.chunks(event):
+                    yield chunk
+        if self._request.include_usage:
+            yield maker.usage_chunk(self._usage())
+
+    async def _events(self, *, stream: bool) -> AsyncGenerator[ReplyEvent, None]:
+        """Yield what the choices consist of, one choice after another."""
+        async with self._model.turn():
+            for index in range(self._request.n):
+                generation = self._first if index == 0 else self._generation(index)
+                parser = self._prompt.parser(stream=stream)
+                async with aclosing(self._deltas(index, generation, parser)) as events:
+                    async for event in events:
+                        yield event
+                end = await self._end(index, generation, parser)
+                if index + 1 < self._request.n and generation.finish_reason != "abort":
+                    yield end
+                else:
+                    break
+        yield end
+
+    async def _deltas(
+        self, index: int, generation: Generation, parser: MessageParser
+    ) -> AsyncGenerator[ReplyEvent, None]:
+        self._content = ""
+        reasoned = 0
+        for delta in parser.put(self._prompt.forced_prefix):
+            yield ReplyEvent(index, delta)
+        replies = self._replies.run(generation, is_first_of_prompt=index == 0)
+        async with aclosing(replies) as pieces:
             async for piece in pieces:
-                yield maker.text_chunk(piece.text)
-        total = self._usage(generation.statistics) if self._request.include_usage else None
-        for chunk in maker.final_chunks(str(generation.finish_reason), total):
-            yield chunk
+                logprobs = piece.logprobs
+                for delta in parser.put(piece.text):
+                    self._content += delta.get("content") or ""
+                    yield ReplyEvent(index, delta, logprobs)
+                    logprobs = ()
+                if logprobs:
+                    yield ReplyEvent(index, {}, logprobs)
+                if parser.is_reasoning:
+                    reasoned = generation.statistics.completion_tokens
+                if parser.is_complete:
+                    generation.interrupt("stop")
+        for delta in parser.finish():
+            self._content += delta.get("content") or ""
+            yield ReplyEvent(index, delta)
+        self._reasoning_tokens += reasoned
+
+    async def _end(self, index: int, generation: Generation, parser: MessageParser) -> ReplyEvent:
+        """Return the end of a choice. Errors: ResponseFormatViolationError."""
+        reason = str(generation.finish_reason)
+        if reason == "stop" and parser.has_tool_calls:
+            reason = "tool_calls"
+        elif reason == "stop" and self._request.schema_to_validate is not None:
+            await self._model.grammars.require_valid(
+                self._request.schema_to_validate, self._content
+            )
+        return ReplyEvent(index, finish_reason=reason)
 
     def _generation(self, index: int) -> Generation:
-        if index == 0:
-            return self._first
-        return self._model.generation(self._prompt, self._request, index)
+        prompt = self._prompt
+        return self._replies.generation(
+            prompt.token_ids,
+            index,
+            kept_special_ids=prompt.kept_special_ids,
+            grammar_after=prompt.grammar_after,
+        )
 
-    def _usage(self, statistics: Statistics) -> dict[str, Any]:
-        latency = time.perf_counter() - self._began
-        return usage(statistics, prompt_tokens=len(self._prompt), e2e_latency_s=latency)
+    def _usage(self) -> dict[str, object]:
+        known = self._model.renderer.knows_reasoning
+        return self._replies.usage(self._reasoning_tokens if known else None)
 
 
-class ChatCompletionStream:
-    """An async iterator of `chat.completion.chunk` objects.
+async def chat_job(
+    model: LoadedModel, model_id: str, request: ChatCompletionRequest, began: float
+) -> ChatJob:
+    """Return the job of a checked request: its prompt rendered, its grammar compiled.
 
-    Its request takes its turn at the model with the first chunk, and gives it up with the last, or
-    when the stream is closed (`aclose`, or the end of an `async with` block), cancelled or dropped.
+    Errors: ChatTemplateError, UnsupportedRoleError, UnsupportedToolsError,
+    ContextWindowSizeExceededError, and those of `GrammarCompiler.compile`.
     """
-
-    _closing: ClassVar[set[asyncio.Task[None]]] = set()
-
-    def __init__(self, job: ChatJob) -> None:
-        self._chunks = job.chunks()
-        self._is_open = False
-
-    def __aiter__(self) -> ChatCompletionStream:
-        return self
-
-    async def __anext__(self) -> ApiObject:
-        self._is_open = True
-        try:
-            return await anext(self._chunks)
-        except BaseException:
-            self._is_open = False
-            raise
-
-    async def aclose(self) -> None:
-        """End the reply and free the model; returns when that is done. May be called twice."""
-        self._is_open = False
-        await self._chunks.aclose()
-
-    async def __aenter__(self) -> ChatCompletionStream:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    def __del__(self) -> None:
-        # Pyodide's event loop does not close async generators that nobody refers to any more.
-        if self._is_open:
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:  # the interpreter or the loop has ended
-                return
-            task = loop.create_task(self._chunks.aclose())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+    replies = Replies(model, request, began)
+    prompt = chat_prompt(model, request)
+    await replies.prepare(prompt.grammar)
+    return ChatJob(model_id, request, prompt, replies)

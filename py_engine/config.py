@@ -142,11 +142,16 @@ class InitProgressReport:
 
 @dataclass(frozen=True)
 class MLCEngineConfig:
-    """Options of an engine. An `app_config` replaces the prebuilt one."""
+    """Options of an engine. An `app_config` replaces the prebuilt one.
+
+    `logit_processor_registry` has a LogitProcessor by model id (`generation/logit_processor.py`);
+    only an engine itself can take it, no proxy of one in a worker.
+    """
 
     app_config: AppConfig | None = None
     init_progress_callback: Callable[[InitProgressReport], None] | None = None
     log_level: str = "WARN"
+    logit_processor_registry: Mapping[str, Any] | None = None
 
 
 prebuilt_app_config: AppConfig

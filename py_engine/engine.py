@@ -9,15 +9,22 @@ from typing import Any
 
 from py_engine import config as configuration
 from py_engine.api.chat_completion import ChatCompletionRequest
-from py_engine.api.endpoints import Chat
+from py_engine.api.completion import CompletionRequest
+from py_engine.api.embedding import EmbeddingRequest
+from py_engine.api.embedding_responses import embedding_response
+from py_engine.api.endpoints import Chat, Completions, Embeddings
+from py_engine.api.messages import checked_messages
 from py_engine.api.objects import ApiObject, plain
-from py_engine.chat import ChatCompletionStream, ChatJob
+from py_engine.chat import chat_job
 from py_engine.config import AppConfig, MLCEngineConfig
 from py_engine.errors import ConfigValueError, ModelNotLoadedError, SpecifiedModelNotFoundError
+from py_engine.generation import LogitProcessor
 from py_engine.host import EngineHost
 from py_engine.loaded_model import LoadedModel
 from py_engine.model_set import ChatOpts, ModelSet, load_plan
 from py_engine.progress import ProgressCallback
+from py_engine.response_stream import ResponseStream
+from py_engine.text_completion import completion_job
 
 LOG_LEVELS = {
     "TRACE": 5,
@@ -51,7 +58,10 @@ class MLCEngine:
         self._models = ModelSet(_browser_host() if host is None else host)
         self._reported_fields: set[str] = set()
         self.chat = Chat(self.chat_completion)
+        self.completions = Completions(self.completion)
+        self.embeddings = Embeddings(self.embedding)
         self.set_log_level(config.log_level)
+        self.set_logit_processor_registry(config.logit_processor_registry)
 
     @property
     def model_id(self) -> list[str] | None:
@@ -103,24 +113,76 @@ class MLCEngine:
         """Free all models, and end a `reload` under way; running requests fail."""
         await self._models.unload()
 
-    async def chat_completion(self, request: Mapping[str, Any]) -> ApiObject | ChatCompletionStream:
-        """Answer OpenAI's chat request; a ChatCompletionStream where `stream` is true.
+    async def chat_completion(self, request: Mapping[str, Any]) -> ApiObject | ResponseStream:
+        """Answer OpenAI's chat request; a ResponseStream where `stream` is true.
 
         Errors: RequestError's classes before any work; ModelNotLoadedError,
-        SpecifiedModelNotFoundError, UnclearModelToUseError; ContextWindowSizeExceededError;
+        SpecifiedModelNotFoundError, UnclearModelToUseError, IncorrectPipelineLoadedError;
+        ContextWindowSizeExceededError; LogitProcessorError, ResponseFormatViolationError;
         DeviceLostError.
         """
         began = time.perf_counter()
         checked = ChatCompletionRequest.from_dict(request)
         self._report_unknown(checked.unknown_fields)
-        model_id, model = self._models.select(checked.model, "ChatCompletionRequest")
-        job = ChatJob(model, model_id, checked, began)
-        return ChatCompletionStream(job) if checked.stream else await job.complete()
+        model_id, model = self._models.select_language_model(checked.model, "ChatCompletionRequest")
+        job = await chat_job(model, model_id, checked, began)
+        return ResponseStream(job.chunks()) if checked.stream else await job.complete()
+
+    async def completion(self, request: Mapping[str, Any]) -> ApiObject | ResponseStream:
+        """Answer OpenAI's text completion request; a ResponseStream where `stream` is true.
+
+        Special tokens in the prompt are parsed, none are added. Errors: as `chat_completion`.
+        """
+        began = time.perf_counter()
+        checked = CompletionRequest.from_dict(request)
+        self._report_unknown(checked.unknown_fields)
+        model_id, model = self._models.select_language_model(
+            checked.model, "CompletionCreateParams"
+        )
+        job = await completion_job(model, model_id, checked, began)
+        return ResponseStream(job.chunks()) if checked.stream else await job.complete()
+
+    async def embedding(self, request: Mapping[str, Any]) -> ApiObject:
+        """Answer OpenAI's embedding request.
+
+        Errors: RequestError's classes before any work; ModelNotLoadedError,
+        SpecifiedModelNotFoundError, UnclearModelToUseError, EmbeddingUnsupportedModelError;
+        EmbeddingExceedContextWindowSizeError; DeviceLostError.
+        """
+        checked = EmbeddingRequest.from_dict(request)
+        self._report_unknown(checked.unknown_fields)
+        model_id, model = self._models.select_embedding_model(
+            checked.model, "EmbeddingCreateParams"
+        )
+        embeddings = await model.embed(checked)
+        return embedding_response(
+            model_id, embeddings.vectors, embeddings.statistics, checked.encoding_format
+        )
+
+    async def count_tokens(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        model_id: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> int:
+        """Return how many tokens the prompt of a chat request has, the reply's header included.
+
+        Errors: as `chat_completion`, for the messages.
+        """
+        renderer = self._select(model_id, "count_tokens").renderer
+        prompt = renderer.render(checked_messages(plain(messages)), tools=plain(tools))
+        return len(prompt.token_ids)
+
+    def set_logit_processor_registry(self, registry: Mapping[str, LogitProcessor] | None) -> None:
+        """Let processors change the logits of models, by model id; None removes all.
+
+        They act from the next reply on, on models loaded later too.
+        """
+        self._models.set_logit_processors(registry or {})
 
     def interrupt_generate(self) -> None:
         """End the running reply of every model; its finish_reason is "abort"."""
-        for model in self._models.all():
-            model.interrupt()
+        self._models.interrupt()
 
     async def reset_chat(self, keep_stats: bool = False, model_id: str | None = None) -> None:
         """Forget the last reply, and the statistics unless `keep_stats`.
@@ -128,7 +190,7 @@ class MLCEngine:
         Does nothing where no model is loaded. Raises UnclearModelToUseError.
         """
         try:
-            self._select(model_id, "reset_chat").reset(keep_stats=keep_stats)
+            self._models.select(model_id, "reset_chat")[1].reset(keep_stats=keep_stats)
         except (ModelNotLoadedError, SpecifiedModelNotFoundError) as error:
             logger.debug("%s", error)
 
@@ -170,7 +232,7 @@ class MLCEngine:
         return (await self._models.any_device()).info.vendor
 
     def _select(self, model_id: str | None, request_name: str) -> LoadedModel:
-        return self._models.select(model_id, request_name)[1]
+        return self._models.select_language_model(model_id, request_name)[1]
 
     def _report_unknown(self, fields: Sequence[str]) -> None:
         new = [name for name in fields if name not in self._reported_fields]
@@ -203,8 +265,8 @@ def _engine_config(config: MLCEngineConfig | Mapping[str, Any] | None) -> MLCEng
         return MLCEngineConfig(**fields)
     except TypeError as error:
         raise ConfigValueError(
-            f"engine_config: {error}. Its fields are app_config, init_progress_callback and "
-            "log_level."
+            f"engine_config: {error}. Its fields are app_config, init_progress_callback, "
+            "log_level and logit_processor_registry."
         ) from error
 
 

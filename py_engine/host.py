@@ -7,12 +7,15 @@ from typing import Protocol
 
 from py_engine.config import ChatConfig, ModelRecord
 from py_engine.gpu.types import Device
+from py_engine.grammar import GrammarCompiler
 from py_engine.models.base import LoadProgress, TextModel
+from py_engine.models.embedder import Embedder
 from py_engine.storage.source import ModelSource
+from py_engine.tokenizer import Tokenizer
 
 
 class EngineHost(Protocol):
-    """The files, the GPU, and what computes on it. `browser_host.BrowserHost` is the browser's."""
+    """The files, the GPU, and the libraries. `browser_host.BrowserHost` is the browser's."""
 
     def open_source(self, record: ModelRecord) -> ModelSource:
         """Return where the record's files are."""
@@ -29,5 +32,29 @@ class EngineHost(Protocol):
         config: ChatConfig,
         on_progress: Callable[[LoadProgress], None],
     ) -> TextModel:
-        """Load the model of `config` onto `device`; on failure nothing stays there."""
+        """Load the language model of `config` onto `device`; on failure nothing stays there."""
+        ...
+
+    async def load_embedder(
+        self,
+        device: Device,
+        source: ModelSource,
+        config: ChatConfig,
+        on_progress: Callable[[LoadProgress], None],
+    ) -> Embedder:
+        """Load the embedding model of `config` onto `device`; on failure nothing stays there."""
+        ...
+
+    async def open_grammar_compiler(
+        self, tokenizer: Tokenizer, vocab_size: int, stop_token_ids: frozenset[int]
+    ) -> GrammarCompiler:
+        """Return a compiler of grammars over a model's tokens; `vocab_size` is its logits'."""
+        ...
+
+    async def validate_json(self, schema: str, instance: str) -> list[str]:
+        """Return what is wrong with a JSON text by a JSON Schema's text; nothing when valid."""
+        ...
+
+    async def load_numpy(self) -> None:
+        """Make `import numpy` work."""
         ...

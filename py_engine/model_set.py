@@ -10,14 +10,19 @@ from typing import Any
 from py_engine.config import AppConfig, ModelRecord
 from py_engine.errors import (
     DeviceLostError,
+    EmbeddingUnsupportedModelError,
+    IncorrectPipelineLoadedError,
     MLCError,
     ModelNotLoadedError,
     ReloadArgumentSizeUnmatchedError,
     ReloadModelIdNotUniqueError,
 )
+from py_engine.generation import LogitProcessor
 from py_engine.gpu.types import Device
 from py_engine.host import EngineHost
-from py_engine.loaded_model import LoadedModel, open_model
+from py_engine.loaded_embedder import EmbeddingModel
+from py_engine.loaded_model import LoadedModel
+from py_engine.model_loading import open_model
 from py_engine.model_selection import select_model_id
 from py_engine.progress import LoadReporter, ProgressCallback
 
@@ -32,28 +37,63 @@ class ModelSet:
 
     def __init__(self, host: EngineHost) -> None:
         self._host = host
-        self._models: dict[str, LoadedModel] = {}
+        self._models: dict[str, LoadedModel | EmbeddingModel] = {}
+        self._processors: dict[str, LogitProcessor] = {}
         self._device: Device | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._loading: asyncio.Task[None] | None = None
         self._n_calls = 0  # of `load` and `unload`: only the latest may go on
 
-    def select(self, model_id: str | None, request_name: str) -> tuple[str, LoadedModel]:
+    @property
+    def model_ids(self) -> list[str]:
+        """The ids of the loaded models, in the order in which they were loaded."""
+        return list(self._models)
+
+    def select(
+        self, model_id: str | None, request_name: str
+    ) -> tuple[str, LoadedModel | EmbeddingModel]:
         """Return the model that a request is for, with its id.
 
         Errors: ModelNotLoadedError, SpecifiedModelNotFoundError, UnclearModelToUseError.
         """
-        selected = select_model_id(list(self._models), model_id, request_name)
+        selected = select_model_id(self.model_ids, model_id, request_name)
         return selected, self._models[selected]
 
-    @property
-    def model_ids(self) -> list[str]:
-        """The ids of all loaded models, in the order of loading."""
-        return list(self._models)
+    def select_language_model(
+        self, model_id: str | None, request_name: str
+    ) -> tuple[str, LoadedModel]:
+        """`select`; raises IncorrectPipelineLoadedError for an embedding model."""
+        selected, model = self.select(model_id, request_name)
+        if not isinstance(model, LoadedModel):
+            raise IncorrectPipelineLoadedError(
+                f"{request_name} needs a language model, but '{selected}' is an embedding model. "
+                "Name another model in the request's `model`, or use embeddings.create."
+            )
+        return selected, model
 
-    def all(self) -> Iterable[LoadedModel]:
-        """Return all loaded models."""
-        return self._models.values()
+    def select_embedding_model(
+        self, model_id: str | None, request_name: str
+    ) -> tuple[str, EmbeddingModel]:
+        """`select`; raises EmbeddingUnsupportedModelError for a language model."""
+        selected, model = self.select(model_id, request_name)
+        if not isinstance(model, EmbeddingModel):
+            raise EmbeddingUnsupportedModelError(
+                f"{request_name} needs an embedding model, but '{selected}' is a language model. "
+                "Load one, such as a snowflake-arctic-embed, and name it in the request's `model`."
+            )
+        return selected, model
+
+    def interrupt(self) -> None:
+        """End the running reply of every model."""
+        for model in self._language_models():
+            model.interrupt()
+
+    def set_logit_processors(self, processors: Mapping[str, LogitProcessor]) -> None:
+        """Let these processors, by model id, change the logits of loaded and later models."""
+        self._processors = dict(processors)
+        for model_id, model in self._models.items():
+            if isinstance(model, LoadedModel):
+                model.logit_processor = self._processors.get(model_id)
 
     async def load(
         self, plan: Callable[[], LoadPlan], callback: Callable[[], ProgressCallback | None]
@@ -107,11 +147,16 @@ class ModelSet:
             self._free(ModelNotLoadedError("Loading another model failed: nothing is loaded now."))
             raise
 
-    def _add(self, model_id: str, model: LoadedModel, device: Device) -> None:
+    def _language_models(self) -> Iterable[LoadedModel]:
+        return (model for model in self._models.values() if isinstance(model, LoadedModel))
+
+    def _add(self, model_id: str, model: LoadedModel | EmbeddingModel, device: Device) -> None:
         if self._device is not device:
             lost = _device_lost("while the model was loading")
             model.close(lost)
             raise lost
+        if isinstance(model, LoadedModel):
+            model.logit_processor = self._processors.get(model_id)
         self._models[model_id] = model
 
     async def _watch(self, device: Device) -> None:

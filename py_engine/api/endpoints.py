@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Completions:
+class Endpoint:
     """`create(**request)` over one endpoint of an engine, which takes the request as a dict."""
 
     def __init__(self, endpoint: "Callable[[dict[str, Any]], Any]") -> None:
@@ -18,6 +18,14 @@ class Completions:
     async def create(self, **request: "Any") -> "Any":
         """Send a request given as keyword arguments."""
         return await self._endpoint(request)
+
+
+class Completions(Endpoint):
+    """`chat.completions` and `completions`."""
+
+
+class Embeddings(Endpoint):
+    """`embeddings`."""
 
 
 class Chat:

@@ -1,89 +1,220 @@
-"""Chat completion responses: OpenAI's objects, with WebLLM's `usage.extra`."""
+"""OpenAI's responses, at once and in chunks, with WebLLM's `usage.extra`."""
 
 from __future__ import annotations
 
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 from py_engine.api.objects import ApiObject
 
-if TYPE_CHECKING:
-    from py_engine.generation.statistics import Statistics
+Json = dict[str, Any]
 
 
-def usage(statistics: Statistics, *, prompt_tokens: int, e2e_latency_s: float) -> dict[str, Any]:
-    """Return `usage`: counts of all tokens, and in `extra` speeds per second and times.
+@dataclass(frozen=True)
+class ReplyEvent:
+    """Something new of the choice `index`: a delta of it, or its end.
 
-    The prompt counts once, as OpenAI counts it, however many choices it was prefilled for.
+    `delta` is OpenAI's for chats, {"text": ...} for text completions. `logprobs` are those of the
+    tokens that begin in it, as OpenAI has them for chats.
     """
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": statistics.completion_tokens,
-        "total_tokens": prompt_tokens + statistics.completion_tokens,
-        "extra": {
-            "e2e_latency_s": e2e_latency_s,
-            "prefill_tokens_per_s": statistics.prefill_tokens_per_s,
-            "decode_tokens_per_s": statistics.decode_tokens_per_s,
-            "time_to_first_token_s": statistics.prefill_s,
-            "time_per_output_token_s": statistics.time_per_output_token_s,
-        },
-    }
+
+    index: int
+    delta: Json = field(default_factory=dict)
+    logprobs: Sequence[Json] = ()
+    finish_reason: str | None = None
 
 
-class ResponseMaker:
+@dataclass
+class _Reply:
+    """A choice put together from its deltas."""
+
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    calls: list[Json] = field(default_factory=list)
+    logprobs: list[Json] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    def add(self, event: ReplyEvent) -> None:
+        for name, value in event.delta.items():
+            if name == "tool_calls":
+                for part in value:
+                    self._add_call(part)
+            else:
+                self.texts.setdefault(name, []).append(value)
+        self.logprobs += event.logprobs
+        self.finish_reason = event.finish_reason
+
+    def text(self, name: str) -> str | None:
+        return "".join(self.texts[name]) if name in self.texts else None
+
+    def _add_call(self, part: Json) -> None:
+        if part["index"] == len(self.calls):
+            function = {"name": part["function"]["name"], "arguments": ""}
+            self.calls.append({"id": part["id"], "type": "function", "function": function})
+        self.calls[part["index"]]["function"]["arguments"] += part["function"].get("arguments", "")
+
+
+class ResponseMaker(ABC):
     """Makes the response to one request, or the chunks of its stream: one id, one `created`.
 
-    With `include_usage` every chunk has `usage`, null in all but the last.
+    `include_usage`: every chunk has `usage`, null in all but the last. `has_logprobs`: they were
+    asked for.
     """
 
-    def __init__(self, model: str, *, include_usage: bool = False) -> None:
-        self._head: dict[str, Any] = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
+    _id_prefix: str
+    _object: str
+    _chunk_object: str
+
+    def __init__(
+        self, model: str, *, include_usage: bool = False, has_logprobs: bool = False
+    ) -> None:
+        self._head: Json = {
+            "id": f"{self._id_prefix}-{uuid.uuid4().hex}",
             "created": int(time.time()),
             "model": model,
         }
-        self._tail: dict[str, Any] = {"usage": None} if include_usage else {}
-        self._has_begun = False
+        self._tail: Json = {"usage": None} if include_usage else {}
+        self._has_logprobs = has_logprobs
+        self._replies: dict[int, _Reply] = {}
 
-    def completion(self, choices: Sequence[tuple[str, str]], usage: dict[str, Any]) -> ApiObject:
-        """Return a `chat.completion` of (text, finish_reason) for each choice."""
+    def add(self, event: ReplyEvent) -> None:
+        """Add an event to the response."""
+        self._replies.setdefault(event.index, _Reply()).add(event)
+
+    @abstractmethod
+    def chunks(self, event: ReplyEvent) -> list[ApiObject]:
+        """Return the chunks that tell of an event."""
+
+    @abstractmethod
+    def _choices(self) -> list[Json]:
+        """Return the choices of what was added."""
+
+    def response(self, usage: Json) -> ApiObject:
+        """Return the response of all that was added."""
         return ApiObject(
-            {
-                **self._head,
-                "object": "chat.completion",
-                "choices": [
-                    {
-                        "index": index,
-                        "finish_reason": finish_reason,
-                        "logprobs": None,
-                        "message": {"role": "assistant", "content": text, "refusal": None},
-                    }
-                    for index, (text, finish_reason) in enumerate(choices)
-                ],
-                "usage": usage,
-            }
+            {**self._head, "object": self._object, "choices": self._choices(), "usage": usage}
         )
 
-    def text_chunk(self, text: str) -> ApiObject:
-        """Return a chunk with more text; the first one says whose it is."""
-        delta = {"content": text} if self._has_begun else {"role": "assistant", "content": text}
-        self._has_begun = True
-        return self._chunk([_choice(delta, None)])
+    def usage_chunk(self, usage: Json) -> ApiObject:
+        """Return the last chunk of a stream that includes usage."""
+        return self._chunk([], usage=usage)
 
-    def final_chunks(self, finish_reason: str, usage: dict[str, Any] | None) -> list[ApiObject]:
-        """Return the chunks that end a stream: the reason, and `usage` where it is given."""
-        chunks = [] if self._has_begun else [self.text_chunk("")]
-        chunks.append(self._chunk([_choice({}, finish_reason)]))
-        if usage is not None:
-            chunks.append(self._chunk([], usage=usage))
-        return chunks
-
-    def _chunk(self, choices: list[dict[str, Any]], **fields: Any) -> ApiObject:
-        head = {**self._head, "object": "chat.completion.chunk", "choices": choices}
+    def _chunk(self, choices: list[Json], **fields: Any) -> ApiObject:
+        head = {**self._head, "object": self._chunk_object, "choices": choices}
         return ApiObject({**head, **self._tail, **fields})
 
 
-def _choice(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+class ChatResponseMaker(ResponseMaker):
+    """`chat.completion` and `chat.completion.chunk`."""
+
+    _id_prefix = "chatcmpl"
+    _object = "chat.completion"
+    _chunk_object = "chat.completion.chunk"
+
+    def __init__(
+        self, model: str, *, include_usage: bool = False, has_logprobs: bool = False
+    ) -> None:
+        super().__init__(model, include_usage=include_usage, has_logprobs=has_logprobs)
+        self._begun: set[int] = set()
+
+    def chunks(self, event: ReplyEvent) -> list[ApiObject]:
+        chunks = []
+        if event.index not in self._begun:
+            self._begun.add(event.index)
+            first = {"role": "assistant", "content": "", **event.delta}
+            chunks.append(self._chunk([self._choice(event, first)]))
+        elif event.delta or event.logprobs:
+            chunks.append(self._chunk([self._choice(event, event.delta)]))
+        if event.finish_reason is not None:
+            chunks.append(self._chunk([self._choice(event, {}, event.finish_reason)]))
+        return chunks
+
+    def _choice(self, event: ReplyEvent, delta: Json, finish_reason: str | None = None) -> Json:
+        is_end = finish_reason is not None
+        return {
+            "index": event.index,
+            "delta": delta,
+            "finish_reason": finish_reason,
+            "logprobs": None if is_end else self._logprobs(event.logprobs),
+        }
+
+    def _choices(self) -> list[Json]:
+        return [
+            {
+                "index": index,
+                "finish_reason": reply.finish_reason,
+                "logprobs": self._logprobs(reply.logprobs),
+                "message": _chat_message(reply),
+            }
+            for index, reply in self._replies.items()
+        ]
+
+    def _logprobs(self, entries: Sequence[Json]) -> Json | None:
+        return {"content": list(entries), "refusal": None} if self._has_logprobs else None
+
+
+def _chat_message(reply: _Reply) -> Json:
+    made: Json = {
+        "role": "assistant",
+        "content": reply.text("content") or (None if reply.calls else ""),
+        "refusal": None,
+    }
+    reasoning = reply.text("reasoning_content")
+    if reasoning is not None:
+        made["reasoning_content"] = reasoning
+    if reply.calls:
+        made["tool_calls"] = reply.calls
+    return made
+
+
+class CompletionResponseMaker(ResponseMaker):
+    """`text_completion`, which is what its chunks are called too."""
+
+    _id_prefix = "cmpl"
+    _object = _chunk_object = "text_completion"
+
+    def __init__(
+        self, model: str, *, include_usage: bool = False, has_logprobs: bool = False
+    ) -> None:
+        super().__init__(model, include_usage=include_usage, has_logprobs=has_logprobs)
+        self._shown: dict[int, int] = {}
+
+    def chunks(self, event: ReplyEvent) -> list[ApiObject]:
+        text = event.delta.get("text", "")
+        offset = self._shown.get(event.index, 0)
+        self._shown[event.index] = offset + len(text)
+        return [self._chunk([self._choice(event.index, event, text, offset)])]
+
+    def _choices(self) -> list[Json]:
+        return [
+            self._choice(index, reply, reply.text("text") or "", 0)
+            for index, reply in self._replies.items()
+        ]
+
+    def _choice(self, index: int, said: ReplyEvent | _Reply, text: str, offset: int) -> Json:
+        return {
+            "index": index,
+            "text": text,
+            "finish_reason": said.finish_reason,
+            "logprobs": _legacy_logprobs(said.logprobs, offset) if self._has_logprobs else None,
+        }
+
+
+def _legacy_logprobs(entries: Sequence[Json], offset: int) -> Json:
+    """Return OpenAI's parallel lists for text completions, with WebLLM's `content` beside them."""
+    offsets = []
+    for entry in entries:
+        offsets.append(offset)
+        offset += len(entry["token"])
+    return {
+        "tokens": [entry["token"] for entry in entries],
+        "token_logprobs": [entry["logprob"] for entry in entries],
+        "top_logprobs": [
+            {top["token"]: top["logprob"] for top in entry["top_logprobs"]} for entry in entries
+        ],
+        "text_offset": offsets,
+        "content": list(entries),
+    }

@@ -56,7 +56,7 @@ class Generation:
         self._logprobs = LogprobLog(tokenizer)
         self._control: DrawControl | None = None
         self._pieces: list[str] = []
-        self._interrupted = False
+        self._interrupted: FinishReason | None = None
         self._failure: Exception | None = None
         self._last_time = self._turn_began = 0.0
         self.finish_reason: FinishReason | None = None
@@ -68,9 +68,14 @@ class Generation:
         """The reply so far."""
         return "".join(self._pieces)
 
-    def interrupt(self) -> None:
-        """End the reply after the token or prefill chunk at hand, with "abort"."""
-        self._interrupted = True
+    @property
+    def prompt_tokens(self) -> int:
+        """The number of the prompt's tokens."""
+        return len(self._prompt)
+
+    def interrupt(self, reason: FinishReason = "abort") -> None:
+        """End the reply after the token or prefill chunk at hand, for this reason."""
+        self._interrupted = reason
 
     def fail(self, error: Exception) -> None:
         """Make the reply raise `error` instead of its next token: the model is gone."""
@@ -90,8 +95,8 @@ class Generation:
         steps = await self._begin()
         try:
             while self.finish_reason is None:
-                if self._interrupted:
-                    text = self._finish("abort")
+                if self._interrupted is not None:
+                    text = self._finish(self._interrupted)
                 else:
                     text = self._take(await self._next(steps))
                 piece = self._piece(text)
@@ -122,7 +127,7 @@ class Generation:
             self.statistics.prefilled_tokens += len(chunk)
             await asyncio.sleep(0)
             self._raise_failure()
-            if self._interrupted:
+            if self._interrupted is not None:
                 return False
         return True
 

@@ -10,6 +10,9 @@ from typing import Any
 from py_engine.config import AppConfig, ChatConfig, ModelRecord
 from py_engine.gpu.types import AdapterInfo, Limits
 from py_engine.models.base import LoadProgress
+from py_engine.tokenizer import Tokenizer
+from tests.support.fake_embedder import FakeEmbedder
+from tests.support.fake_grammar import FakeGrammarCompiler
 from tests.support.fake_model import FakeModel
 from tests.support.memory_source import MemorySource
 from tests.support.tokenizer_files import tokenizer_json
@@ -68,7 +71,8 @@ class FakeHost:
     """Serves the files of `files[model_id]` and gives each loaded model the script of `scripts`.
 
     `loaded` has the models in the order of loading. `before_load(config)` runs in the middle of
-    each load, after half of the weights.
+    each load, after half of the weights. `compilers` has the opened grammar compilers;
+    `violations` is what `validate_json` finds.
     """
 
     def __init__(self, *model_ids: str) -> None:
@@ -80,6 +84,10 @@ class FakeHost:
         self.loaded: list[FakeModel] = []
         self.device_error: Exception | None = None
         self.before_load: Callable[[ChatConfig], Any] | None = None
+        self.embedders: list[FakeEmbedder] = []
+        self.compilers: list[FakeGrammarCompiler] = []
+        self.validated: list[tuple[str, str]] = []
+        self.violations: list[str] = []
 
     @property
     def app_config(self) -> AppConfig:
@@ -120,3 +128,29 @@ class FakeHost:
         )
         self.loaded.append(model)
         return model
+
+    async def load_embedder(
+        self,
+        device: Any,
+        source: Any,
+        config: ChatConfig,
+        on_progress: Callable[[LoadProgress], None],
+    ) -> FakeEmbedder:
+        on_progress(LoadProgress("weights", 1, 1))
+        embedder = FakeEmbedder()
+        self.embedders.append(embedder)
+        return embedder
+
+    async def open_grammar_compiler(
+        self, tokenizer: Tokenizer, vocab_size: int, stop_token_ids: frozenset[int]
+    ) -> FakeGrammarCompiler:
+        tokens = [tokenizer.decode([index]) for index in range(vocab_size)]
+        self.compilers.append(FakeGrammarCompiler(tokens, vocab_size, stop_token_ids))
+        return self.compilers[-1]
+
+    async def validate_json(self, schema: str, instance: str) -> list[str]:
+        self.validated.append((schema, instance))
+        return self.violations
+
+    async def load_numpy(self) -> None:
+        pass

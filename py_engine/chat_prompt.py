@@ -1,0 +1,106 @@
+"""A chat request as the model sees it: the prompt, and what its reply must look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from py_engine.api.chat_completion import ChatCompletionRequest
+from py_engine.errors import UnsupportedToolsError
+from py_engine.grammar import GrammarSpec
+from py_engine.loaded_model import LoadedModel
+from py_engine.output import THINK_END, TOOL_CALL_FORMATS, MessageParser, ToolCallFormat
+
+
+@dataclass(frozen=True)
+class ChatPrompt:
+    """The prompt of a chat request, for each of its choices.
+
+    `grammar` binds the reply, from `grammar_after` on where that is not empty. The reply begins
+    with `forced_prefix`, which is the end of the prompt. `kept_special_ids` are special tokens that
+    the reply's text shows.
+    """
+
+    token_ids: Sequence[int]
+    grammar: GrammarSpec | None
+    grammar_after: str
+    forced_prefix: str
+    kept_special_ids: frozenset[int]
+    knows_reasoning: bool
+    opens_reasoning: bool
+    tool_call_format: ToolCallFormat | None
+    tool_names: frozenset[str]
+    parallel_tool_calls: bool
+
+    def parser(self, *, stream: bool) -> MessageParser:
+        """Return a parser for one choice; begin it with `forced_prefix`."""
+        return MessageParser(
+            reasoning=self.knows_reasoning,
+            starts_in_reasoning=self.opens_reasoning,
+            tools=self.tool_call_format,
+            tool_names=self.tool_names,
+            parallel_tool_calls=self.parallel_tool_calls,
+            stream=stream,
+        )
+
+
+def chat_prompt(model: LoadedModel, request: ChatCompletionRequest) -> ChatPrompt:
+    """Return the prompt of a checked request.
+
+    Errors: ChatTemplateError, UnsupportedRoleError, UnsupportedToolsError.
+    """
+    tools, form = _tools(model, request)
+    arguments = dict(request.template_args)
+    if request.enable_thinking is not None:
+        arguments["enable_thinking"] = request.enable_thinking
+    prompt = model.renderer.render(request.messages, tools=tools or None, **arguments)
+    token_ids, forced_prefix = prompt.token_ids, ""
+    if form is not None and request.tool_choice.is_forced and form.forced_prefix:
+        # A reply that must begin with a call cannot think first.
+        end_of_thought = f"{THINK_END}\n\n" if prompt.opens_reasoning else ""
+        forced_prefix = end_of_thought + form.forced_prefix
+        token_ids = [*token_ids, *model.tokenizer.encode(forced_prefix)]
+    kept = () if form is None else map(model.tokenizer.token_to_id, form.special_tokens)
+    return ChatPrompt(
+        token_ids=token_ids,
+        grammar=_grammar(request, tools, form),
+        grammar_after=THINK_END if prompt.opens_reasoning and not forced_prefix else "",
+        forced_prefix=forced_prefix,
+        kept_special_ids=frozenset(token for token in kept if token is not None),
+        knows_reasoning=model.renderer.knows_reasoning,
+        opens_reasoning=prompt.opens_reasoning,
+        tool_call_format=form,
+        tool_names=frozenset(tool["function"]["name"] for tool in tools),
+        parallel_tool_calls=request.parallel_tool_calls,
+    )
+
+
+def _tools(
+    model: LoadedModel, request: ChatCompletionRequest
+) -> tuple[Sequence[Mapping[str, Any]], ToolCallFormat | None]:
+    """Return the tools that the prompt shows, and how the model calls them."""
+    if not request.tools or request.tool_choice.mode == "none":
+        return (), None
+    form = model.renderer.tool_call_format
+    if form is None or not model.renderer.supports_tools:
+        raise UnsupportedToolsError(
+            "request: tools are given, but this model's chat template renders none, or its way of "
+            "calling them is unknown. Choose a model for tool calling, name its `tool_call_format`"
+            f" in chat_opts ({', '.join(TOOL_CALL_FORMATS)}), or set tool_choice to 'none'."
+        )
+    return request.tools, form
+
+
+def _grammar(
+    request: ChatCompletionRequest,
+    tools: Sequence[Mapping[str, Any]],
+    form: ToolCallFormat | None,
+) -> GrammarSpec | None:
+    if form is None:
+        return request.grammar
+    choice = request.tool_choice
+    if choice.mode == "named":
+        tools = [tool for tool in tools if tool["function"]["name"] == choice.name]
+    one_only = choice.mode == "named" or not request.parallel_tool_calls
+    return form.grammar(tools, required=choice.is_forced, parallel=not one_only)

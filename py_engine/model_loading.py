@@ -1,0 +1,52 @@
+"""From a model's record to the loaded model: a language model or an embedding model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from py_engine.config import CHAT_CONFIG_FILE, ChatConfig, ModelRecord
+from py_engine.conversation import load_prompt_renderer
+from py_engine.gpu.types import Device
+from py_engine.host import EngineHost
+from py_engine.loaded_embedder import EmbeddingModel, is_embedding_model, load_embedding_model
+from py_engine.loaded_model import LoadedModel
+from py_engine.progress import LoadReporter
+from py_engine.storage.source import ModelSource
+from py_engine.tokenizer import Tokenizer, load_tokenizer
+
+
+async def open_model(
+    host: EngineHost,
+    record: ModelRecord,
+    chat_opts: Mapping[str, Any] | None,
+    device: Device,
+    reporter: LoadReporter,
+) -> LoadedModel | EmbeddingModel:
+    """Load the model of `record` onto `device`. On failure nothing stays in memory."""
+    reporter.begin_model(record.model_id)
+    source = host.open_source(record)
+    config = ChatConfig.from_json(
+        await source.read_json(CHAT_CONFIG_FILE), overrides=record.overrides, chat_opts=chat_opts
+    )
+    if is_embedding_model(record, config):
+        return await load_embedding_model(host, source, config, device, reporter)
+    tokenizer = await load_tokenizer(source, config)
+    try:
+        return await _load_language_model(host, source, config, tokenizer, device, reporter)
+    except BaseException:
+        tokenizer.destroy()
+        raise
+
+
+async def _load_language_model(
+    host: EngineHost,
+    source: ModelSource,
+    config: ChatConfig,
+    tokenizer: Tokenizer,
+    device: Device,
+    reporter: LoadReporter,
+) -> LoadedModel:
+    renderer = await load_prompt_renderer(source, config, tokenizer)
+    text_model = await host.load_model(device, source, config, reporter.on_load)
+    return LoadedModel(config, tokenizer, renderer, text_model, host)
