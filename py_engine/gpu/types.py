@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Workgroups = tuple[int, int, int]
+Access = Literal["read", "read_write"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Binding:
     """One storage buffer of a kernel: `type` is its WGSL type, of a size known when it is built."""
 
     name: str
-    access: Literal["read", "read_write"]
+    access: Access
     type: str
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from py_engine.kernels import reference_encoder as encoder
 from py_engine.kernels.reference_attention import attention_decode, attention_prefill, rope_append
+from py_engine.kernels.reference_sampling import adjust, logprobs, mask, sample
 
 Array = npt.NDArray[Any]
 Buffers = Mapping[str, Array]
@@ -99,48 +100,12 @@ def convert(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
         buffers["output"][:] = (words.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
-def uniform_number(seed_low: int, seed_high: int, step: int) -> float:
-    """Return the uniform number in (0, 1] of one draw."""
-
-    def pcg(value: int) -> int:
-        s = (value * 747796405 + 2891336453) & 0xFFFFFFFF
-        word = (((s >> ((s >> 28) + 4)) ^ s) * 277803737) & 0xFFFFFFFF
-        return (word >> 22) ^ word
-
-    bits = pcg(seed_low ^ pcg(seed_high ^ pcg(step)))
-    return float(np.float32(np.float32(bits >> 8) + np.float32(0.5)) * np.float32(2.0**-24))
-
-
-def kept_by_top_p(probabilities: Array, top_p: float) -> Array:
-    """Return which tokens are in the smallest set whose mass reaches `top_p`, with border ties."""
-    order = np.sort(probabilities)[::-1]
-    reached = np.cumsum(order) >= top_p * order.sum()
-    kept: Array = probabilities >= order[int(np.argmax(reached))]
-    return kept
-
-
-def sample(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """Draw a token by greedy choice, or temperature, top_p and inverse CDF; advance the state."""
-    logits, state = buffers["logits"].astype(np.float64), buffers["state"]
-    temperature, top_p = (float(x) for x in buffers["sampling"][:2].view(np.float32))
-    token = int(np.argmax(logits))
-    if temperature > 1e-5:
-        p = np.exp((logits - logits.max()) / temperature)
-        p = np.where(kept_by_top_p(p, top_p), p, 0.0) if top_p < 1 else p
-        seed_low, seed_high = (int(x) for x in buffers["sampling"][2:4])
-        u = uniform_number(seed_low, seed_high, int(state[constants["STATE_STEP"]]))
-        token = int(np.argmax(np.cumsum(p) > min(u, 1 - 1e-9) * p.sum()))
-    state[constants["STATE_TOKEN"]] = token
-    state[constants["STATE_POSITION"]] += state[constants["STATE_N_TOKENS"]]
-    state[constants["STATE_N_TOKENS"]] = 1
-    state[constants["STATE_STEP"]] += 1
-
-
 REFERENCES: dict[str, Callable[[Constants, int, Buffers], None]] = {
     reference.__name__: reference
     for reference in (
         gemv, gemm, embed, rms_norm, last_row, convert,
-        attention_decode, rope_append, attention_prefill, sample,
+        attention_decode, rope_append, attention_prefill,
+        sample, mask, adjust, logprobs,
         encoder.layer_norm, encoder.attention_bidirectional, encoder.pool,
     )
 }  # fmt: skip

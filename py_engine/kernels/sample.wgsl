@@ -1,28 +1,8 @@
-// Draws the next token and advances the sequence, in one workgroup: greedy below GREEDY, else
-// temperature, the smallest set of tokens whose mass reaches top_p, and one uniform number through
-// the inverse of the cumulative distribution in vocabulary order.
+// Draws the next token and advances the sequence, in one workgroup: greedy, or one uniform number
+// through the inverse of the cumulative distribution, in vocabulary order, of the tokens that
+// top_k, top_p and min_p leave.
+alias Sum = vec3f;
 const CHUNK = (VOCABULARY + WORKGROUP - 1u) / WORKGROUP;
-const GREEDY = 1e-5;
-const LOWEST = -3.4e38;
-
-var<workgroup> values: array<f32, WORKGROUP>;
-var<workgroup> tokens: array<u32, WORKGROUP>;
-var<workgroup> totals: array<f32, 16>;
-
-// The sum of one value a thread, the same for all threads: 16 threads add a sixteenth each.
-fn workgroup_sum(thread: u32, value: f32) -> f32 {
-  values[thread] = value;
-  workgroupBarrier();
-  if (thread < 16u) {
-    var total = 0.0;
-    for (var i = 0u; i < WORKGROUP / 16u; i++) { total += values[thread * (WORKGROUP / 16u) + i]; }
-    totals[thread] = total;
-  }
-  workgroupBarrier();
-  var sum = 0.0;
-  for (var i = 0u; i < 16u; i++) { sum += totals[i]; }
-  return sum;
-}
 
 // PCG output function as a hash (Jarzynski and Olano 2020).
 fn pcg(value: u32) -> u32 {
@@ -36,50 +16,57 @@ fn uniform_number(step: u32) -> f32 {
   return (f32(bits >> 8u) + 0.5) * 0x1p-24;
 }
 
+// The masses, or the numbers, of the tokens whose probability has at least the bits of a threshold:
+// positive floats order as their bits. All masses are relative to the likeliest token's 1.0.
+fn reached_by(thread: u32, thresholds: vec3u, counted: bool) -> vec3f {
+  var reached = vec3f();
+  for (var i = thread; i < VOCABULARY; i += WORKGROUP) {
+    let p = probabilities[i];
+    let amount = vec3f(select(p, 1.0, counted));
+    reached += select(vec3f(), amount, vec3u(bitcast<u32>(p)) >= thresholds);
+  }
+  return workgroup_sum(thread, reached);
+}
+
+// The highest threshold that reaches `wanted`, found two bits at a time from the top.
+fn highest_threshold(thread: u32, wanted: f32, counted: bool) -> u32 {
+  var threshold = 0u;
+  for (var shift = 30u; shift > 0u; ) {
+    shift -= 2u;
+    let candidates = vec3u(threshold) + (vec3u(1u, 2u, 3u) << vec3u(shift));
+    let is_reached = reached_by(thread, candidates, counted) >= vec3f(wanted);
+    threshold += dot(vec3u(is_reached), vec3u(1u)) << shift;
+  }
+  return threshold;
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(local_invocation_index) thread: u32) {
-  var highest = LOWEST;
-  var token = VOCABULARY - 1u;
+  var mine = Candidate(LOWEST, VOCABULARY - 1u);
   for (var i = thread; i < VOCABULARY; i += WORKGROUP) {
-    if (logits[i] > highest) {
-      highest = logits[i];
-      token = i;
-    }
+    if (logits[i] > mine.value) { mine = Candidate(logits[i], i); }
   }
-  values[thread] = highest;
-  tokens[thread] = token;
-  workgroupBarrier();
-  for (var i = 0u; i < WORKGROUP; i++) {
-    if (values[i] > highest || (values[i] == highest && tokens[i] < token)) {
-      highest = values[i];
-      token = tokens[i];
-    }
-  }
-  workgroupBarrier();
+  let likeliest = workgroup_best(thread, mine);
+  var token = likeliest.token;
 
   if (sampling.temperature > GREEDY) {
     var mass = 0.0;
     for (var i = thread; i < VOCABULARY; i += WORKGROUP) {
-      let p = exp((logits[i] - highest) / sampling.temperature);
+      let p = exp((logits[i] - likeliest.value) / sampling.temperature);
       probabilities[i] = p;
       mass += p;
     }
-    let wanted = workgroup_sum(thread, mass) * sampling.top_p;
+    mass = workgroup_sum(thread, vec3f(mass)).x;
     storageBarrier();
-    // Positive floats order as their bits: the highest threshold whose mass reaches `wanted` is
-    // found bit by bit from the top. All masses are relative to the likeliest token's 1.0.
     var threshold = 0u;
-    if (sampling.top_p < 1.0) {
-      for (var bit = 0x20000000u; bit > 0u; bit >>= 1u) {
-        let candidate = threshold | bit;
-        var reached = 0.0;
-        for (var i = thread; i < VOCABULARY; i += WORKGROUP) {
-          let p = probabilities[i];
-          reached += select(0.0, p, bitcast<u32>(p) >= candidate);
-        }
-        threshold = select(threshold, candidate, workgroup_sum(thread, reached) >= wanted);
-      }
+    if (sampling.top_k > 0u && sampling.top_k < VOCABULARY) {
+      threshold = highest_threshold(thread, f32(sampling.top_k), true);
+      mass = reached_by(thread, vec3u(threshold), false).x;
     }
+    if (sampling.top_p < 1.0) {
+      threshold = max(threshold, highest_threshold(thread, mass * sampling.top_p, false));
+    }
+    threshold = max(threshold, bitcast<u32>(sampling.min_p));
     let first = thread * CHUNK;
     let end = min(first + CHUNK, VOCABULARY);
     var kept = 0.0;
@@ -111,6 +98,7 @@ fn main(@builtin(local_invocation_index) thread: u32) {
     }
   }
   if (thread == 0u) {
+    counts[token] += 1u;
     state[STATE_TOKEN] = token;
     state[STATE_POSITION] += state[STATE_N_TOKENS];
     state[STATE_N_TOKENS] = 1u;

@@ -1,30 +1,153 @@
-"""The draw of the next token on the GPU."""
+"""From logits to the next token on the GPU: mask, bias and penalties, the draw, log-probabilities.
+
+`sampling` is the struct that `pack_sampling` packs. `counts` u32 (vocabulary,) counts how often
+each token was drawn.
+"""
 
 from __future__ import annotations
 
-from py_engine.gpu.types import Binding, KernelSpec
-from py_engine.kernels.wgsl import STATE_RW, STATE_WORDS, kernel_spec
+import struct
 
-_WORKGROUP = 256
+from py_engine.gpu.types import Access, Binding, KernelSpec
+from py_engine.kernels.wgsl import STATE, STATE_RW, STATE_WORDS, kernel_spec
+
+SAMPLING_BYTES = 40
+
+_MAX_WORKGROUP = 256
+_TOKENS_PER_THREAD = 8  # at least, where one workgroup has the whole vocabulary
+_SAMPLING = Binding("sampling", "read", "Sampling")
+_LARGEST = 3.4e38  # a little below the largest f32
+_SMALLEST_PENALTY = 1e-30  # divides every logit without overflow
+
+
+def pack_sampling(
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    top_k: int = 0,
+    seed: int = 0,
+    presence_penalty: float = 0.0,
+    frequency_penalty: float = 0.0,
+    repetition_penalty: float = 1.0,
+    top_logprobs: int = 0,
+) -> bytes:
+    """Return the bytes of the struct `sampling`; seeds count modulo 2^64, 0 switches top_k off."""
+    penalty = max(_SMALLEST_PENALTY, min(repetition_penalty, _LARGEST))
+    return struct.pack(
+        "<3f3I3fI",
+        min(temperature, _LARGEST),
+        top_p,
+        min_p + 0.0,  # -0.0 would have the bits of the highest threshold
+        top_k,
+        seed & 0xFFFFFFFF,
+        seed >> 32 & 0xFFFFFFFF,
+        presence_penalty,
+        frequency_penalty,
+        penalty,
+        top_logprobs,
+    )
+
+
+def _vector(name: str, access: Access, element: str, size: int) -> Binding:
+    return Binding(name, access, f"array<{element}, {size}>")
+
+
+def _constants(vocabulary: int) -> dict[str, int | float | bool | str]:
+    return {"VOCABULARY": vocabulary, "WORKGROUP": _MAX_WORKGROUP}
+
+
+def _constants_of_one_workgroup(vocabulary: int) -> dict[str, int | float | bool | str]:
+    """Return the constants of a kernel of one workgroup; few tokens need few threads."""
+    threads = -(-vocabulary // (16 * _TOKENS_PER_THREAD)) * 16  # workgroup_reduce.wgsl: sixteenths
+    return {"VOCABULARY": vocabulary, "WORKGROUP": min(threads, _MAX_WORKGROUP)}
 
 
 def sample(label: str, vocabulary: int) -> KernelSpec:
     """Build the kernel that draws a token from logits f32 (vocabulary,) and advances `state`.
 
-    `sampling` is the struct (temperature f32, top_p f32, seed u32 x 2). The same logits, seed and
-    step give the same token. Ties at the top_p border are all kept; the greedy choice among equal
-    logits is the lowest id. `probabilities` is scratch of the logits' shape.
+    Applies temperature, top_k, top_p and min_p of `sampling`, in that order, and counts the token.
+    The same logits, seed and step give the same token. Ties at the border of top_k or top_p are all
+    kept; the greedy choice among equal logits is the lowest id. `probabilities` is scratch of the
+    logits' shape.
     """
     return kernel_spec(
         "sample",
         label,
-        snippets=("sampling_params", "sample"),
+        snippets=("sampling_params", "workgroup_reduce", "sample"),
         bindings=(
-            Binding("logits", "read", f"array<f32, {vocabulary}>"),
-            Binding("sampling", "read", "Sampling"),
-            Binding("probabilities", "read_write", f"array<f32, {vocabulary}>"),
+            _vector("logits", "read", "f32", vocabulary),
+            _SAMPLING,
+            _vector("probabilities", "read_write", "f32", vocabulary),
+            _vector("counts", "read_write", "u32", vocabulary),
             STATE_RW,
         ),
-        constants={"VOCABULARY": vocabulary, "WORKGROUP": _WORKGROUP, **STATE_WORDS},
+        constants={**_constants_of_one_workgroup(vocabulary), **STATE_WORDS},
+        groups_x=1,
+    )
+
+
+def mask(label: str, vocabulary: int) -> KernelSpec:
+    """Build the kernel that forbids tokens: its logit becomes -3.4e38 where a bit of `mask` is 0.
+
+    `mask` is u32 (ceil(vocabulary / 32),), token i being bit i % 32 of word i // 32.
+    """
+    return kernel_spec(
+        "mask",
+        label,
+        snippets=("sampling_params", "mask"),
+        bindings=(
+            _vector("mask", "read", "u32", -(-vocabulary // 32)),
+            _vector("logits", "read_write", "f32", vocabulary),
+        ),
+        constants=_constants(vocabulary),
+        groups_x=-(-vocabulary // _MAX_WORKGROUP),
+    )
+
+
+def adjust(label: str, vocabulary: int) -> KernelSpec:
+    """Build the kernel of `bias` f32 (vocabulary,) and the penalties, in place on logits.
+
+    WebLLM 0.2's formulas: plus bias; for a token with a count minus presence_penalty and minus
+    count times frequency_penalty; then times repetition_penalty below 0, divided by it above.
+    """
+    return kernel_spec(
+        "adjust",
+        label,
+        snippets=("sampling_params", "adjust"),
+        bindings=(
+            _vector("bias", "read", "f32", vocabulary),
+            _vector("counts", "read", "u32", vocabulary),
+            _SAMPLING,
+            _vector("logits", "read_write", "f32", vocabulary),
+        ),
+        constants=_constants(vocabulary),
+        groups_x=-(-vocabulary // _MAX_WORKGROUP),
+    )
+
+
+def logprobs(label: str, vocabulary: int, max_top: int) -> KernelSpec:
+    """Build the kernel of log-probabilities, of softmax(logits / temperature).
+
+    Temperature 0 counts as 1. `drawn` u32 (2 + 2 * max_top,) receives the token in `state` and its
+    log-probability (the bits of an f32), then the same two words for each of the
+    `sampling.top_logprobs` likeliest tokens, the likeliest first, of equal ones the lowest id; at
+    most `max_top` and the vocabulary. None is below -9999, OpenAI's value for "very unlikely".
+    """
+    return kernel_spec(
+        "logprobs",
+        label,
+        snippets=("sampling_params", "workgroup_reduce", "logprobs"),
+        bindings=(
+            _vector("logits", "read", "f32", vocabulary),
+            _SAMPLING,
+            STATE,
+            _vector("drawn", "read_write", "u32", 2 + 2 * max_top),
+        ),
+        constants={
+            **_constants_of_one_workgroup(vocabulary),
+            "MAX_TOP": max_top,
+            **STATE_WORDS,
+        },
         groups_x=1,
     )

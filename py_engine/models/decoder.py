@@ -97,7 +97,7 @@ class Decoder:
         self._next = device.program(recorder.next_logits(), "next logits")
         self._prefill = device.program(recorder.prefill(), "prefill")
         self._first = device.program(recorder.first_logits(), "first logits")
-        self._sampler = Sampler(device, kernels, buffers)
+        self._sampler = Sampler(device, spec.vocab_size, kernels, buffers)
 
     def reusable_tokens(self, n_tokens: int) -> int:
         """Return how many of the sequence's first `n_tokens` tokens a `start` can keep."""

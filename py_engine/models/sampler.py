@@ -1,7 +1,8 @@
 """The draw half of a decode step: its kernels, buffers and programs.
 
-The forward half leaves f32 logits in "logits"; the draw leaves the token in "state", where the next
-step reads it.
+A forward program leaves f32 logits in "logits". The draw takes them through mask, bias and
+penalties, each dispatched only where a request has it, and leaves the token in "state", where the
+next step reads it; log-probabilities come back in the same read.
 """
 
 from __future__ import annotations
@@ -11,57 +12,123 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Program
-from py_engine.kernels.sampling import sample
+from py_engine.kernels.sampling import (
+    SAMPLING_BYTES,
+    adjust,
+    logprobs,
+    mask,
+    pack_sampling,
+    sample,
+)
 from py_engine.kernels.wgsl import STATE_WORDS
-from py_engine.models.base import Draw, SamplingParams
+from py_engine.models.base import MAX_TOP_LOGPROBS, Draw, SamplingParams
 
 _TOKEN_OFFSET = 4 * STATE_WORDS["STATE_TOKEN"]
+
+# The kernels' buffers, in the order of their bindings.
+_BUFFERS = {
+    "sample": ("logits", "sampling", "probabilities", "counts", "state"),
+    "mask": ("mask", "logits"),
+    "adjust": ("bias", "counts", "sampling", "logits"),
+    "logprobs": ("logits", "sampling", "state", "drawn"),
+}
 
 
 def sampler_kernels(vocab_size: int) -> dict[str, KernelSpec]:
     """Return the sampler's kernels by role."""
-    kernels = [sample("sample", vocab_size)]
-    return {kernel.label: kernel for kernel in kernels}
+    return {
+        "sample": sample("sample", vocab_size),
+        "mask": mask("mask", vocab_size),
+        "adjust": adjust("adjust", vocab_size),
+        "logprobs": logprobs("logprobs", vocab_size, MAX_TOP_LOGPROBS),
+    }
 
 
 def sampler_sizes(vocab_size: int) -> dict[str, int]:
     """Return the bytes of every buffer of the sampler, by name."""
     return {
-        "logits": 4 * vocab_size,
-        "probabilities": 4 * vocab_size,
+        **dict.fromkeys(("logits", "probabilities", "counts", "bias"), 4 * vocab_size),
+        "mask": 4 * -(-vocab_size // 32),
+        "drawn": 4 * _drawn_words(MAX_TOP_LOGPROBS),
         "state": 4 * len(STATE_WORDS),
-        "sampling": 16,
+        "sampling": SAMPLING_BYTES,
     }
+
+
+def _drawn_words(n_top: int) -> int:
+    return 2 + 2 * n_top
 
 
 class Sampler:
     """Draws tokens from the logits that forward programs leave; owns none of its buffers."""
 
     def __init__(
-        self, device: Device, kernels: Mapping[str, Kernel], buffers: Mapping[str, Buffer]
+        self,
+        device: Device,
+        vocab_size: int,
+        kernels: Mapping[str, Kernel],
+        buffers: Mapping[str, Buffer],
     ) -> None:
         self._device = device
+        self._vocab_size = vocab_size
         self._buffers = buffers
+        self._parts = {
+            role: device.program([Dispatch(kernels[role], tuple(buffers[n] for n in names))], role)
+            for role, names in _BUFFERS.items()
+        }
         self._chains: dict[tuple[Program, ...], Program] = {}
-        self._sample = self._record(
-            kernels, "sample", "logits", "sampling", "probabilities", "state"
-        )
-
-    def _record(self, kernels: Mapping[str, Kernel], role: str, *buffers: str) -> Program:
-        bound = tuple(self._buffers[name] for name in buffers)
-        return self._device.program([Dispatch(kernels[role], bound)], role)
+        self._bias_is_set = False
+        self.start(SamplingParams())
 
     def start(self, sampling: SamplingParams) -> None:
-        """Set how tokens are drawn from now on."""
-        floats = array("f", [sampling.temperature, sampling.top_p]).tobytes()
-        seed = (sampling.seed & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
-        self._device.write_buffer(self._buffers["sampling"], 0, floats + seed)
+        """Set how tokens are drawn from now on, and forget which were drawn."""
+        n_top = sampling.top_logprobs
+        self._n_top = None if n_top is None else min(n_top, self._vocab_size)
+        self._device.write_buffer(self._buffers["sampling"], 0, self._packed(sampling))
+        self._device.clear_buffer(self._buffers["counts"])
+        self._set_bias(sampling.logit_bias)
+        roles = ["sample"]
+        if sampling.logit_bias or _has_penalties(sampling):
+            roles.insert(0, "adjust")
+        if n_top is not None:
+            roles.append("logprobs")
+        self._steps = tuple(self._parts[role] for role in roles)
+
+    def _packed(self, sampling: SamplingParams) -> bytes:
+        return pack_sampling(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            min_p=sampling.min_p,
+            top_k=min(sampling.top_k, self._vocab_size),
+            seed=sampling.seed,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            repetition_penalty=sampling.repetition_penalty,
+            top_logprobs=self._n_top or 0,
+        )
+
+    def _set_bias(self, bias: Mapping[int, float]) -> None:
+        """Put the bias into its dense buffer, which stays zero while no request has one."""
+        if bias:
+            dense = array("f", bytes(4 * self._vocab_size))
+            for token_id, value in bias.items():
+                dense[token_id] = value
+            self._device.write_buffer(self._buffers["bias"], 0, dense)
+        elif self._bias_is_set:
+            self._device.clear_buffer(self._buffers["bias"])
+        self._bias_is_set = bool(bias)
 
     def draw(self, forward: Program | None = None, mask: Any = None) -> Awaitable[Draw]:
         """Enqueue `forward`, if any, and a draw from its logits, in one submit."""
-        parts = (self._sample,) if forward is None else (forward, self._sample)
-        program = self._chained(parts)
-        return _token(program.submit_and_read(self._buffers["state"], _TOKEN_OFFSET))
+        steps = self._steps
+        if mask is not None:
+            self._device.write_buffer(self._buffers["mask"], 0, mask)
+            steps = (self._parts["mask"], *steps)
+        program = self._chained(steps if forward is None else (forward, *steps))
+        if self._n_top is None:
+            return _token(program.submit_and_read(self._buffers["state"], _TOKEN_OFFSET))
+        size = 4 * _drawn_words(self._n_top)
+        return _token_with_logprobs(program.submit_and_read_bytes(self._buffers["drawn"], 0, size))
 
     def _chained(self, parts: tuple[Program, ...]) -> Program:
         """Return the program of these parts, made when it is first asked for."""
@@ -71,5 +138,20 @@ class Sampler:
         return program
 
 
+def _has_penalties(sampling: SamplingParams) -> bool:
+    return bool(
+        sampling.presence_penalty
+        or sampling.frequency_penalty
+        or sampling.repetition_penalty != 1.0
+    )
+
+
 async def _token(reading: Awaitable[int]) -> Draw:
     return Draw(await reading)
+
+
+async def _token_with_logprobs(reading: Awaitable[bytes]) -> Draw:
+    drawn = await reading
+    ids, logprobs = array("I", drawn)[::2], array("f", drawn)[1::2]
+    likeliest = tuple(zip(ids[1:], logprobs[1:], strict=True))
+    return Draw(ids[0], logprobs[0], likeliest)

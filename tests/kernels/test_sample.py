@@ -1,51 +1,71 @@
-"""The draw on the GPU against its NumPy reference and against exact probabilities."""
+"""The draw on the GPU against its NumPy reference and against known answers."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.reference import kept_by_top_p
+from py_engine.kernels.reference_sampling import kept_by_top_k, kept_by_top_p
 from py_engine.kernels.sampling import sample
-from tests.kernels.cases import RunKernel, expected_and_found
+from tests.kernels.cases import RunKernel, expected_and_found, poisoned
+from tests.kernels.sampling_cases import packed, state_words
+
+VOCABULARIES = [1, 2, 31, 33, 255, 256, 257, 4096, 50257]
 
 
-def inputs_for(
-    logits: np.ndarray, temperature: float, top_p: float, seed: int, step: int
-) -> dict[str, np.ndarray]:
-    sampling = np.zeros(4, np.uint32)
-    sampling[:2] = np.array([temperature, top_p], np.float32).view(np.uint32)
-    sampling[2:] = [seed & 0xFFFFFFFF, seed >> 32]
+def inputs_for(logits: np.ndarray, step: int = 0, **sampling: Any) -> dict[str, np.ndarray]:
+    greedy = not sampling.get("temperature", 1.0)
     return {
         "logits": logits.astype(np.float32),
-        "sampling": sampling,
-        "probabilities": np.zeros(len(logits), np.float32),
-        "state": np.array([17, 3, 99, step], np.uint32),
+        "sampling": packed(**sampling),
+        "probabilities": poisoned(len(logits)) if greedy else np.zeros(len(logits), np.float32),
+        "counts": np.arange(len(logits), dtype=np.uint32),
+        "state": state_words(step, token=99),
     }
 
 
 def draw(
     run_kernel: RunKernel, spec: KernelSpec, inputs: dict[str, np.ndarray]
 ) -> tuple[list[int], list[int]]:
-    result = expected_and_found(run_kernel, spec, inputs)["state"]
-    return [int(x) for x in result[0]], [int(x) for x in result[1]]
+    """Return `state` as expected and as found, after comparing the counts."""
+    results = expected_and_found(run_kernel, spec, inputs)
+    np.testing.assert_array_equal(*results["counts"])
+    expected, found = results["state"]
+    return expected.tolist(), found.tolist()
 
 
-@pytest.mark.parametrize("vocabulary", [2, 255, 256, 257, 4096, 32003])
+def drawn_token(run_kernel: RunKernel, logits: np.ndarray, step: int = 0, **sampling: Any) -> int:
+    spec = sample("s", len(logits))
+    return draw(run_kernel, spec, inputs_for(logits, step, **sampling))[1][2]
+
+
+@pytest.mark.parametrize("vocabulary", VOCABULARIES)
 def test_greedy_takes_the_largest_and_advances_the_state(
     run_kernel: RunKernel, vocabulary: int
 ) -> None:
     logits = np.random.default_rng(vocabulary).normal(size=vocabulary)
-    expected, found = draw(run_kernel, sample("s", vocabulary), inputs_for(logits, 0, 1, 5, 7))
+    inputs = inputs_for(logits, 7, temperature=0.0, seed=5)
+    expected, found = draw(run_kernel, sample("s", vocabulary), inputs)
     assert found == expected == [20, 1, int(np.argmax(logits)), 8]
+
+
+@pytest.mark.parametrize("vocabulary", VOCABULARIES)
+def test_every_filter_at_once_equals_the_reference(run_kernel: RunKernel, vocabulary: int) -> None:
+    logits = np.random.default_rng(vocabulary).normal(0, 2, vocabulary)
+    spec = sample("s", vocabulary)
+    for step in range(3):
+        inputs = inputs_for(logits, step, temperature=0.8, top_k=40, top_p=0.9, min_p=0.02, seed=11)
+        expected, found = draw(run_kernel, spec, inputs)
+        assert found == expected
 
 
 def test_greedy_takes_the_lowest_of_equal_logits(run_kernel: RunKernel) -> None:
     logits = np.full(1000, -3.0)
     logits[[300, 700, 999]] = 4.5
-    _, found = draw(run_kernel, sample("s", 1000), inputs_for(logits, 0, 1, 0, 0))
-    assert found[2] == 300
+    assert drawn_token(run_kernel, logits, temperature=0.0) == 300
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.9, 0.5, 1e-5])
@@ -55,17 +75,70 @@ def test_draw_equals_the_reference(run_kernel: RunKernel, temperature: float, to
     logits = np.random.default_rng(3).normal(0, 3, vocabulary)
     spec = sample("s", vocabulary)
     for step in range(8):
-        inputs = inputs_for(logits, temperature, top_p, 0x1234_5678_9ABC, step)
+        inputs = inputs_for(
+            logits, step, temperature=temperature, top_p=top_p, seed=0x1234_5678_9ABC
+        )
         expected, found = draw(run_kernel, spec, inputs)
         assert found == expected
 
 
-def test_top_p_keeps_only_the_nucleus(run_kernel: RunKernel) -> None:
-    """Probabilities 0.4, 0.3, 0.2, 0.1 with top_p 0.6: only the first two are ever drawn."""
-    p = np.array([0.1, 0.4, 0.2, 0.3])
-    assert kept_by_top_p(p, 0.6).tolist() == [False, True, False, True]
-    spec = sample("s", 4)
+@pytest.mark.parametrize(
+    "sampling", [{"top_p": 1e-5}, {"top_p": 0.0}, {"top_k": 1}, {"min_p": 1.0}], ids=str
+)
+def test_the_tightest_filter_takes_the_likeliest(
+    run_kernel: RunKernel, sampling: dict[str, float]
+) -> None:
+    logits = np.random.default_rng(8).normal(size=500)
+    for step in range(4):
+        found = drawn_token(run_kernel, logits, step, temperature=2.0, seed=1, **sampling)
+        assert found == np.argmax(logits)
+
+
+P = np.array([0.1, 0.4, 0.2, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("sampling", "kept"),
+    [
+        ({"top_p": 0.6}, {1, 3}),
+        ({"top_p": 0.85}, {1, 2, 3}),
+        ({"top_k": 3}, {1, 2, 3}),
+        ({"top_k": 4}, {0, 1, 2, 3}),
+        # 0.4, 0.3, 0.2 make up 0.9: of what top_k leaves, the first two have 0.78
+        ({"top_k": 3, "top_p": 0.75}, {1, 3}),
+        ({"min_p": 0.4}, {1, 2, 3}),
+        ({"min_p": -0.0}, {0, 1, 2, 3}),
+        # min_p is of the likeliest token, whatever the others leave
+        ({"min_p": 0.6, "top_k": 3, "top_p": 0.95}, {1, 3}),
+    ],
+    ids=str,
+)
+def test_only_what_the_filters_leave_is_drawn(
+    run_kernel: RunKernel, sampling: dict[str, Any], kept: set[int]
+) -> None:
+    found = {drawn_token(run_kernel, np.log(P), seed=seed, **sampling) for seed in range(40)}
+    assert found == kept
+
+
+def test_ties_at_the_border_are_all_kept(run_kernel: RunKernel) -> None:
+    logits = np.log([0.4, 0.2, 0.2, 0.1, 0.1])
+    for sampling in ({"top_k": 2}, {"top_p": 0.5}):
+        found = {drawn_token(run_kernel, logits, seed=seed, **sampling) for seed in range(30)}
+        assert found == {0, 1, 2}
+
+
+def test_the_references_filters() -> None:
+    assert kept_by_top_p(P, 0.6).tolist() == [False, True, False, True]
+    assert kept_by_top_k(P, 2).tolist() == [False, True, False, True]
+    assert kept_by_top_k(P, 0).all()
+
+
+def test_forbidden_tokens_are_never_drawn(run_kernel: RunKernel) -> None:
+    logits = np.full(300, -3.4e38)
+    logits[[7, 290]] = [0.0, -1.0]
     found = {
-        draw(run_kernel, spec, inputs_for(np.log(p), 1.0, 0.6, seed, 0))[1][2] for seed in range(40)
+        drawn_token(run_kernel, logits, seed=seed, temperature=5.0, **sampling)
+        for seed in range(8)
+        for sampling in ({}, {"top_k": 100}, {"top_p": 0.999})
     }
-    assert found == {1, 3}
+    assert found == {7, 290}

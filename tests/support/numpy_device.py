@@ -12,6 +12,7 @@ import numpy as np
 
 from py_engine.gpu.types import AdapterInfo, Binding, Buffer, Dispatch, Kernel, KernelSpec, Limits
 from py_engine.kernels.reference import REFERENCES
+from py_engine.kernels.reference_sampling import SAMPLING
 
 
 class NumpyBuffer:
@@ -39,7 +40,7 @@ class NumpyKernel:
 def binding_view(binding: Binding, data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return a buffer's bytes as its binding's scalar type, cut to the declared size."""
     if binding.type == "Sampling":
-        return data.view(np.uint32)[:4]
+        return data[: SAMPLING.itemsize].view(SAMPLING)
     element, size = binding.type.removeprefix("array<").removesuffix(">").split(", ")
     width = {"vec2": 2, "vec4": 4}.get(element[:4], 1)
     dtype = np.float32 if element.endswith("f") or element == "f32" else np.uint32

@@ -1,0 +1,53 @@
+// Reductions over the one workgroup, their result the same for all threads: 16 threads take a
+// sixteenth of the values each, then every thread takes these 16. A kernel says what it adds up:
+// `alias Sum`.
+struct Candidate { value: f32, token: u32 }
+const SIXTEENTH = WORKGROUP / 16u;
+
+var<workgroup> values: array<f32, WORKGROUP>;
+var<workgroup> tokens: array<u32, WORKGROUP>;
+var<workgroup> part_values: array<f32, 16>;
+var<workgroup> part_tokens: array<u32, 16>;
+var<workgroup> sums: array<Sum, WORKGROUP>;
+var<workgroup> part_sums: array<Sum, 16>;
+
+fn workgroup_sum(thread: u32, value: Sum) -> Sum {
+  sums[thread] = value;
+  workgroupBarrier();
+  if (thread < 16u) {
+    var total = Sum();
+    for (var i = 0u; i < SIXTEENTH; i++) { total += sums[thread * SIXTEENTH + i]; }
+    part_sums[thread] = total;
+  }
+  workgroupBarrier();
+  var sum = Sum();
+  for (var i = 0u; i < 16u; i++) { sum += part_sums[i]; }
+  return sum;
+}
+
+// Of equal values the lower token is the better one.
+fn is_better(a: Candidate, b: Candidate) -> bool {
+  return a.value > b.value || (a.value == b.value && a.token < b.token);
+}
+
+fn workgroup_best(thread: u32, mine: Candidate) -> Candidate {
+  values[thread] = mine.value;
+  tokens[thread] = mine.token;
+  workgroupBarrier();
+  if (thread < 16u) {
+    var best = mine;
+    for (var i = thread * SIXTEENTH; i < (thread + 1u) * SIXTEENTH; i++) {
+      let other = Candidate(values[i], tokens[i]);
+      if (is_better(other, best)) { best = other; }
+    }
+    part_values[thread] = best.value;
+    part_tokens[thread] = best.token;
+  }
+  workgroupBarrier();
+  var best = mine;
+  for (var i = 0u; i < 16u; i++) {
+    let other = Candidate(part_values[i], part_tokens[i]);
+    if (is_better(other, best)) { best = other; }
+  }
+  return best;
+}
