@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import pyodide_js
 import pywebllm_worker
+from pyodide.ffi import JsException
 
 from py_engine.config import ChatConfig, ModelRecord
+from py_engine.errors import ConfigurationError
 from py_engine.gpu.adapter import request_device
 from py_engine.gpu.types import Device
 from py_engine.models.base import LoadProgress, TextModel
@@ -50,3 +53,14 @@ class BrowserHost:
     ) -> Embedder:
         """Load weights and kernels of an embedding model."""
         return await load_embedder(device, source, config, on_progress)
+
+    async def load_numpy(self) -> None:
+        """Load Pyodide's NumPy from the site. Errors: ConfigurationError where it has none."""
+        try:
+            await pyodide_js.loadPackage("numpy")
+            import numpy  # noqa: F401
+        except (JsException, ImportError) as error:
+            raise ConfigurationError(
+                f"NumPy, which logit processors need, could not be loaded from this site ({error}). "
+                "Build the site with NumPy: `python3 build.py site` on a machine with a network."
+            ) from error
