@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import pyodide_js
 import pywebllm_worker
 from pyodide.ffi import JsException
 
@@ -56,11 +55,13 @@ class BrowserHost:
 
     async def load_numpy(self) -> None:
         """Load Pyodide's NumPy from the site. Errors: ConfigurationError where it has none."""
+        import pyodide_js
+
         try:
             await pyodide_js.loadPackage("numpy")
             import numpy  # noqa: F401
         except (JsException, ImportError) as error:
             raise ConfigurationError(
-                f"NumPy, which logit processors need, could not be loaded from this site ({error}). "
+                f"NumPy, which logit processors need, is not to be had from this site ({error}). "
                 "Build the site with NumPy: `python3 build.py site` on a machine with a network."
             ) from error
