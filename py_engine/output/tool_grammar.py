@@ -43,13 +43,20 @@ def call_tags(tools: Tools, begin: str, end: str, *, as_json: bool = True) -> li
 
 def calls(tags: Sequence[Format], *, separator: str, parallel: bool) -> Format:
     """Return the format of one call, or with `parallel` of one or more."""
+    if not parallel:
+        return either(*tags)
     return {
         "type": "tags_with_separator",
         "tags": tags,
         "separator": separator,
         "at_least_one": True,
-        "stop_after_first": not parallel,
     }
+
+
+def call_list(tags: Sequence[Format], *, parallel: bool) -> Format:
+    """Return the format of calls in brackets, as JSON and Python write lists."""
+    listed = calls(tags, separator=", ", parallel=parallel)
+    return {"type": "tag", "begin": "[", "content": listed, "end": "]"}
 
 
 def const(text: str) -> Format:

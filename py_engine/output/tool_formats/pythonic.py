@@ -13,13 +13,11 @@ from py_engine.output.python_literal import parsed_keywords
 from py_engine.output.source import TextSource, Wait
 from py_engine.output.tool_formats.base import Emit, Tools, new_call_id
 from py_engine.output.tool_grammar import (
-    calls,
-    const,
+    call_list,
     grammar_of,
     has_strict,
     or_text,
     pythonic_tags,
-    sequence,
 )
 
 BEGIN, END = "<|tool_call_start|>", "<|tool_call_end|>"
@@ -65,8 +63,7 @@ class PythonicFormat:
 
     def grammar(self, tools: Tools, *, required: bool, parallel: bool) -> GrammarSpec | None:
         """Return the grammar of a reply (see ToolCallFormat); values are in JSON's notation."""
-        tags = calls(pythonic_tags(tools), separator=", ", parallel=parallel)
-        listed = sequence(const("["), tags, const("]"))
+        listed = call_list(pythonic_tags(tools), parallel=parallel)
         if required:
             return grammar_of(listed)
         return or_text(listed, opening="[") if has_strict(tools) else None
