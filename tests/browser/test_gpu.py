@@ -179,6 +179,98 @@ def test_reads_in_flight_arrive_in_order_with_one_pass_and_submit_each(
     }
 
 
+async def _chained(source: str) -> dict[str, Any]:
+    import asyncio
+
+    import pywebllm_bridge as bridge
+
+    from py_engine.gpu.adapter import request_device
+    from py_engine.gpu.types import Binding, Dispatch, KernelSpec
+
+    device = await request_device()
+    spec = KernelSpec(
+        "up", "count up", source, (Binding("x", "read_write", "array<u32, 4>"),), {}, 1, 2
+    )
+    [kernel] = await device.compile([spec])
+    buffer = device.create_buffer(16, "counter")
+    once = device.program([Dispatch(kernel, (buffer,))], "once")
+    thrice = device.program([Dispatch(kernel, (buffer,))] * 3, "three times")
+    both = device.chain([once, thrice], "four times")
+    longer = device.chain([both, once], "five times")
+    submits = bridge.counters.submits
+    first = await asyncio.gather(
+        both.submit_and_read(buffer, 0),
+        longer.submit_and_read_bytes(buffer, 0, 16),
+        both.submit_and_read_bytes(buffer, 0, 4),
+        longer.submit_and_read_bytes(buffer, 0, 16),
+    )
+    submits = bridge.counters.submits - submits
+    device.clear_buffer(buffer)
+    thrice.set_n_tokens(8)  # 4 workgroups high instead of 1
+    grown = await both.submit_and_read(buffer, 0)
+    both.set_n_tokens(4)
+    shrunk = await thrice.submit_and_read(buffer, 0)
+    device.destroy()
+    return {"first": first, "submits": submits, "grown": grown, "shrunk": shrunk}
+
+
+def test_chained_programs_run_in_one_submit_and_share_their_grids(
+    engine_worker: EngineWorker,
+) -> None:
+    source = _COUNT_UP.replace("array<u32, 4>", "array<atomic<u32>, 4>")
+    found = engine_worker.run(_chained, source=source.replace("x[0] += 1u", "atomicAdd(&x[0], 1u)"))
+
+    def words(value: int, n_words: int = 4) -> bytes:
+        return b"".join(n.to_bytes(4, "little") for n in (value, 0, 0, 0)[:n_words])
+
+    assert found["first"] == [4, words(9), words(13, 1), words(18)]
+    assert found["submits"] == 4
+    assert found["grown"] == 1 + 3 * 4
+    assert found["shrunk"] == found["grown"] + 3 * 2
+
+
+_COUNT_LONG = "@group(0) @binding(0) var<storage, read_write> x: array<u32, 4>; \
+@compute @workgroup_size(1) \
+fn main() { for (var i = 0u; i < 10000000u; i++) { x[1] ^= x[2] + i; } }"
+
+
+async def _read_before_long_work(source: str, long_source: str) -> dict[str, Any]:
+    import asyncio
+    import time
+
+    from py_engine.gpu.adapter import request_device
+    from py_engine.gpu.types import Binding, Dispatch, KernelSpec
+
+    device = await request_device()
+    bindings = (Binding("x", "read_write", "array<u32, 4>"),)
+    short, long = await device.compile(
+        [
+            KernelSpec("short", "short", source, bindings, {}, 1),
+            KernelSpec("long", "long", long_source, bindings, {}, 1),
+        ]
+    )
+    buffer = device.create_buffer(16, "counter")
+    draw = device.program([Dispatch(short, (buffer,))], "draw")
+    forward = device.program([Dispatch(long, (buffer,))] * 20, "forward")
+    await draw.submit_and_read(buffer, 0)
+    started = time.perf_counter()
+    reading = asyncio.ensure_future(draw.submit_and_read(buffer, 0))
+    forward.submit()
+    value = await reading
+    read_s = time.perf_counter() - started
+    await device.synchronize()
+    device_s = time.perf_counter() - started
+    device.destroy()
+    return {"value": value, "read_s": read_s, "device_s": device_s}
+
+
+def test_a_read_does_not_wait_for_what_was_submitted_after_it(engine_worker: EngineWorker) -> None:
+    """The CPU works on a drawn token while the GPU computes the next logits."""
+    found = engine_worker.run(_read_before_long_work, source=_COUNT_UP, long_source=_COUNT_LONG)
+    assert found["value"] == 2
+    assert found["read_s"] < found["device_s"] / 2
+
+
 async def _lose_device(source: str) -> list[str]:
     import asyncio
 

@@ -75,6 +75,33 @@ def test_five_dispatches_a_layer_and_three(folder: Path) -> None:
     assert ran["decode"] == ["embed", *layer * model.spec.n_layers, "lm_head", "sample"]
 
 
+@pytest.mark.parametrize(
+    ("sampling", "draw"),
+    [
+        (SamplingParams(temperature=0.7, top_p=0.9, top_k=5, min_p=0.1), ["sample"]),
+        (SamplingParams(logit_bias={3: 1.0}), ["adjust", "sample"]),
+        (SamplingParams(presence_penalty=-1.0), ["adjust", "sample"]),
+        (SamplingParams(frequency_penalty=0.1), ["adjust", "sample"]),
+        (SamplingParams(repetition_penalty=1.1), ["adjust", "sample"]),
+        (SamplingParams(top_logprobs=0), ["sample", "logprobs"]),
+        (
+            SamplingParams(repetition_penalty=0.9, top_logprobs=2),
+            ["adjust", "sample", "logprobs"],
+        ),
+    ],
+)
+def test_a_draw_dispatches_only_what_is_asked_for(
+    folder: Path, sampling: SamplingParams, draw: list[str]
+) -> None:
+    device = NumpyDevice()
+    model = load(device, folder)
+    ran = run_step(model, device, sampling)
+    assert ran["sample"] == ["prefill last row", "lm_head", *draw]
+    assert ran["decode"][-1 - len(draw) :] == ["lm_head", *draw]
+    ran = run_step(model, device)
+    assert ran["decode"][-2:] == ["lm_head", "sample"]
+
+
 def test_progress_counts_bytes_and_pipelines(folder: Path) -> None:
     progress: list[LoadProgress] = []
     load(NumpyDevice(), folder, progress)
