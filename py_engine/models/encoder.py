@@ -98,10 +98,12 @@ class Encoder:
         self._write("sequences", chain.from_iterable([*sequences, *absent]))
         self._write("state", state)
         self._program.set_n_tokens(n_tokens)
-        self._program.submit()
-        nbytes = 4 * self.hidden_size
-        pooled = await self._device.read_buffer(self._buffers["pooled"], 0, nbytes * len(sequences))
-        return [array("f", pooled[at : at + nbytes]) for at in range(0, len(pooled), nbytes)]
+        row = 4 * self.hidden_size
+        # Always all rows: the device keeps a staging buffer for each size that was ever read.
+        pooled = await self._program.submit_and_read_bytes(
+            self._buffers["pooled"], 0, row * self.max_batch_size
+        )
+        return [array("f", pooled[row * i : row * (i + 1)]) for i in range(len(batch))]
 
     def _write(self, name: str, words: Iterable[int]) -> None:
         self._device.write_buffer(self._buffers[name], 0, array("I", words))
