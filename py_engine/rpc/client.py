@@ -4,6 +4,7 @@ Runs on CPython, Pyodide and MicroPython. It speaks WebLLM's messages (messages.
 may as well run WebLLM's own `WebWorkerMLCEngineHandler`.
 """
 
+import asyncio
 import logging
 
 from py_engine.api.endpoints import Chat, Completions
@@ -103,7 +104,7 @@ class WebWorkerMLCEngine:
     async def embedding(self, request: "Mapping[str, Any]") -> ApiObject:
         """Answer an OpenAI embedding request."""
         content = _fields(request=_plain_request(request), **self._expected_state())
-        return ApiObject(await self._channel.call("embedding", content))
+        return ApiObject(await self._ask("embedding", content))
 
     async def count_tokens(
         self,
@@ -181,11 +182,20 @@ class WebWorkerMLCEngine:
         content = _fields(request=request, **self._expected_state())
         selected = select_model_id(content["modelId"], request.get("model"), request_name)
         if not request.get("stream"):
-            return ApiObject(await self._channel.call(f"{kind}NonStreaming", content))
-        stream_id = self._channel.new_uuid()
-        content.update({"selectedModelId": selected, "streamId": stream_id})
-        await self._channel.call(f"{kind}StreamInit", content)
-        return ChunkStream(self._channel, stream_id)
+            return ApiObject(await self._ask(f"{kind}NonStreaming", content))
+        content["selectedModelId"] = selected
+        await self._ask(f"{kind}StreamInit", content)
+        return ChunkStream(self._channel, content["streamId"])
+
+    async def _ask(self, kind: str, content: "dict[str, Any]") -> "Any":
+        """Ask a model; when the caller is cancelled, the worker gives the request up too."""
+        content["streamId"] = self._channel.new_uuid()
+        try:
+            return await self._channel.call(kind, content)
+        except asyncio.CancelledError:
+            if not self._channel.is_closed:
+                self._channel.send("completionStreamReturn", {"streamId": content["streamId"]})
+            raise
 
     def _expected_state(self) -> "dict[str, Any]":
         """Return what the worker should have loaded, sent along so that it can catch up."""

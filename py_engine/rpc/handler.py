@@ -79,6 +79,7 @@ class WebWorkerMLCEngineHandler:
         self._loads = 0  # counts reloads and unloads, so that only the latest sets the state
         self._matching = asyncio.Lock()
         self._streams = ServedStreams()
+        self._requests: dict[object, asyncio.Task[Any] | None] = {}  # to the engine, by streamId
         self._tasks: set[asyncio.Task[None]] = set()
         self._at_once: dict[str, Callable[[Any], object]] = {
             "setLogLevel": self._set_log_level,
@@ -189,13 +190,21 @@ class WebWorkerMLCEngineHandler:
                 f"{kind}: content.request must be an object with `stream` {str(is_stream).lower()}."
             )
         await self.reload_if_unmatched(content.get("modelId"), content.get("chatOpts"))
-        result = await self._call_engine(endpoint, request)
+        stream_id = content.get("streamId", object())  # WebLLM's client sends none
+        self._requests[stream_id] = asyncio.current_task()
+        try:
+            result = await self._call_engine(endpoint, request)
+        finally:
+            del self._requests[stream_id]
         return await self._streams.open(_stream_key(content), result) if is_stream else result
 
     async def _next_chunk(self, content: dict[str, Any]) -> Any:
         return await self._streams.next(_stream_key(content))
 
     async def _return_stream(self, content: dict[str, Any]) -> None:
+        request = self._requests.get(content["streamId"])
+        if request is not None:
+            request.cancel()
         await self._streams.close(content["streamId"])
 
     async def _resume(self, content: dict[str, Any]) -> Any:

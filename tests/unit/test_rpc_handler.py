@@ -59,6 +59,23 @@ def test_every_kind_is_answered_once(kind: str) -> None:
         assert replies[0]["kind"] == "heartbeat"
 
 
+def test_requests_without_a_stream_id_do_not_disturb_each_other() -> None:
+    async def run() -> list[tuple[str, str]]:
+        replies: list[dict[str, Any]] = []
+        engine = ScriptedEngine(seconds_per_word=0.001)
+        handler = WebWorkerMLCEngineHandler(engine, replies.append)
+        await handler.reload_if_unmatched([MODEL])
+        replies.clear()
+        for uuid in ("1", "2"):
+            content = {"request": ask("a b c"), "modelId": [MODEL]}
+            handler.on_message(request("chatCompletionNonStreaming", content, uuid))
+        while len(replies) < 2:
+            await asyncio.sleep(0.001)
+        return [(reply["kind"], reply["uuid"]) for reply in replies]
+
+    assert asyncio.run(asyncio.wait_for(run(), 5)) == [("return", "1"), ("return", "2")]
+
+
 NUMBERS = ("countTokens", "forwardTokensAndSample", "getMaxStorageBufferBindingSize")
 
 

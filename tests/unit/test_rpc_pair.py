@@ -130,6 +130,20 @@ async def test_closing_a_stream_ends_a_reader_that_waits() -> None:
 
 
 @in_event_loop
+async def test_a_cancelled_request_is_given_up_by_the_worker() -> None:
+    pair = WorkerPair(ScriptedEngine(seconds_per_word=0.01))
+    client = await pair.loaded()
+    request = asyncio.ensure_future(client.chat_completion(ask("word " * 1000)))
+    await asyncio.sleep(0.05)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    response = await asyncio.wait_for(client.chat_completion(ask("next")), 1)
+    assert response.choices[0].message.content == "next "
+    assert (pair.engine.finished, pair.handler._requests) == (2, {})
+
+
+@in_event_loop
 async def test_errors_arrive_with_class_message_fields_and_traceback() -> None:
     engine = await WorkerPair().loaded()
     with pytest.raises(errors.ContextWindowSizeExceededError, match=r"^too long$") as caught:
