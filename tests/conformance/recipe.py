@@ -21,11 +21,15 @@ PREFILL_CHUNK_SIZE = 32
 
 @dataclass(frozen=True)
 class Case:
-    """One model: `config` holds the fields of Hugging Face's config.json that matter."""
+    """One model: `config` holds the fields of Hugging Face's config.json that matter.
+
+    `n_greedy` tokens follow the prompt.
+    """
 
     name: str
     quantization: WeightFormat
     config: dict[str, Any] = field(hash=False)
+    n_greedy: int = N_GREEDY
 
 
 def _llama(**fields: Any) -> dict[str, Any]:
@@ -92,6 +96,22 @@ CASES = (
         "q4f16_1",
         _llama(
             **_sizes(64, 128, (2, 1, 128), 2, 321, False), model_type="mistral", sliding_window=None
+        ),
+    ),
+    # Windows that are shorter than the prompt: one shorter than a chunk too, one longer.
+    Case(
+        "mistral_window_24_q0f32",
+        "q0f32",
+        _llama(
+            **_sizes(64, 96, (4, 2, 16), 3, 131, True), model_type="mistral", sliding_window=24
+        ),
+        n_greedy=56,
+    ),
+    Case(
+        "mistral_window_45_q4f16",
+        "q4f16_1",
+        _llama(
+            **_sizes(96, 128, (6, 2, 32), 2, 259, False), model_type="mistral", sliding_window=45
         ),
     ),
     Case("smollm2_shape_q4f16", "q4f16_1", _llama(**_sizes(576, 1536, (9, 3, 64), 1, 300, True))),

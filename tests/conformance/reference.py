@@ -12,7 +12,6 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from py_engine.weights.quantization import F32, stored_value
 from tests.conformance.recipe import (
-    N_GREEDY,
     N_PROMPT,
     PREFILL_CHUNK_SIZE,
     Case,
@@ -53,7 +52,7 @@ def run_reference(case: Case, seed: int) -> Reference:
     model.tie_weights()
     model.float().eval()
     token_ids = make_prompt(case, seed)
-    for _ in range(N_GREEDY):
+    for _ in range(case.n_greedy):
         token_ids.append(int(_logits(model, token_ids)[-1].argmax()))
     positions = [*EARLY_POSITIONS, *range(N_PROMPT - 1, len(token_ids))]
     logits: F32 = _logits(model, token_ids)[positions].numpy()

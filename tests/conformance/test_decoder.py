@@ -130,9 +130,12 @@ def test_decoder_on_webgpu(name: str, tmp_path: Path, engine_worker: EngineWorke
 
 
 @pytest.mark.parametrize("chunk", [1, 69, 70])
-def test_decoder_in_other_chunks(chunk: int, tmp_path: Path, engine_worker: EngineWorker) -> None:
+@pytest.mark.parametrize("name", ["gqa_tied_q4f16", "mistral_window_24_q0f32"])
+def test_decoder_in_other_chunks(
+    name: str, chunk: int, tmp_path: Path, engine_worker: EngineWorker
+) -> None:
     """Chunks of one token, a last chunk of one token, and a single chunk give the same."""
-    fixture = load_fixture("gqa_tied_q4f16")
+    fixture = load_fixture(name)
     assert_agrees(
         fixture, *decode_in_worker(engine_worker, tmp_path, fixture, lanes=True, chunk=chunk)
     )

@@ -14,14 +14,14 @@ from py_engine.storage.folder import FolderSource
 from py_engine.weights.mlc import read_tensor_cache
 from py_engine.weights.plan import weight_slots
 from tests.conformance.fixtures import fixture_names, load_fixture, write_model_folder
-from tests.conformance.recipe import N_GREEDY, N_PROMPT, PREFILL_CHUNK_SIZE, make_prompt
+from tests.conformance.recipe import N_PROMPT, PREFILL_CHUNK_SIZE, make_prompt
 
 
 @pytest.mark.parametrize("name", fixture_names())
 def test_greedy_steps_are_clear(name: str) -> None:
     fixture = load_fixture(name)
     assert fixture.prompt_ids == make_prompt(fixture.case, fixture.seed)
-    assert len(fixture.greedy_ids) == N_GREEDY
+    assert len(fixture.greedy_ids) == fixture.case.n_greedy
     for step, token in enumerate(fixture.greedy_ids):
         logits = fixture.logits_at(N_PROMPT - 1 + step)
         second, best = np.sort(logits)[-2:]
