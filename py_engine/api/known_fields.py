@@ -40,7 +40,7 @@ SAMPLING_FIELDS = frozenset(
 )
 
 # What a server uses for its accounts and its caches, and hints how to compute the same answer.
-_WITHOUT_EFFECT = frozenset(
+WITHOUT_EFFECT = frozenset(
     (
         "metadata",
         "prediction",
@@ -87,7 +87,7 @@ class KnownFields:
 
     def unknown(self, fields: JsonFields) -> tuple[str, ...]:
         """Return the names that neither OpenAI nor WebLLM nor we have."""
-        known = self.supported | self.refused.keys() | _WITHOUT_EFFECT
+        known = self.supported | self.refused.keys() | WITHOUT_EFFECT
         return tuple(name for name in fields.data if name not in known)
 
     def _refuse(self, data: Mapping[str, Any]) -> None:
