@@ -1,4 +1,7 @@
-"""Chat templates in the style of real model families, and the prompts to render with them.
+"""Chat templates, and the prompts to render with them.
+
+llama3.1, qwen2.5 and qwen3 are those of the models, as npm's `@huggingface/ollama-utils` 0.0.18 has
+them (MIT); the others are written in the style of model families.
 
 `python -m tests.support.chat_template_cases` renders them with transformers and writes
 tests/conformance/data/chat_templates.json, so that a machine without transformers can compare.
@@ -43,6 +46,7 @@ CALL = {
         }
     ],
 }
+CALLS = {"role": "assistant", "content": "I look.", "tool_calls": CALL["tool_calls"] * 2}
 RESULT = {"role": "tool", "tool_call_id": "1", "content": '{"temperature": 7}'}
 THOUGHT = {"role": "assistant", "content": "4", "reasoning_content": "\n2 + 2\n"}
 OLD_THOUGHT = {"role": "assistant", "content": "<think>2 + 2</think>\n\n4"}
@@ -55,6 +59,12 @@ CONVERSATIONS: dict[str, dict[str, Any]] = {
     "rounds": {"messages": [SYSTEM, USER, REPLY, AGAIN]},
     "wrong order": {"messages": [USER, USER]},
     "tools": {"messages": [SYSTEM, USER, CALL, RESULT], "tools": [TOOL]},
+    "tools without a system message": {"messages": [USER], "tools": [TOOL, TOOL]},
+    "several calls": {
+        "messages": [USER, CALLS, RESULT, RESULT, REPLY, AGAIN],
+        "tools": [TOOL],
+        "enable_thinking": False,
+    },
     "thought": {"messages": [USER, THOUGHT, AGAIN]},
     "thinking field": {"messages": [USER, {**REPLY, "thinking": "why"}]},
     "old thought": {"messages": [USER, OLD_THOUGHT, AGAIN], "enable_thinking": False},
