@@ -102,9 +102,7 @@ CASES = (
     Case(
         "mistral_window_24_q0f32",
         "q0f32",
-        _llama(
-            **_sizes(64, 96, (4, 2, 16), 3, 131, True), model_type="mistral", sliding_window=24
-        ),
+        _llama(**_sizes(64, 96, (4, 2, 16), 3, 131, True), model_type="mistral", sliding_window=24),
         n_greedy=56,
     ),
     Case(
