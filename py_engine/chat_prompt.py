@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from py_engine.api.chat_completion import ChatCompletionRequest
-from py_engine.errors import UnsupportedToolsError
+from py_engine.errors import CustomResponseFormatError, UnsupportedToolsError
 from py_engine.grammar import GrammarSpec
+from py_engine.grammar.alternatives import either
 from py_engine.loaded_model import LoadedModel
 from py_engine.output import THINK_END, TOOL_CALL_FORMATS, MessageParser, ToolCallFormat
 
@@ -48,7 +49,8 @@ class ChatPrompt:
 def chat_prompt(model: LoadedModel, request: ChatCompletionRequest) -> ChatPrompt:
     """Return the prompt of a checked request.
 
-    Errors: ChatTemplateError, UnsupportedRoleError, UnsupportedToolsError.
+    Errors: ChatTemplateError, UnsupportedRoleError, UnsupportedToolsError,
+    CustomResponseFormatError.
     """
     tools, form = _tools(model, request)
     arguments = dict(request.template_args)
@@ -97,10 +99,21 @@ def _grammar(
     tools: Sequence[Mapping[str, Any]],
     form: ToolCallFormat | None,
 ) -> GrammarSpec | None:
+    """Return what the reply must look like: a call, the requested format, or either."""
     if form is None:
         return request.grammar
     choice = request.tool_choice
     if choice.mode == "named":
         tools = [tool for tool in tools if tool["function"]["name"] == choice.name]
-    one_only = choice.mode == "named" or not request.parallel_tool_calls
-    return form.grammar(tools, required=choice.is_forced, parallel=not one_only)
+    is_parallel = request.parallel_tool_calls and choice.mode != "named"
+    has_format = request.grammar is not None
+    calls = form.grammar(tools, required=choice.is_forced or has_format, parallel=is_parallel)
+    if choice.is_forced or request.grammar is None:
+        return calls
+    if calls is None or form.forced_prefix:
+        raise CustomResponseFormatError(
+            "request: response_format and tools are both given, but the calls of this model begin "
+            "with a token that no format can allow. Leave response_format out, or set tool_choice "
+            "to 'none' or 'required'."
+        )
+    return either(calls, request.grammar)

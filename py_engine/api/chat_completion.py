@@ -10,7 +10,7 @@ from py_engine.api.known_fields import CHAT_FIELDS
 from py_engine.api.messages import checked_messages
 from py_engine.api.sampling import SamplingFields, sampling_fields, top_logprobs
 from py_engine.api.tools import NO_TOOLS, Tool, ToolChoice, tools_and_choice
-from py_engine.errors import ConfigValueError, CustomResponseFormatError
+from py_engine.errors import ConfigValueError
 from py_engine.json_fields import JsonFields
 
 # What a chat template is given by the engine itself.
@@ -43,7 +43,7 @@ class ChatCompletionRequest(SamplingFields):
         fields = CHAT_FIELDS.read(request)
         tools, choice = tools_and_choice(fields)
         thinking, template_args = _template_arguments(fields)
-        checked = ChatCompletionRequest(
+        return ChatCompletionRequest(
             messages=checked_messages(fields.value("messages")),
             **sampling_fields(fields),
             top_logprobs=top_logprobs(fields),
@@ -54,12 +54,6 @@ class ChatCompletionRequest(SamplingFields):
             template_args=template_args,
             unknown_fields=CHAT_FIELDS.unknown(fields),
         )
-        if checked.grammar is not None and choice.mode != "none":
-            raise CustomResponseFormatError(
-                "request: response_format and tools are both given, but a reply of that format is "
-                "no tool call. Leave response_format out, or set tool_choice to 'none'."
-            )
-        return checked
 
 
 def _template_arguments(fields: JsonFields) -> tuple[bool | None, dict[str, Any]]:

@@ -13,6 +13,7 @@ from py_engine.api.tools import ToolChoice
 
 USER = {"role": "user", "content": "Hi"}
 PARAMETERS = {"type": "object", "properties": {"a": {"type": "integer"}}}
+NOT_TEXT = errors.UserMessageContentErrorForNonVLM
 UNENFORCEABLE = {
     "type": "object",
     "properties": {"a": {"type": "array", "uniqueItems": True}},
@@ -168,11 +169,6 @@ def test_allowed_tools_leave_some() -> None:
             "mode",
         ),
         ({"parallel_tool_calls": 1}, errors.ConfigValueError, "parallel_tool_calls is 1"),
-        (
-            {"tools": [tool()], "response_format": {"type": "json_object"}},
-            errors.CustomResponseFormatError,
-            "response_format and tools",
-        ),
         ({"reasoning_effort": "huge"}, errors.ConfigValueError, "reasoning_effort is 'huge'"),
         ({"enable_thinking": "no"}, errors.ConfigValueError, "enable_thinking is 'no'"),
         (
@@ -204,6 +200,80 @@ def test_a_format_and_tools_that_are_not_called_go_together() -> None:
 def test_a_loose_tool_may_have_a_schema_that_no_grammar_can_say() -> None:
     tools = [tool(parameters=UNENFORCEABLE)]
     assert check(tools=tools).tools[0]["function"]["parameters"] == UNENFORCEABLE
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+DETAILED = {"type": "image_url", "image_url": {"url": "data:image/png;base64,", "detail": "low"}}
+LOCAL = {"type": "image_url", "image_url": {"url": "file:///a.png"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"messages": [{"role": "user", "content": [IMAGE]}]}, NOT_TEXT),
+        ({"messages": [{"role": "user", "content": [DETAILED]}]}, NOT_TEXT),
+        ({"messages": [{"role": "user", "content": [LOCAL]}]}, NOT_TEXT),
+        (
+            {"messages": [USER, {"role": "system", "content": "Be brief."}, USER]},
+            errors.SystemMessageOrderError,
+        ),
+        (
+            {"messages": [USER, {"role": "assistant", "content": "Hello"}]},
+            errors.MessageOrderError,
+        ),
+        ({"messages": [{"role": "robot", "content": "Hi"}]}, errors.UnsupportedRoleError),
+        ({"seed": 42.2}, errors.SeedTypeError),
+        (
+            {"response_format": {"type": "text", "schema": "{}"}},
+            errors.InvalidResponseFormatError,
+        ),
+        (
+            {"response_format": {"type": "json_object", "grammar": 'root ::= "a"'}},
+            errors.InvalidResponseFormatGrammarError,
+        ),
+        ({"response_format": {"type": "grammar"}}, errors.InvalidResponseFormatGrammarError),
+        (
+            {"response_format": {"type": "json_object", "structural_tag": {}}},
+            errors.InvalidResponseFormatStructuralTagError,
+        ),
+        (
+            {"response_format": {"type": "structural_tag"}},
+            errors.InvalidResponseFormatStructuralTagError,
+        ),
+        (
+            {"tools": [tool()], "response_format": {"type": "json_object"}},
+            errors.CustomResponseFormatError,
+        ),
+        ({"stream_options": {"include_usage": True}}, errors.InvalidStreamOptionsError),
+    ],
+)
+def test_c10_chat_requests_that_are_refused(fields: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error) as caught:
+        check(**fields)
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {
+            "messages": [{"role": "system", "content": "Be brief."}, USER],
+            "n": 3,
+            "temperature": 1.5,
+            "max_tokens": 25,
+            "frequency_penalty": 0.5,
+            "presence_penalty": 1.0,
+            "logit_bias": {"16230": -10},
+            "logprobs": True,
+            "top_logprobs": 2,
+        },
+        {"stream": True, "n": 2, "stream_options": {"include_usage": True}},
+        {"tools": [tool()], "messages": [{"role": "system", "content": "Be brief."}, USER]},
+        {"response_format": {"type": "json_object", "schema": '{"type": "object"}'}},
+    ],
+)
+def test_c10_chat_requests_that_are_taken(fields: dict[str, Any]) -> None:
+    assert check(**fields).unknown_fields == ()
 
 
 @pytest.mark.parametrize("request_data", [None, 5, "x", [USER]])

@@ -247,6 +247,24 @@ def test_one_call_only_without_parallel_calls() -> None:
     asyncio.run(test())
 
 
+@pytest.mark.parametrize("says", [CALL, '{"answer": true}', "neither"])
+def test_format_and_tools_leave_the_choice_to_the_model(says: str) -> None:
+    async def test() -> None:
+        engine = await engine_that_says(says)
+        schema = {"type": "object", "properties": {"answer": {"type": "boolean"}}}
+        form = {"type": "json_object", "schema": json.dumps(schema)}
+        response = await ask(engine, tools=TOOLS, response_format=form, max_tokens=60)
+        message = response.choices[0].message
+        if says == CALL:
+            assert message.tool_calls[0].function.name == "weather"
+        elif says == "neither":
+            assert not (message.content or "").startswith("n")
+        else:
+            assert json.loads(message.content) == {"answer": True}
+
+    asyncio.run(test())
+
+
 def test_result_of_a_tool_goes_into_the_prompt() -> None:
     async def test() -> None:
         engine = await engine_that_says("Sunny.")

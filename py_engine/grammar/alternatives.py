@@ -1,0 +1,30 @@
+"""A grammar that is one of two, as a structural tag."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from py_engine.grammar.spec import GrammarSpec
+
+
+def either(first: GrammarSpec, second: GrammarSpec) -> GrammarSpec:
+    """Return the grammar of a reply that follows `first` or `second`."""
+    elements = [_format(first), _format(second)]
+    tag = {"type": "structural_tag", "format": {"type": "or", "elements": elements}}
+    return GrammarSpec("structural_tag", json.dumps(tag, ensure_ascii=False))
+
+
+def _format(spec: GrammarSpec) -> dict[str, Any]:
+    match spec.kind:
+        case "json":
+            return {"type": "json_schema", "json_schema": {"type": ["object", "array"]}}
+        case "json_schema":
+            return {"type": "json_schema", "json_schema": json.loads(spec.text)}
+        case "ebnf":
+            return {"type": "grammar", "grammar": spec.text}
+        case "regex":
+            return {"type": "regex", "pattern": spec.text}
+        case "structural_tag":
+            form: dict[str, Any] = json.loads(spec.text)["format"]
+            return form
