@@ -251,7 +251,7 @@ async def _read_before_long_work(source: str, long_source: str) -> dict[str, Any
     )
     buffer = device.create_buffer(16, "counter")
     draw = device.program([Dispatch(short, (buffer,))], "draw")
-    forward = device.program([Dispatch(long, (buffer,))] * 20, "forward")
+    forward = device.program([Dispatch(long, (buffer,))] * 8, "forward")
     await draw.submit_and_read(buffer, 0)
     started = time.perf_counter()
     reading = asyncio.ensure_future(draw.submit_and_read(buffer, 0))
