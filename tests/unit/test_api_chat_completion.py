@@ -240,10 +240,7 @@ LOCAL = {"type": "image_url", "image_url": {"url": "file:///a.png"}}
             {"response_format": {"type": "structural_tag"}},
             errors.InvalidResponseFormatStructuralTagError,
         ),
-        (
-            {"tools": [tool()], "response_format": {"type": "json_object"}},
-            errors.CustomResponseFormatError,
-        ),
+        ({"tool_choice": "required"}, errors.InvalidToolChoiceError),
         ({"stream_options": {"include_usage": True}}, errors.InvalidStreamOptionsError),
     ],
 )
