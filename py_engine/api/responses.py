@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -124,7 +125,8 @@ class ChatResponseMaker(ResponseMaker):
         chunks = []
         if event.index not in self._begun:
             self._begun.add(event.index)
-            first = {"role": "assistant", "content": "", **event.delta}
+            content = None if event.delta else ""
+            first = {"role": "assistant", "content": content, **event.delta}
             chunks.append(self._chunk([self._choice(event, first)]))
         elif event.delta or event.logprobs:
             chunks.append(self._chunk([self._choice(event, event.delta)]))
@@ -180,41 +182,58 @@ class CompletionResponseMaker(ResponseMaker):
         self, model: str, *, include_usage: bool = False, has_logprobs: bool = False
     ) -> None:
         super().__init__(model, include_usage=include_usage, has_logprobs=has_logprobs)
-        self._shown: dict[int, int] = {}
+        self._offsets: dict[int, _Offsets] = {}
 
     def chunks(self, event: ReplyEvent) -> list[ApiObject]:
-        text = event.delta.get("text", "")
-        offset = self._shown.get(event.index, 0)
-        self._shown[event.index] = offset + len(text)
-        return [self._chunk([self._choice(event.index, event, text, offset)])]
+        return [self._chunk([self._choice(event.index, event, event.delta.get("text", ""))])]
 
     def _choices(self) -> list[Json]:
         return [
-            self._choice(index, reply, reply.text("text") or "", 0)
+            self._choice(index, reply, reply.text("text") or "")
             for index, reply in self._replies.items()
         ]
 
-    def _choice(self, index: int, said: ReplyEvent | _Reply, text: str, offset: int) -> Json:
+    def _choice(self, index: int, said: ReplyEvent | _Reply, text: str) -> Json:
+        offsets = self._offsets.setdefault(index, _Offsets())
         return {
             "index": index,
             "text": text,
             "finish_reason": said.finish_reason,
-            "logprobs": _legacy_logprobs(said.logprobs, offset) if self._has_logprobs else None,
+            "logprobs": _legacy_logprobs(said.logprobs, offsets) if self._has_logprobs else None,
         }
 
 
-def _legacy_logprobs(entries: Sequence[Json], offset: int) -> Json:
+class _Offsets:
+    """Where each token of a text begins, in characters."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._end = 0
+
+    def next(self, token: bytes) -> int:
+        """Return where the next token begins; one that begins inside of a character, at that."""
+        begin = self._end
+        self._end += len(self._decoder.decode(token))
+        return begin
+
+
+def _legacy_logprobs(entries: Sequence[Json], offsets: _Offsets) -> Json:
     """Return OpenAI's parallel lists for text completions, with WebLLM's `content` beside them."""
-    offsets = []
-    for entry in entries:
-        offsets.append(offset)
-        offset += len(entry["token"])
     return {
         "tokens": [entry["token"] for entry in entries],
         "token_logprobs": [entry["logprob"] for entry in entries],
-        "top_logprobs": [
-            {top["token"]: top["logprob"] for top in entry["top_logprobs"]} for entry in entries
-        ],
-        "text_offset": offsets,
+        "top_logprobs": [_by_token(entry) for entry in entries],
+        "text_offset": [offsets.next(bytes(entry["bytes"])) for entry in entries],
         "content": list(entries),
     }
+
+
+def _by_token(entry: Json) -> dict[str, float]:
+    """Return the log-probabilities of a token's rivals and of itself, as OpenAI does.
+
+    Of those that read the same, as parts of a character do, the likeliest counts.
+    """
+    found: dict[str, float] = {}
+    for each in (*entry["top_logprobs"], entry):
+        found.setdefault(each["token"], each["logprob"])
+    return found
