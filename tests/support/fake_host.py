@@ -137,7 +137,7 @@ class FakeHost:
         on_progress: Callable[[LoadProgress], None],
     ) -> FakeEmbedder:
         on_progress(LoadProgress("weights", 1, 1))
-        embedder = FakeEmbedder()
+        embedder = FakeEmbedder(vocab_size=config.vocab_size, max_batch_size=2)
         self.embedders.append(embedder)
         return embedder
 
