@@ -73,6 +73,7 @@ class Replies:
             self._grammar,
             grammar_after,
             model.logit_processor,
+            is_reproducible=fields.seed is not None,
         )
         return model.generation(prompt, params)
 

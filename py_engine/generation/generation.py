@@ -108,14 +108,15 @@ class Generation:
             try:
                 await steps.drain()
             finally:
-                self._cached.append(steps.appended)
+                self._cached.append_decoded(steps.appended)
                 self.statistics.grammar_s = sum(self.latencies.grammar_bitmask_s)
 
     async def _prefill(self) -> bool:
         """Bring the prompt into the model's sequence; False when interrupted before its end."""
         prompt, size = self._prompt, self._model.prefill_chunk_size
         # The last token is always computed: its logits are what the first draw is from.
-        common = min(self._cached.common_prefix(prompt), len(prompt) - 1)
+        common = self._cached.common_prefix(prompt, prefilled_only=self._params.is_reproducible)
+        common = min(common, len(prompt) - 1)
         kept = self._model.reusable_tokens(common)
         self._cached.keep(kept)
         self.statistics.cached_tokens = kept
@@ -123,7 +124,7 @@ class Generation:
         for start in range(kept, len(prompt), size):
             chunk = prompt[start : start + size]
             await self._model.prefill(chunk)
-            self._cached.append(chunk)
+            self._cached.append_prefilled(chunk)
             self.statistics.prefilled_tokens += len(chunk)
             await asyncio.sleep(0)
             self._raise_failure()

@@ -20,7 +20,8 @@ class GenerationParams:
     """What to generate. `max_tokens` None means up to the end of the context window.
 
     `grammar` allows each token, from the beginning or, with `grammar_after`, once that text was
-    generated. `kept_special_ids` are special tokens that show in the text.
+    generated. `kept_special_ids` are special tokens that show in the text. `is_reproducible` makes
+    the reply the same to the last bit whatever the KV cache holds from before.
     """
 
     sampling: SamplingParams
@@ -31,6 +32,7 @@ class GenerationParams:
     grammar: Grammar | None = None
     grammar_after: str = ""
     logit_processor: LogitProcessor | None = None
+    is_reproducible: bool = False
 
     @property
     def is_controlled(self) -> bool:

@@ -80,6 +80,26 @@ def test_kept_prefix_gives_the_answers_of_a_fresh_prefill(worker: EngineWorker) 
     assert 0 < other < next_turn
 
 
+def test_seeded_reply_is_the_same_to_the_last_bit_whatever_is_cached(worker: EngineWorker) -> None:
+    async def run() -> list[Any]:
+        from request_helpers import ask, engine
+
+        fields = {"temperature": 1.0, "seed": 11, "logprobs": True, "top_logprobs": 5}
+        first = (await ask("Tell me a story.")).choices[0].message.content
+        found = []
+        for question in ("Who was in it?", "Who was in it?"):
+            kept = await ask("Tell me a story.", first, question, **fields)
+            found.append(kept.choices[0].to_dict())
+        cached = kept.usage.prompt_tokens_details.cached_tokens
+        await engine.reset_chat()
+        fresh = await ask("Tell me a story.", first, "Who was in it?", **fields)
+        return [found, fresh.choices[0].to_dict(), cached]
+
+    found, fresh, cached = worker.run(run)
+    assert found == [fresh, fresh]
+    assert cached > 20
+
+
 def test_choices_equal_single_answers_of_their_seeds(worker: EngineWorker) -> None:
     async def run() -> list[Any]:
         from request_helpers import ask, engine

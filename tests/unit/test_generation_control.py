@@ -353,6 +353,15 @@ def test_model_may_keep_less(tokenizer: Tokenizer) -> None:
     assert model.chunks == [PROMPT[1:]]
 
 
+def test_reproducible_reply_keeps_only_what_a_prefill_computed(tokenizer: Tokenizer) -> None:
+    reply = tokenizer.encode("The quick brown")
+    model = FakeModel([*reply, END])
+    cached, longer = CachedTokens(), [*PROMPT, *reply, 7]
+    for prompt in (PROMPT, longer, longer):
+        asyncio.run(read(generation_of(tokenizer, model, cached, prompt, is_reproducible=True)))
+    assert model.kept == [0, len(PROMPT), len(longer) - 1]
+
+
 def test_interrupted_prefill_keeps_its_chunks(tokenizer: Tokenizer) -> None:
     model = FakeModel([END], context_window_size=100)
     cached, prompt = CachedTokens(), list(range(40))
