@@ -1,5 +1,5 @@
 // The worker of WebWorkerMLCEngine: keeps what arrives while Python boots, then Python takes over.
-// `web_worker.mjs?boot=plain` boots without the snapshot.
+// `web_worker.mjs?boot=plain` boots without the snapshot, `?script=URL` runs a Python file first.
 
 import { boot } from './boot.mjs?v=__BUILD__';
 
@@ -15,9 +15,16 @@ function takeMessages(handler) {
 }
 
 try {
-  const plain = new URLSearchParams(location.search).get('boot') === 'plain';
-  const { py } = await boot({ plain, worker: { takeMessages } });
-  py.pyimport('py_engine.rpc.worker_main').start();
+  const options = new URLSearchParams(location.search);
+  const { py } = await boot({ plain: options.get('boot') === 'plain', worker: { takeMessages } });
+  const main = py.pyimport('py_engine.rpc.worker_main');
+  const script = options.get('script');
+  if (script === null) {
+    main.start();
+  } else {
+    const failure = await main.start_with_script(script);
+    if (failure) throw new Error(failure);
+  }
 } catch (error) {
   console.error(error);
   const message = `The engine's worker could not start: ${error.message ?? error}`;

@@ -104,8 +104,16 @@ class WorkerTransport(Transport):
         self._worker.terminate()
 
 
-def create_worker(url: str) -> "Any":
-    """Start the module worker at `url` and return the JavaScript `Worker`."""
+def create_worker(url: str, script: "str | None" = None) -> "Any":
+    """Start the module worker at `url` and return the JavaScript `Worker`.
+
+    `script` is the URL of a Python file, relative to the page, which the worker runs before it
+    takes messages: it defines `start(handler)`, as docs/logit-processors.md shows.
+    """
+    if script is not None:
+        address = js.URL.new(url, js.location.href)
+        address.searchParams.set("script", js.URL.new(script, js.location.href).href)
+        url = address.href
     options = js.JSON.parse('{"type": "module"}')
     return js.Worker.new(url, options)
 

@@ -8,21 +8,45 @@ from typing import Any
 
 import pywebllm_worker
 
+from py_engine.errors import WorkerFailedError
 from py_engine.rpc.handler import WebWorkerMLCEngineHandler
 
 logger = logging.getLogger(__name__)
+
+
+async def start_with_script(url: str) -> str:
+    """Run a user's script (worker_script.py), then start; returns "" or why it failed.
+
+    `url` may be relative to the site. Messages wait until the script has run.
+    """
+    import js
+
+    from py_engine.rpc.worker_script import run_script
+
+    _set_up_logging()
+    handler = WebWorkerMLCEngineHandler()
+    try:
+        await run_script(js.URL.new(url, pywebllm_worker.siteUrl).href, handler)
+    except WorkerFailedError as error:
+        return str(error)
+    start(handler)
+    return ""
 
 
 def start(handler: WebWorkerMLCEngineHandler | None = None) -> WebWorkerMLCEngineHandler:
     """Serve this worker's messages, those that came during boot first; returns the handler."""
     from pyodide.ffi import create_proxy
 
-    # Without a handler Python shows warnings only, whatever `set_log_level` says.
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-    asyncio.get_event_loop().set_exception_handler(_log_unhandled)
+    _set_up_logging()
     handler = handler or WebWorkerMLCEngineHandler()
     pywebllm_worker.takeMessages(create_proxy(handler.on_message))
     return handler
+
+
+def _set_up_logging() -> None:
+    # Without a handler Python shows warnings only, whatever `set_log_level` says.
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    asyncio.get_event_loop().set_exception_handler(_log_unhandled)
 
 
 def _log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -208,6 +208,14 @@ async def case_worker_script_missing():
     assert isinstance(await error_of(chat.unload()), errors.WorkerFailedError)
 
 
+async def case_script_that_fails():
+    script = "." + PAGES + "broken_script.py"
+    chat = py_engine.WebWorkerMLCEngine(create_worker("./worker/web_worker.mjs", script=script))
+    error = await error_of(chat.reload(MODEL))
+    assert isinstance(error, errors.WorkerFailedError), error
+    assert 'no_such_method("on this line")' in str(error), error
+
+
 async def case_worker_that_cannot_boot():
     chat = py_engine.WebWorkerMLCEngine(create_worker(PAGES + "broken_worker.mjs"))
     error = await error_of(chat.reload(MODEL))
