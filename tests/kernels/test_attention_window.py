@@ -1,7 +1,6 @@
 """Attention with a sliding window and sinks: kernels against NumPy, and both against a dense rule.
 
-The dense rule knows nothing of slots, rings and absolute positions: for every query it lines up the
-tokens that it sees, rotates un-rotated keys by their index in that line, and the query by the last.
+The dense rule (`conformance/dense.py`) knows nothing of slots, rings and absolute positions.
 """
 
 from __future__ import annotations
@@ -21,48 +20,27 @@ from py_engine.kernels.attention import (
     rope_table,
 )
 from py_engine.kernels.reference import REFERENCES
+from tests.conformance.dense import dense_attention
 from tests.kernels.cases import RunKernel, assert_close, expected_and_found, padded, poisoned
 from tests.kernels.test_attention import TOLERANCE, assert_same_caches
 from tests.support.numpy_device import binding_view
 
 CONTEXT = 4096
+THETA = 10000.0
 MILLION = 1 << 20
 SHAPES = [(4, 2, 16), (9, 3, 64), (2, 1, 256)]
 WINDOWS = [(1, 0, 1), (5, 4, 3), (16, 0, 16), (24, 4, 64), (70, 3, 33), (130, 1, 9)]
 """Size, sinks, longest chunk: below, on and past a workgroup's 64 keys; shorter than a chunk."""
 
+CASES = [
+    *((SHAPES[0], window) for window in WINDOWS),
+    (SHAPES[1], WINDOWS[4]),
+    (SHAPES[2], WINDOWS[3]),
+]
+
 
 def inv_freq_of(head_dim: int) -> list[float]:
-    return [float(10000.0 ** (-2 * i / head_dim)) for i in range(head_dim // 2)]
-
-
-def dense_attention(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, size: int, sinks: int
-) -> np.ndarray:
-    """Return attention (tokens, heads, head_dim) of un-rotated q, k and v of a whole sequence."""
-    n_tokens, n_heads, head_dim = q.shape
-    n_rep = n_heads // k.shape[1]
-    angles = np.outer(np.arange(n_tokens), inv_freq_of(head_dim))
-    turns = np.exp(1j * angles)[:, None]
-
-    def turned(x: np.ndarray, at: slice) -> np.ndarray:
-        low, high = np.split(x.astype(np.float64), 2, axis=-1)
-        pairs = (low + 1j * high) * turns[at]
-        return np.concatenate([pairs.real, pairs.imag], axis=-1)
-
-    out = np.empty(q.shape)
-    for token in range(n_tokens):
-        line = list(range(token + 1))
-        if len(line) > size:
-            line = line[:sinks] + line[len(line) - (size - sinks) :]
-        keys = np.repeat(turned(k[line], slice(0, len(line))), n_rep, axis=1)
-        query = turned(q[token][None], slice(len(line) - 1, len(line)))[0]
-        scores = np.einsum("hd,khd->hk", query, keys) / np.sqrt(head_dim)
-        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-        weights /= weights.sum(axis=1, keepdims=True)
-        values = np.repeat(v[line].astype(np.float64), n_rep, axis=1)
-        out[token] = np.einsum("hk,khd->hd", weights, values)
-    return out
+    return [THETA ** (-2 * i / head_dim) for i in range(head_dim // 2)]
 
 
 def inputs_for(spec: KernelSpec, shape: AttentionShape, position: int, n_tokens: int) -> dict:
@@ -94,8 +72,7 @@ def windowed(shape: tuple[int, int, int], window: tuple[int, int, int]) -> Atten
     return AttentionShape(*shape, CONTEXT, SlidingWindow.for_chunks(*window))
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("window", WINDOWS, ids=str)
+@pytest.mark.parametrize(("shape", "window"), CASES, ids=str)
 def test_decode(
     run_kernel: RunKernel, shape: tuple[int, int, int], window: tuple[int, int, int]
 ) -> None:
@@ -111,8 +88,7 @@ def test_decode(
         assert_close(result["output"], TOLERANCE)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("window", WINDOWS, ids=str)
+@pytest.mark.parametrize(("shape", "window"), CASES, ids=str)
 def test_prefill(
     run_kernel: RunKernel, shape: tuple[int, int, int], window: tuple[int, int, int]
 ) -> None:
@@ -216,7 +192,7 @@ def test_steps_equal_the_dense_rule(
     qkv, q, k, v = random_sequence(shape, sum(chunk or 1 for chunk in chunks))
     heads = windowed(shape, (size, sinks, max(1, *chunks)))
     found = attend_in_steps(run, heads, qkv, chunks, 0)
-    assert_close((dense_attention(q, k, v, size, sinks), found), TOLERANCE)
+    assert_close((dense_attention(q, k, v, size, sinks, THETA), found), TOLERANCE)
 
 
 @pytest.mark.parametrize("position", [0, 1023, 131_071, MILLION - 1])
@@ -241,5 +217,5 @@ def test_far_positions_are_as_exact_as_near_ones(run: RunKernel) -> None:
     qkv, q, k, v = random_sequence(shape, 30)
     heads = AttentionShape(*shape, context, SlidingWindow.for_chunks(size, 0, 10))
     found = attend_in_steps(run, heads, qkv, chunks, context - 30)
-    expected = dense_attention(q, k, v, size, 0)
+    expected = dense_attention(q, k, v, size, 0, THETA)
     assert_close((expected[size:], found[size:]), TOLERANCE)
