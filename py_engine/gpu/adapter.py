@@ -9,8 +9,9 @@ import js
 from pyodide.ffi import to_js
 
 from py_engine import errors
+from py_engine.gpu.pipelines import LIMITS
 from py_engine.gpu.types import AdapterInfo
-from py_engine.gpu.webgpu import LIMITS, WebGPUDevice
+from py_engine.gpu.webgpu import WebGPUDevice
 
 _OPTIONAL_FEATURES = ("shader-f16", "subgroups", "timestamp-query")
 

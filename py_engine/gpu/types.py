@@ -116,7 +116,8 @@ class Program(Protocol):
     def submit_and_read(self, source: Buffer, offset: int) -> Awaitable[int]:
         """Replay the program; the awaitable gives the u32 at byte `offset` of `source` after it.
 
-        Several may be in flight. Raises DeviceLostError.
+        Several may be in flight, and none waits for what is submitted after it. Raises
+        DeviceLostError.
         """
         ...
 

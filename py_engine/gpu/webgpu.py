@@ -1,7 +1,7 @@
 """`gpu.types.Device` on the browser's `navigator.gpu`.
 
-The only module that computes with WebGPU; `gpu/adapter.py` finds the adapter. The hot loop,
-replaying a program, is in `worker/gpu_bridge.mjs`, the module `pywebllm_bridge` in the worker.
+`gpu/adapter.py` finds the adapter and `gpu/pipelines.py` compiles. The hot loop, replaying a
+program, is in `worker/gpu_bridge.mjs`, the module `pywebllm_bridge` in the worker.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pywebllm_bridge as bridge
 from pyodide.ffi import JsException, create_once_callable, create_proxy, to_js
 
 from py_engine import errors
+from py_engine.gpu.pipelines import LIMITS, PipelineCompiler, WebGPUKernel
 from py_engine.gpu.types import (
     AdapterInfo,
-    Binding,
     Buffer,
     Dispatch,
     Kernel,
@@ -27,15 +27,6 @@ from py_engine.gpu.types import (
     Limits,
     Program,
 )
-
-LIMITS = {
-    "max_buffer_size": "maxBufferSize",
-    "max_storage_buffer_binding_size": "maxStorageBufferBindingSize",
-    "max_compute_workgroup_storage_size": "maxComputeWorkgroupStorageSize",
-    "max_compute_invocations_per_workgroup": "maxComputeInvocationsPerWorkgroup",
-    "max_storage_buffers_per_shader_stage": "maxStorageBuffersPerShaderStage",
-    "max_compute_workgroups_per_dimension": "maxComputeWorkgroupsPerDimension",
-}
 
 
 class WebGPUBuffer:
@@ -49,15 +40,6 @@ class WebGPUBuffer:
     def destroy(self) -> None:
         """Free the bytes on the GPU; may be called twice."""
         self.handle.destroy()
-
-
-class WebGPUKernel:
-    """A compiled pipeline with the layout of its bindings."""
-
-    def __init__(self, spec: KernelSpec, pipeline: Any, layout: Any) -> None:
-        self.spec = spec
-        self.pipeline = pipeline
-        self.layout = layout
 
 
 class WebGPUProgram:
@@ -104,7 +86,7 @@ class WebGPUDevice:
         )
         self._queue = handle.queue
         self._ring = bridge.ReadbackRing.new(handle)
-        self._layouts: dict[tuple[str, ...], Any] = {}
+        self._compiler = PipelineCompiler(handle, self.limits, self.require_alive)
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         handle.lost.then(create_once_callable(self._on_lost))
         self._on_error = create_proxy(self._report_uncaptured)
@@ -183,79 +165,8 @@ class WebGPUDevice:
         self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None = None
     ) -> list[Kernel]:
         self.require_alive()
-        unique = {(spec.source, spec.bindings): spec for spec in specs}
-        done = 0
-
-        async def compile_one(spec: KernelSpec) -> tuple[Any, Any]:
-            nonlocal done
-            compiled = await self._create_pipeline(spec)
-            done += 1
-            if on_progress:
-                on_progress(done, len(unique))
-            return compiled
-
-        compiled = dict(
-            zip(unique, await asyncio.gather(*map(compile_one, unique.values())), strict=True)
-        )
-        return [WebGPUKernel(spec, *compiled[spec.source, spec.bindings]) for spec in specs]
-
-    async def _create_pipeline(self, spec: KernelSpec) -> tuple[Any, Any]:
-        layout = self._bind_group_layout(spec.bindings)
-        # A bad module is told by its pipeline; the scope keeps it from a `check` of other work.
-        self.handle.pushErrorScope("validation")
-        module = self.handle.createShaderModule(code=spec.source, label=spec.label)
-        self.handle.popErrorScope()
-        try:
-            pipeline = await self.handle.createComputePipelineAsync(
-                to_js(
-                    {
-                        "label": spec.label,
-                        "layout": self.handle.createPipelineLayout(
-                            bindGroupLayouts=to_js([layout]), label=spec.label
-                        ),
-                        "compute": {"module": module, "entryPoint": "main"},
-                    }
-                )
-            )
-        except JsException as error:
-            raise await self._compilation_error(spec, module, error) from error
-        return pipeline, layout
-
-    async def _compilation_error(
-        self, spec: KernelSpec, module: Any, error: JsException
-    ) -> errors.DeviceError:
-        if self._lost.done():
-            return self._lost_error()
-        lines = spec.source.splitlines()
-        found = [f"Kernel '{spec.label}' does not compile: {error.message}"]
-        for message in (await module.getCompilationInfo()).messages:
-            if message.type == "error" and 0 < message.lineNum <= len(lines):
-                line = lines[message.lineNum - 1].strip()
-                found.append(f"line {message.lineNum}: {message.message}\n    {line}")
-        return errors.ShaderCompilationError("\n".join(found))
-
-    def _bind_group_layout(self, bindings: Sequence[Binding]) -> Any:
-        accesses = tuple(binding.access for binding in bindings)
-        if accesses not in self._layouts:
-            most = self.limits.max_storage_buffers_per_shader_stage
-            if len(accesses) > most:
-                raise errors.LimitSupportError(
-                    f"A kernel needs {len(accesses)} storage buffers, but this GPU's"
-                    f" maxStorageBuffersPerShaderStage is {most}."
-                )
-            kinds = {"read": "read-only-storage", "read_write": "storage"}
-            entries = [
-                {
-                    "binding": index,
-                    "visibility": js.GPUShaderStage.COMPUTE,
-                    "buffer": {"type": kinds[access]},
-                }
-                for index, access in enumerate(accesses)
-            ]
-            self._layouts[accesses] = self.handle.createBindGroupLayout(
-                to_js({"entries": entries, "label": " ".join(accesses)})
-            )
-        return self._layouts[accesses]
+        compiled = await self._compiler.compile(specs, on_progress)
+        return list(compiled)
 
     def program(self, dispatches: Sequence[Dispatch], label: str) -> Program:
         pipelines, groups, grid = [], [], array("I")
@@ -295,13 +206,6 @@ class WebGPUDevice:
         self.require_alive()
         return self._finish_read(self._ring.submitAndRead(program, _handle(source), offset))
 
-    async def _finish_read(self, reading: Any) -> int:
-        try:
-            value: int = await reading
-        except JsException as error:
-            raise self._read_failure(error) from error
-        return value
-
     def submit_and_read_bytes(
         self, program: Any, source: Buffer, offset: int, nbytes: int
     ) -> Awaitable[bytes]:
@@ -312,11 +216,14 @@ class WebGPUDevice:
         )
 
     async def _finish_read_bytes(self, reading: Any) -> bytes:
+        data = await self._finish_read(reading)
+        return bytes(data.to_bytes())
+
+    async def _finish_read(self, reading: Any) -> Any:
         try:
-            value = await reading
+            return await reading
         except JsException as error:
             raise self._read_failure(error) from error
-        return bytes(value.to_bytes())
 
     @asynccontextmanager
     async def check(self, what: str) -> AsyncIterator[None]:
