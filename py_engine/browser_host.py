@@ -14,12 +14,16 @@ from py_engine.config import ChatConfig, ModelRecord
 from py_engine.errors import ConfigurationError
 from py_engine.gpu.adapter import request_device
 from py_engine.gpu.types import Device
+from py_engine.grammar import GrammarCompiler
+from py_engine.grammar.backend_browser import BrowserGrammarCompiler
+from py_engine.grammar.vocabulary import vocabulary_of
 from py_engine.models.base import LoadProgress, TextModel
 from py_engine.models.embedder import Embedder
 from py_engine.models.encoder_loader import load_embedder
 from py_engine.models.loader import load_model
 from py_engine.storage.fetch_browser import FetchSource
 from py_engine.storage.source import ModelSource
+from py_engine.tokenizer import Tokenizer
 
 
 class BrowserHost:
@@ -52,6 +56,20 @@ class BrowserHost:
     ) -> Embedder:
         """Load weights and kernels of an embedding model."""
         return await load_embedder(device, source, config, on_progress)
+
+    async def open_grammar_compiler(
+        self, tokenizer: Tokenizer, vocab_size: int, stop_token_ids: frozenset[int]
+    ) -> GrammarCompiler:
+        """Return a compiler; the library is fetched at its first grammar."""
+        return BrowserGrammarCompiler(vocabulary_of(tokenizer, vocab_size, stop_token_ids))
+
+    async def validate_json(self, schema: str, instance: str) -> list[str]:
+        """Return what is wrong by `@cfworker/json-schema`, fetched at the first call.
+
+        An instance that is not JSON is said to be that.
+        """
+        errors: list[str] = (await pywebllm_worker.validateJson(schema, instance)).to_py()
+        return errors
 
     async def load_numpy(self) -> None:
         """Load Pyodide's NumPy from the site. Errors: ConfigurationError where it has none."""

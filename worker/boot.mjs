@@ -4,6 +4,7 @@
 import createPyodideModule from '../pyodide/pyodide.asm.mjs';
 import { loadPyodide } from '../pyodide/pyodide.mjs';
 import * as bridge from './gpu_bridge.mjs?v=__BUILD__';
+import { makeXGrammar } from './xgrammar.mjs?v=__BUILD__';
 
 const SITE = new URL('..', import.meta.url);
 const PYODIDE = new URL('pyodide/', SITE).href;
@@ -59,6 +60,19 @@ async function loadTokenizers() {
   return globalThis.tokenizers;
 }
 
+/** What is wrong with `instance` by a JSON Schema, both JSON texts: lines, none when it is valid. */
+async function validateJson(schema, instance) {
+  const { Validator } = await import('../json-schema/index.js?v=__BUILD__');
+  let value;
+  try {
+    value = JSON.parse(instance);
+  } catch (error) {
+    return [`not JSON: ${error.message}`];
+  }
+  const { errors } = new Validator(JSON.parse(schema), '2020-12', false).validate(value);
+  return errors.map(({ instanceLocation, error }) => `${instanceLocation}: ${error}`);
+}
+
 /**
  * Boot Python with py_engine imported and `pywebllm_bridge` and `pywebllm_worker` in place.
  *
@@ -82,7 +96,9 @@ export async function boot({ plain = false, worker = {} } = {}) {
   const snapshot = py.pyimport('py_engine.snapshot');
   snapshot.connect({
     pywebllm_bridge: bridge,
-    pywebllm_worker: { bootInfo, loadTokenizers, siteUrl: SITE.href, ...worker },
+    pywebllm_worker: {
+      bootInfo, loadTokenizers, makeXGrammar, validateJson, siteUrl: SITE.href, ...worker,
+    },
   });
   snapshot.destroy();
   bootInfo.seconds = (performance.now() - started) / 1000;

@@ -1,4 +1,4 @@
-"""Checks of JSON Schemas before they are compiled."""
+"""JSON Schemas of requests: checked before any work, compiled as a grammar of their valid texts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from py_engine.errors import InvalidResponseFormatError
+from py_engine.grammar.schema_check import schema_text
+from py_engine.grammar.schema_grammar import SchemaGrammar
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,30 @@ class CheckedSchema:
 
 
 def check_json_schema(schema: Any, where: str, *, strict: bool) -> CheckedSchema:
-    """Return the schema's text; all of it is validated after generation unless `strict`."""
-    if not isinstance(schema, dict | bool):
+    """Check a schema; `where` names it in errors.
+
+    What a grammar cannot follow is refused when `strict`; otherwise replies need validation.
+    Errors: InvalidResponseFormatError.
+    """
+    text = schema_text(schema, where)
+    ignored = SchemaGrammar(schema, where, closed=strict).ignored
+    if strict and ignored:
+        place, why = ignored[0]
         raise InvalidResponseFormatError(
-            f"{where} is of type {type(schema).__name__}, but must be a JSON Schema: an object."
+            f"{place} cannot be enforced: {why}. Leave it out, or set strict to false, so that it "
+            "is checked when the reply is complete."
         )
-    return CheckedSchema(json.dumps(schema), needs_validation=not strict)
+    return CheckedSchema(text, bool(ignored))
+
+
+def schema_ebnf(text: str, *, strict: bool, where: str = "JSON Schema") -> str:
+    """Return the EBNF of a schema's texts, with the rule "root".
+
+    `strict` forbids properties that are not named. Errors: InvalidResponseFormatError.
+    """
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidResponseFormatError(f"{where}: not valid JSON: {error}.") from error
+    schema_text(schema, where)
+    return SchemaGrammar(schema, where, closed=strict).ebnf

@@ -119,6 +119,11 @@ class Tokenizer:
         """Return a token as it stands in the vocabulary, or None when there is none of that id."""
         return self._tokens[token_id] if 0 <= token_id < len(self._tokens) else None
 
+    @property
+    def decoder(self) -> TokenDecoder:
+        """How tokens become bytes. Errors: UnsupportedTokenizerFilesError as `token_bytes`."""
+        return self._streaming_decoder()
+
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that a token stands for inside a text; none for an unknown id.
 

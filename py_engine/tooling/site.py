@@ -36,7 +36,11 @@ NPM_FILES = {
     "tokenizers": ("@mlc-ai/web-tokenizers/lib", ("index.js",)),
     "marked": ("marked/lib", ("marked.esm.js",)),
     "dompurify": ("dompurify/dist", ("purify.es.mjs",)),
+    "json-schema": ("@cfworker/json-schema/dist/esm", ("*.js",)),
 }
+
+XGRAMMAR = "@mlc-ai/web-xgrammar/lib/index.js"
+XGRAMMAR_WRAPPER = "xgrammar_wrapper.mjs"
 
 Files: TypeAlias = dict[str, Path | bytes]  # path in the site -> source file or contents
 NumPy: TypeAlias = Literal["required", "optional", "if there"]
@@ -66,6 +70,7 @@ def build_site(folder: Path = DEFAULT_SITE, numpy: NumPy = "if there") -> Site:
             **_npm_files(modules),
             **_web_files(),
             **_worker_files(),
+            "xgrammar/index.mjs": _wrapped_xgrammar(modules),
             **_proxy_files(),
             **_pyodide_files(pyodide),
             "py_engine.zip": archive,
@@ -113,9 +118,15 @@ def _web_files() -> Files:
 
 
 def _worker_files() -> Files:
-    build_time = "make_snapshot.mjs"
+    build_time = {"make_snapshot.mjs", XGRAMMAR_WRAPPER}
     paths = sorted((ROOT / "worker").glob("*.mjs"))
-    return {f"worker/{path.name}": path for path in paths if path.name != build_time}
+    return {f"worker/{path.name}": path for path in paths if path.name not in build_time}
+
+
+def _wrapped_xgrammar(modules: Path) -> bytes:
+    """Return the library as a module that makes instances of it."""
+    wrapper = (ROOT / "worker" / XGRAMMAR_WRAPPER).read_bytes()
+    return wrapper.replace(b"// __LIBRARY__", (modules / XGRAMMAR).read_bytes())
 
 
 def _pyodide_files(pyodide: Path) -> Files:
