@@ -1,8 +1,8 @@
 """The encoder against transformers' BertModel and sentence-transformers' pooling, on tiny models.
 
 The same run on the kernels' NumPy references in CPython, and on WebGPU in the browser. Everything
-is f32 on the same stored weights, so only the order of summation differs: 2e-5 of the largest
-value. The measured error is below 3e-6.
+is f32 on the same stored weights, so only the order of summation differs: 5e-6 of the largest
+value. The worst that was measured is 8e-7.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.conformance.encoder_fixtures import (
 from tests.conftest import EngineWorker
 from tests.support.numpy_device import NumpyDevice
 
-TOLERANCE = 2e-5
+TOLERANCE = 5e-6
 
 
 def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
