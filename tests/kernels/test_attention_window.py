@@ -165,34 +165,55 @@ def random_sequence(shape: tuple[int, int, int], n_tokens: int) -> tuple[np.ndar
     return qkv, *np.split(qkv, [n_heads, n_heads + n_kv_heads], axis=1)
 
 
-@pytest.fixture(params=["numpy", "browser"])
-def run(request: pytest.FixtureRequest) -> RunKernel:
-    """Run kernels in NumPy, then in the browser."""
-    if request.param == "numpy":
-        return run_reference
-    found: RunKernel = request.getfixturevalue("run_kernel")
-    return found
-
-
-@pytest.mark.parametrize(
-    ("size", "sinks", "chunks"),
-    [
-        (12, 0, [7] * 5 + [0] * 15),
-        (12, 4, [20, 20, 3] + [0] * 15),
-        (5, 4, [1, 9, 9] + [0] * 12),
-        (40, 3, [16] * 4 + [5] + [0] * 9 + [16] + [0] * 3),
-        (4, 1, [0] * 20),
-    ],
-)
-def test_steps_equal_the_dense_rule(
+def assert_steps_equal_the_dense_rule(
     run: RunKernel, size: int, sinks: int, chunks: list[int]
 ) -> None:
-    """Keys that the cache rounds to f16 move an output by 2^-11 of the largest, a few times."""
     shape = (4, 2, 16)
     qkv, q, k, v = random_sequence(shape, sum(chunk or 1 for chunk in chunks))
     heads = windowed(shape, (size, sinks, max(1, *chunks)))
     found = attend_in_steps(run, heads, qkv, chunks, 0)
+    # Keys that the cache rounds to f16 move an output by 2^-11 of the largest, a few times.
     assert_close((dense_attention(q, k, v, size, sinks, THETA), found), TOLERANCE)
+
+
+def assert_far_positions_are_as_exact_as_near_ones(run: RunKernel) -> None:
+    """At the last of a million positions the window's distances still are what they are at 0."""
+    shape, size, chunks = (4, 2, 64), 8, [10, 10, *[0] * 10]
+    qkv, q, k, v = random_sequence(shape, 30)
+    heads = AttentionShape(*shape, MILLION, SlidingWindow.for_chunks(size, 0, 10))
+    found = attend_in_steps(run, heads, qkv, chunks, MILLION - 30)
+    expected = dense_attention(q, k, v, size, 0, THETA)
+    assert_close((expected[size:], found[size:]), TOLERANCE)
+
+
+STEPS = [
+    (12, 0, [7] * 5 + [0] * 15),
+    (12, 4, [20, 20, 3] + [0] * 15),
+    (5, 4, [1, 9, 9] + [0] * 12),
+    (40, 3, [16] * 4 + [5] + [0] * 9 + [16] + [0] * 3),
+    (4, 1, [0] * 20),
+]
+"""Size, sinks, chunks."""
+
+
+@pytest.mark.parametrize(("size", "sinks", "chunks"), STEPS)
+def test_references_equal_the_dense_rule(size: int, sinks: int, chunks: list[int]) -> None:
+    assert_steps_equal_the_dense_rule(run_reference, size, sinks, chunks)
+
+
+@pytest.mark.parametrize(("size", "sinks", "chunks"), STEPS)
+def test_kernels_equal_the_dense_rule(
+    run_kernel: RunKernel, size: int, sinks: int, chunks: list[int]
+) -> None:
+    assert_steps_equal_the_dense_rule(run_kernel, size, sinks, chunks)
+
+
+def test_references_are_exact_far_out() -> None:
+    assert_far_positions_are_as_exact_as_near_ones(run_reference)
+
+
+def test_kernels_are_exact_far_out(run_kernel: RunKernel) -> None:
+    assert_far_positions_are_as_exact_as_near_ones(run_kernel)
 
 
 @pytest.mark.parametrize("position", [0, 1023, 131_071, MILLION - 1])
@@ -209,13 +230,3 @@ def test_rotation_is_accurate_far_out(run_kernel: RunKernel, position: int) -> N
     expected, found = expected_and_found(run_kernel, spec, inputs, 1)["qkv"]
     assert_close((exact, found[:8]), 1e-6)
     assert_close((exact, expected[:8]), 1e-6)
-
-
-def test_far_positions_are_as_exact_as_near_ones(run: RunKernel) -> None:
-    """At the last of a million positions the window's distances still are what they are at 0."""
-    shape, size, chunks, context = (4, 2, 64), 8, [10, 10, *[0] * 10], MILLION
-    qkv, q, k, v = random_sequence(shape, 30)
-    heads = AttentionShape(*shape, context, SlidingWindow.for_chunks(size, 0, 10))
-    found = attend_in_steps(run, heads, qkv, chunks, context - 30)
-    expected = dense_attention(q, k, v, size, 0, THETA)
-    assert_close((expected[size:], found[size:]), TOLERANCE)
