@@ -1,0 +1,93 @@
+"""A KV cache that no buffer can hold is refused before the weights are read, naming what fits."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from py_engine.config import ChatConfig
+from py_engine.errors import LimitSupportError
+from py_engine.gpu.types import Limits
+from py_engine.models.kv_cache import require_cache_fits
+from py_engine.models.loader import load_model
+from py_engine.models.registry import decoder_spec
+from py_engine.models.spec import DecoderSpec
+from tests.support.memory_source import MemorySource
+from tests.support.numpy_device import NumpyDevice
+from tests.unit.test_llama_spec import MODEL
+
+BYTES_OF_A_TOKEN = 2 * 8 * 64
+LONG = {"max_position_embeddings": 1 << 20}
+SMALL = Limits(max_storage_buffer_binding_size=1 << 20)
+
+
+def config_of(**chat_opts: Any) -> ChatConfig:
+    data = {
+        "model_type": "llama",
+        "quantization": "q4f16_1",
+        "context_window_size": 4096,
+        "model_config": {**MODEL, **LONG},
+    }
+    return ChatConfig.from_json(data, chat_opts=chat_opts)
+
+
+def sliding(size: int, sinks: int = 4) -> dict[str, int]:
+    return {
+        "context_window_size": -1,
+        "sliding_window_size": size,
+        "attention_sink_size": sinks,
+        "prefill_chunk_size": 64,
+    }
+
+
+def refusal(limits: Limits, **chat_opts: Any) -> str:
+    with pytest.raises(LimitSupportError) as caught:
+        require_cache_fits(decoder_spec(config_of(**chat_opts)), limits)
+    return str(caught.value)
+
+
+def spec_of(**chat_opts: Any) -> DecoderSpec:
+    return decoder_spec(config_of(**chat_opts))
+
+
+def named_size(text: str) -> int:
+    found = re.search(r"to at most (\d+) in chat_opts", text)
+    assert found, text
+    return int(found[1])
+
+
+@pytest.mark.parametrize("limit", ["max_storage_buffer_binding_size", "max_buffer_size"])
+def test_the_longest_context_that_fits_is_named_and_fits(limit: str) -> None:
+    limits = replace(Limits(), **{limit: 10_000_000})
+    text = refusal(limits, context_window_size=1 << 20)
+    assert text.startswith("context_window_size 1048576 needs 1,073,741,824 bytes")
+    size = named_size(text)
+    assert size == 10_000_000 // BYTES_OF_A_TOKEN
+    require_cache_fits(spec_of(context_window_size=size), limits)
+    refusal(limits, context_window_size=size + 1)
+
+
+def test_the_longest_sliding_window_that_fits_is_named_and_fits() -> None:
+    text = refusal(SMALL, **sliding(4096))
+    assert text.startswith("sliding_window_size 4096 needs ")
+    size = named_size(text)
+    assert size == 1024 - 63
+    require_cache_fits(spec_of(**sliding(size)), SMALL)
+    refusal(SMALL, **sliding(size + 1))
+
+
+def test_where_nothing_fits_another_model_is_the_remedy() -> None:
+    text = refusal(Limits(max_buffer_size=64), context_window_size=1)
+    assert text.endswith("at most 64. Choose a model with fewer or smaller KV heads.")
+
+
+def test_nothing_is_read_of_a_model_that_does_not_fit() -> None:
+    device, source = NumpyDevice(), MemorySource({})
+    device.limits = SMALL
+    with pytest.raises(LimitSupportError):
+        asyncio.run(load_model(device, source, config_of(), lambda progress: None))
+    assert device.buffers == source.requested == []
