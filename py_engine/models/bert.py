@@ -30,6 +30,7 @@ def bert_spec(config: ChatConfig) -> EncoderSpec:
     fields = config.model_fields()
     options = embedding_options(config)
     window = config.context_window_size
+    batch_tokens = max(window, min(BATCH_TOKENS, window * options.max_batch_size))
     spec = EncoderSpec(
         weight_format=weight_format(config),
         hidden_size=fields.integer("hidden_size", minimum=1),
@@ -40,8 +41,8 @@ def bert_spec(config: ChatConfig) -> EncoderSpec:
         n_token_types=fields.integer("type_vocab_size", 2, minimum=1),
         layer_norm_eps=fields.number("layer_norm_eps", 1e-12, above=0),
         context_window_size=window,
-        max_batch_size=options.max_batch_size,
-        max_batch_tokens=max(window, min(BATCH_TOKENS, window * options.max_batch_size)),
+        max_batch_size=min(options.max_batch_size, batch_tokens),
+        max_batch_tokens=batch_tokens,
         pooling=options.pooling,
         normalize=options.normalize,
         word_embeddings="embeddings.word_embeddings",

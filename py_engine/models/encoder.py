@@ -12,7 +12,8 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain, pairwise
 
-from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec
+from py_engine.errors import LimitSupportError
+from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Limits
 from py_engine.kernels.encoder import attention_bidirectional, layer_norm, pool
 from py_engine.kernels.matmul import Epilogue, gemm
 from py_engine.kernels.rows import embed
@@ -60,6 +61,19 @@ def activation_sizes(spec: EncoderSpec) -> dict[str, int]:
         "state": len(STATE_WORDS),
     }
     return {name: 4 * size for name, size in words.items()}
+
+
+def require_activations_fit(spec: EncoderSpec, limits: Limits) -> None:
+    """Raise LimitSupportError unless every activation fits into one buffer of the GPU."""
+    name, nbytes = max(activation_sizes(spec).items(), key=lambda item: item[1])
+    most = min(limits.max_storage_buffer_binding_size, limits.max_buffer_size)
+    if nbytes > most:
+        longest = most * spec.max_batch_tokens // nbytes
+        raise LimitSupportError(
+            f"context_window_size {spec.context_window_size} needs {nbytes:,} bytes for the buffer "
+            f"'{name}', but a buffer of this GPU has at most {most:,}. Set context_window_size to "
+            f"at most {longest} in chat_opts, or choose a smaller model."
+        )
 
 
 class Encoder:

@@ -107,6 +107,7 @@ def test_a_shorter_context_keeps_the_table_of_positions() -> None:
     assert (made.context_window_size, made.n_positions) == (100, 512)
     assert made.max_batch_tokens == 400
     assert spec(chat_opts={"max_batch_size": 1}).max_batch_tokens == 512
+    assert spec(chat_opts={"max_batch_size": 10**6}).max_batch_size == 2048
     long = spec({"context_window_size": 8192}, context_window_size=8192, prefill_chunk_size=-1)
     assert long.max_batch_tokens == 8192
 

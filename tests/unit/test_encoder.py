@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from py_engine.config import ChatConfig
-from py_engine.errors import OutOfMemoryError
+from py_engine.errors import LimitSupportError, OutOfMemoryError
+from py_engine.gpu.types import Limits
 from py_engine.models.encoder import Encoder, activation_sizes, encoder_kernels
 from py_engine.models.encoder_loader import load_embedder
 from py_engine.models.registry import encoder_spec
@@ -63,6 +64,14 @@ def test_kernels_need_no_more_than_the_default_limits() -> None:
             grid = kernel.workgroups(spec.max_batch_tokens)
             assert max(grid) <= limits.max_compute_workgroups_per_dimension
     assert max(activation_sizes(spec).values()) <= limits.max_storage_buffer_binding_size
+
+
+def test_a_context_too_long_for_the_gpu_is_told_before_the_download(tmp_path: Path) -> None:
+    device = NumpyDevice()
+    device.limits = Limits(max_storage_buffer_binding_size=40 * 4 * 3 * 96 - 1)
+    with pytest.raises(LimitSupportError, match="context_window_size to at most 39 "):
+        asyncio.run(load(device, tmp_path, max_batch_size=1))
+    assert device.buffers == []
 
 
 def test_a_failed_allocation_frees_everything(tmp_path: Path) -> None:
