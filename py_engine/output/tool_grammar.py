@@ -11,6 +11,10 @@ from py_engine.grammar import GrammarSpec
 Tools = Sequence[Mapping[str, Any]]
 Format = Mapping[str, Any]
 
+# Text whose first character that is no white space is not the one for `%s`.
+_TEXT = r"""root ::= "" | [ \t\r\n] root | [^ \t\r\n\%s] rest
+rest ::= [^\0]*
+"""
 _NOTHING: Format = {"type": "regex", "pattern": "()"}
 
 
@@ -20,8 +24,14 @@ def has_strict(tools: Tools) -> bool:
 
 
 def parameters(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the schema of a tool's arguments; OpenAI takes a missing one for "no parameters"."""
-    return tool["function"].get("parameters") or {"type": "object", "properties": {}}
+    """Return the schema of a tool's arguments; OpenAI takes a missing one for "no parameters".
+
+    A function has the parameters that are named, unless its schema says that it has others too.
+    """
+    schema = tool["function"].get("parameters") or {"type": "object", "properties": {}}
+    if "properties" not in schema or "patternProperties" in schema:
+        return schema
+    return {"additionalProperties": False, **schema}
 
 
 def call_tags(tools: Tools, begin: str, end: str, *, as_json: bool = True) -> list[Format]:
@@ -74,36 +84,33 @@ def sequence(*formats: Format) -> Format:
     return {"type": "sequence", "elements": list(formats)}
 
 
-def grammar_of(form: Format) -> GrammarSpec:
-    """Return the grammar of a reply of this format."""
+def grammar_of(form: Format, tools: Tools) -> GrammarSpec:
+    """Return the grammar of a reply of this format.
+
+    Objects inside the arguments have no properties but those that are named only if all tools are
+    strict: a grammar has one rule for that.
+    """
     tag = {"type": "structural_tag", "format": form}
-    return GrammarSpec("structural_tag", json.dumps(tag, ensure_ascii=False))
+    strict = all(tool["function"].get("strict") for tool in tools)
+    return GrammarSpec("structural_tag", json.dumps(tag, ensure_ascii=False), strict=strict)
 
 
-def calls_grammar(tags: Sequence[Format], *, separator: str, parallel: bool) -> GrammarSpec:
-    """Return the grammar of a reply of calls alone."""
-    return grammar_of(calls(tags, separator=separator, parallel=parallel))
+def text_with(tags: Sequence[Format], trigger: str, *, parallel: bool) -> Format:
+    """Return the format of text in which `trigger` begins a call, the last unless `parallel`."""
+    return {
+        "type": "triggered_tags",
+        "triggers": [trigger],
+        "tags": tags,
+        "stop_after_first": not parallel,
+    }
 
 
-def triggered_grammar(tags: Sequence[Format], trigger: str, *, parallel: bool) -> GrammarSpec:
-    """Return the grammar of text in which `trigger` begins a call; only one unless `parallel`."""
-    return grammar_of(
-        {
-            "type": "triggered_tags",
-            "triggers": [trigger],
-            "tags": tags,
-            "stop_after_first": not parallel,
-        }
-    )
-
-
-def or_text(listed: Format, *, opening: str) -> GrammarSpec:
-    """Return the grammar of a reply that is either `listed` or text.
+def or_text(listed: Format, *, opening: str) -> Format:
+    """Return the format of either `listed` or text.
 
     Text begins with another character than `opening`, with which a call begins.
     """
-    text = {"type": "regex", "pattern": rf"\s*([^\s\{opening}](.|\n|\r)*)?"}
-    return grammar_of({"type": "or", "elements": [listed, text]})
+    return either(listed, {"type": "grammar", "grammar": _TEXT % opening})
 
 
 def pythonic_tags(tools: Tools) -> list[Format]:

@@ -10,7 +10,7 @@ from py_engine.output.events import Text
 from py_engine.output.json_call import json_call
 from py_engine.output.source import TextSource, Wait
 from py_engine.output.tool_formats.base import Emit, Tools, new_call_id
-from py_engine.output.tool_grammar import call_tags, calls_grammar, has_strict, triggered_grammar
+from py_engine.output.tool_grammar import call_tags, calls, grammar_of, has_strict, text_with
 
 BEGIN, END = "<tool_call>", "</tool_call>"
 
@@ -39,10 +39,10 @@ class HermesFormat:
         """Return the grammar of a reply (see ToolCallFormat)."""
         tags = call_tags(tools, f'{BEGIN}\n{{"name": %s, "arguments": ', f"}}\n{END}")
         if required:
-            return calls_grammar(tags, separator="\n", parallel=parallel)
+            return grammar_of(calls(tags, separator="\n", parallel=parallel), tools)
         if not has_strict(tools):
             return None
-        return triggered_grammar(tags, BEGIN, parallel=parallel)
+        return grammar_of(text_with(tags, BEGIN, parallel=parallel), tools)
 
     def new_call_id(self) -> str:
         """Return an id for a call."""

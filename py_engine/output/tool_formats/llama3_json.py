@@ -10,7 +10,7 @@ from py_engine.output.events import Text
 from py_engine.output.json_call import json_call
 from py_engine.output.source import TextSource, Wait
 from py_engine.output.tool_formats.base import Emit, Tools, new_call_id
-from py_engine.output.tool_grammar import call_tags, calls, calls_grammar, has_strict, or_text
+from py_engine.output.tool_grammar import call_tags, calls, grammar_of, has_strict, or_text
 
 PYTHON_TAG = "<|python_tag|>"
 
@@ -51,11 +51,10 @@ class Llama3JsonFormat:
     def grammar(self, tools: Tools, *, required: bool, parallel: bool) -> GrammarSpec | None:
         """Return the grammar of a reply (see ToolCallFormat)."""
         tags = call_tags(tools, '{"name": %s, "parameters": ', "}")
+        one = calls(tags, separator="; ", parallel=False)
         if required:
-            return calls_grammar(tags, separator="; ", parallel=False)
-        if not has_strict(tools):
-            return None
-        return or_text(calls(tags, separator="; ", parallel=False), opening="{")
+            return grammar_of(one, tools)
+        return grammar_of(or_text(one, opening="{"), tools) if has_strict(tools) else None
 
     def new_call_id(self) -> str:
         """Return an id for a call."""

@@ -12,7 +12,7 @@ from py_engine.output.events import Text
 from py_engine.output.json_call import json_arguments, json_call
 from py_engine.output.source import TextSource, Wait
 from py_engine.output.tool_formats.base import Emit, Tools
-from py_engine.output.tool_grammar import call_list, call_tags, calls_grammar, grammar_of
+from py_engine.output.tool_grammar import call_list, call_tags, calls, grammar_of
 
 TOOL_CALLS, CALL_ID, ARGS = "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"
 
@@ -72,9 +72,9 @@ class MistralFormat:
             return None
         if self._writes_names:
             tags = call_tags(tools, f"%s{ARGS}", "", as_json=False)
-            return calls_grammar(tags, separator="", parallel=False)
+            return grammar_of(calls(tags, separator="", parallel=False), tools)
         tags = call_tags(tools, '{"name": %s, "arguments": ', "}")
-        return grammar_of(call_list(tags, parallel=parallel))
+        return grammar_of(call_list(tags, parallel=parallel), tools)
 
     def new_call_id(self) -> str:
         """Return an id as Mistral's templates demand: nine letters and digits."""

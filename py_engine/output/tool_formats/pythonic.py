@@ -65,8 +65,8 @@ class PythonicFormat:
         """Return the grammar of a reply (see ToolCallFormat); values are in JSON's notation."""
         listed = call_list(pythonic_tags(tools), parallel=parallel)
         if required:
-            return grammar_of(listed)
-        return or_text(listed, opening="[") if has_strict(tools) else None
+            return grammar_of(listed, tools)
+        return grammar_of(or_text(listed, opening="["), tools) if has_strict(tools) else None
 
     def new_call_id(self) -> str:
         """Return an id for a call."""
