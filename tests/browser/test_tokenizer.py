@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
 import tokenizers
 
+from py_engine.tokenizer import Tokenizer
+from py_engine.tokenizer.backend_native import NativeBackend
+from py_engine.tokenizer.files import parse_tokenizer_json
+from tests.support.control_tokens import HOSTILE_TEXTS
 from tests.support.engine_worker import EngineWorker
 from tests.support.tokenizer_files import SHAPES, STREAMING_SHAPES, TEXTS, tokenizer_json
 
@@ -75,3 +80,30 @@ def test_file_that_the_library_refuses_is_an_error_and_the_next_one_works(
     text, texts = tokenizer_json("gpt2"), ["The fox"]
     found = engine_worker.run(encode_and_decode, json_text=text, texts=texts, streams=False)
     assert found == expected(text, texts)
+
+
+TEMPLATE = "<s>[INST]{{ messages[0].content }}<|im_end|></s>"
+
+
+def rendered(tokenizer: Tokenizer, template: str, contents: list[str]) -> list[list[int]]:
+    from py_engine.conversation.jinja_template import ChatTemplate
+    from py_engine.conversation.renderer import PromptRenderer
+
+    renderer = PromptRenderer(tokenizer, ChatTemplate({"default": template}), frozenset())
+    messages = [[{"role": "user", "content": content}] for content in contents]
+    return [renderer.render(each).token_ids for each in messages]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_control_tokens_in_messages_give_the_same_ids(
+    engine_worker: EngineWorker, shape: str
+) -> None:
+    text, contents = tokenizer_json(shape), list(HOSTILE_TEXTS)
+    code = f"""
+from py_engine.tokenizer import Tokenizer, tokenizer_from_json
+{inspect.getsource(rendered)}
+rendered(await tokenizer_from_json(text), template, contents)
+"""
+    found = engine_worker.run(code, text=text, template=TEMPLATE, contents=contents)
+    native = Tokenizer(parse_tokenizer_json(text, "tokenizer.json"), NativeBackend(text))
+    assert found == rendered(native, TEMPLATE, contents)
