@@ -45,7 +45,9 @@ from py_engine.grammar.string_formats import FORMATS
 MAX_DISTINCT_KEYS = 2_000
 """Characters of the property names from which additional ones can be told apart."""
 
-JSON_RULES = r"""ws ::= [ \n\t]*
+# Between two parts a space or a line break with its indentation, no more: a small model that may
+# write white space without end does.
+JSON_RULES = r"""ws ::= " "? | "\n" [ \t]{0,20}
 char ::= [^"\\\u0000-\u001f] | "\\" (["\\/bfnrt] | "u" hex)
 hex ::= [0-9ABCEFabcef] [0-9A-Fa-f]{3} | [Dd] [0-7] [0-9A-Fa-f]{2}
 string ::= "\"" char* "\""
