@@ -47,6 +47,14 @@ def test_a_distribution_by_hand(run_kernel: RunKernel) -> None:
     assert [value for _, value in top] == pytest.approx(np.log([0.4, 0.3, 0.2]), abs=1e-6)
 
 
+def test_c2_likeliest_tokens_of_webllms_own_test(run_kernel: RunKernel) -> None:
+    p = [0.05, 0.15, 0.3, 0.16, 0.04, 0.2, 0.1]
+    _, top = report(run_kernel, np.log(p), token=0, top_logprobs=3)
+    assert [token for token, _ in top] == [2, 5, 3]
+    assert [np.exp(value) for _, value in top] == pytest.approx([0.3, 0.2, 0.16], abs=1e-6)
+    assert report(run_kernel, np.log(p), token=0, top_logprobs=0)[1] == []
+
+
 @pytest.mark.parametrize("vocabulary", [1, 31, 33, 257, 50257])
 @pytest.mark.parametrize("n_top", [0, 1, 20])
 def test_logprobs_equal_the_reference(run_kernel: RunKernel, vocabulary: int, n_top: int) -> None:
