@@ -44,7 +44,8 @@ class ChatConfig:
 
     Sizes are in tokens; a window of -1 is off. With a sliding window a token sees at most
     `sliding_window_size` tokens, itself and the first `attention_sink_size` of the sequence
-    included, and the sequence may become longer than that. `model_config` holds the architecture's
+    included, and the sequence may become longer than that. Of `vocab_size` logits the first
+    `active_vocab_size` are of tokens, the rest is padding. `model_config` holds the architecture's
     hyper-parameters as they are in the file. `overridden` names the fields that `overrides` or
     `chat_opts` set, and `data` is the merged object itself.
     """
@@ -54,6 +55,7 @@ class ChatConfig:
     quantization: str
     model_config: Mapping[str, Any]
     vocab_size: int
+    active_vocab_size: int
     context_window_size: int
     sliding_window_size: int
     attention_sink_size: int
@@ -112,6 +114,8 @@ def _chat_config(fields: JsonFields, overridden: frozenset[str]) -> ChatConfig:
     if "model_config" not in fields:
         raise fields.invalid("model_config", "an object, the architecture's hyper-parameters")
     model = fields.object("model_config")
+    vocab_size = (fields if "vocab_size" in fields else model).integer("vocab_size", minimum=1)
+    active = fields.integer("active_vocab_size", vocab_size, minimum=1)
 
     def size(name: str, default: int, minimum: int = -1) -> int:
         return fields.integer(name, model.integer(name, default, minimum=-1), minimum=minimum)
@@ -121,7 +125,8 @@ def _chat_config(fields: JsonFields, overridden: frozenset[str]) -> ChatConfig:
         model_type=fields.string("model_type"),
         quantization=fields.string("quantization"),
         model_config=model.data,
-        vocab_size=(fields if "vocab_size" in fields else model).integer("vocab_size", minimum=1),
+        vocab_size=vocab_size,
+        active_vocab_size=min(active, vocab_size),
         context_window_size=size("context_window_size", -1),
         sliding_window_size=size("sliding_window_size", -1),
         attention_sink_size=size("attention_sink_size", -1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,8 @@ async def open_model(
     if is_embedding_model(record, config):
         return await load_embedding_model(host, source, config, device, reporter)
     tokenizer = await load_tokenizer(source, config)
+    active = min(config.active_vocab_size, tokenizer.vocab_size)
+    config = dataclasses.replace(config, active_vocab_size=active)
     try:
         return await _load_language_model(host, source, config, tokenizer, device, reporter)
     except BaseException:

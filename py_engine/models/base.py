@@ -56,7 +56,7 @@ class LoadProgress:
 
 
 class TextModel(Protocol):
-    """One loaded model with one sequence.
+    """One loaded model with one sequence. Its `vocab_size` counts the tokens that can be drawn.
 
     `sample` and `decode` compute logits and draw in one submit. Where the CPU has a say between
     the two (a grammar's mask, a logit processor), the halves are `first_logits`, `next_logits`

@@ -33,7 +33,8 @@ def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpe
     form, hidden, inner = spec.weight_format, spec.hidden_size, spec.intermediate_size
     heads = spec.attention
     width = spec.n_heads * spec.head_dim
-    vocab, eps, chunk = spec.vocab_size, spec.rms_norm_eps, spec.prefill_chunk_size
+    vocab, active = spec.vocab_size, spec.active_vocab_size
+    eps, chunk = spec.rms_norm_eps, spec.prefill_chunk_size
     kernels = [
         embed("embed", form, vocab, hidden, from_state=True),
         gemv("qkv", form, spec.qkv_size, hidden, norm_eps=eps, lanes=lanes),
@@ -41,7 +42,7 @@ def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpe
         gemv("output", form, hidden, width, epilogue="residual", lanes=lanes),
         gemv("gate_up", form, 2 * inner, hidden, epilogue="swiglu", norm_eps=eps, lanes=lanes),
         gemv("down", form, hidden, inner, epilogue="residual", lanes=lanes),
-        gemv("lm_head", form, vocab, hidden, norm_eps=eps, lanes=lanes),
+        gemv("lm_head", form, active, hidden, norm_eps=eps, lanes=lanes),
         embed("prefill embed", form, vocab, hidden, max_tokens=chunk),
         rms_norm("prefill norm", hidden, chunk, eps, lanes=lanes),
         gemm("prefill qkv", form, spec.qkv_size, hidden, chunk, lanes=lanes),
@@ -52,7 +53,7 @@ def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpe
         gemm("prefill down", form, hidden, inner, chunk, epilogue="residual", lanes=lanes),
         last_row("prefill last row", hidden, chunk),
     ]
-    return {**{kernel.label: kernel for kernel in kernels}, **sampler_kernels(vocab)}
+    return {**{kernel.label: kernel for kernel in kernels}, **sampler_kernels(active)}
 
 
 def activation_sizes(spec: DecoderSpec) -> dict[str, int]:
@@ -67,7 +68,7 @@ def activation_sizes(spec: DecoderSpec) -> dict[str, int]:
     return {
         **{name: 4 * size for name, size in rows.items()},
         **{f"prefill {name}": 4 * size * spec.prefill_chunk_size for name, size in chunk.items()},
-        **sampler_sizes(spec.vocab_size),
+        **sampler_sizes(spec.active_vocab_size),
     }
 
 
@@ -85,7 +86,7 @@ class Decoder:
         buffers: dict[str, Buffer],
     ) -> None:
         self.spec = spec
-        self.vocab_size = spec.vocab_size
+        self.vocab_size = spec.active_vocab_size
         self.context_window_size = spec.context_window_size
         self.prefill_chunk_size = spec.prefill_chunk_size
         self._device = device
@@ -97,7 +98,7 @@ class Decoder:
         self._next = device.program(recorder.next_logits(), "next logits")
         self._prefill = device.program(recorder.prefill(), "prefill")
         self._first = device.program(recorder.first_logits(), "first logits")
-        self._sampler = Sampler(device, spec.vocab_size, kernels, buffers)
+        self._sampler = Sampler(device, self.vocab_size, kernels, buffers)
 
     def reusable_tokens(self, n_tokens: int) -> int:
         """Return how many of the sequence's first `n_tokens` tokens a `start` can keep."""

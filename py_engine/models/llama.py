@@ -39,6 +39,7 @@ def llama_spec(config: ChatConfig) -> DecoderSpec:
         n_kv_heads=fields.integer("num_key_value_heads", 0, minimum=0) or n_heads,
         head_dim=head_dim,
         vocab_size=config.vocab_size,
+        active_vocab_size=config.active_vocab_size,
         rms_norm_eps=fields.number("rms_norm_eps", above=0),
         rope_inv_freq=rope_inv_freq(head_dim, rope_settings(fields)),
         context_window_size=context_window_size,

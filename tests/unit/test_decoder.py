@@ -197,3 +197,19 @@ def test_destroy_frees_everything(folder: Path) -> None:
     device = NumpyDevice()
     load(device, folder).destroy()
     assert device.live_buffers == []
+
+
+def test_padding_of_the_vocabulary_has_no_logits(folder: Path) -> None:
+    """Rows that round the vocabulary up are not trained: their logits could be any number."""
+
+    async def logits(model: Decoder) -> list[float]:
+        model.start(SamplingParams())
+        await model.prefill(FIXTURE.prompt_ids[:5])
+        model.first_logits()
+        return (await model.read_logits()).tolist()
+
+    whole = load(NumpyDevice(), folder)
+    active = whole.spec.vocab_size - 3
+    cut = load(NumpyDevice(), folder, active_vocab_size=active)
+    assert cut.vocab_size == active
+    assert asyncio.run(logits(cut)) == asyncio.run(logits(whole))[:active]

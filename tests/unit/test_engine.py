@@ -426,6 +426,18 @@ def test_required_features_of_all_records_are_asked_for() -> None:
     run(test())
 
 
+def test_tokens_that_the_tokenizer_lacks_cannot_be_drawn() -> None:
+    async def test() -> None:
+        host = host_of()
+        host.files["model"] = model_files(vocab_size=600)
+        found: list[int] = []
+        host.before_load = lambda config: found.append(config.active_vocab_size)
+        await engine_of(host, "model")
+        assert found == [504]
+
+    run(test())
+
+
 def test_record_overrides_go_below_chat_opts() -> None:
     async def test() -> None:
         host = host_of()
