@@ -34,9 +34,9 @@ class DecoderSpec:
     `rope_inv_freq` holds the `head_dim / 2` rotation frequencies in radians per position, computed
     in float64 with every scaling of the family already applied. Rows of the fused `qkv` weight are
     q, k, v in that order; rows of `gate_up` are gate, then up. Of the `vocab_size` rows of the
-    output projection only the first `active_vocab_size` are of tokens. `lm_head` is None when the embedding
-    table is also the output projection. `context_window_size` is the longest sequence; with a
-    `window` a token sees only a part of it.
+    output projection only the first `active_vocab_size` are of tokens. `lm_head` is None when the
+    embedding table is also the output projection. `context_window_size` is the longest sequence;
+    with a `window` a token sees only a part of it.
     """
 
     weight_format: WeightFormat
