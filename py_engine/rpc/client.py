@@ -7,7 +7,7 @@ may as well run WebLLM's own `WebWorkerMLCEngineHandler`.
 import asyncio
 import logging
 
-from py_engine.api.endpoints import Chat, Completions
+from py_engine.api.endpoints import Chat, Completions, Embeddings
 from py_engine.api.objects import ApiObject, plain
 from py_engine.errors import ConfigValueError, WorkerEngineModelNotLoadedError
 from py_engine.json_values import jsonable, shown
@@ -47,7 +47,7 @@ class WebWorkerMLCEngine:
         self._channel = Channel(_transport_to(worker), self._on_event)
         self.chat = Chat(self.chat_completion)
         self.completions = Completions(self.completion)
-        self.embeddings = Completions(self.embedding)
+        self.embeddings = Embeddings(self.embedding)
         if config.get("app_config") is not None:
             self.set_app_config(config["app_config"])
         if config.get("log_level") is not None:
