@@ -7,10 +7,8 @@ from collections.abc import Callable, Set
 from typing import Any, NoReturn
 
 from py_engine.json_values import MAX_DEPTH
-from py_engine.output.events import CallArguments, CallEnd, CallStart, Text, ToolEvent
+from py_engine.output.events import CallArguments, CallEnd, CallStart, EmitTool, Text
 from py_engine.output.source import TextSource, Wait
-
-Emit = Callable[[ToolEvent], None]
 
 
 class MalformedCall(Exception):
@@ -20,7 +18,7 @@ class MalformedCall(Exception):
 class Call:
     """A call that is being read from `source`; only functions of `names` can be called."""
 
-    def __init__(self, source: TextSource, emit: Emit, names: Set[str]) -> None:
+    def __init__(self, source: TextSource, emit: EmitTool, names: Set[str]) -> None:
         self.source = source
         self.is_announced = False
         self.is_complete = False
@@ -46,7 +44,7 @@ class Call:
 
 def read_call(
     source: TextSource,
-    emit: Emit,
+    emit: EmitTool,
     names: Set[str],
     body: Callable[[Call], Wait[None]],
     *,
@@ -116,14 +114,17 @@ class Span:
         self.is_complete = not (self._open or self._quote)
 
 
-def read_span(source: TextSource, span: Span, on_text: Callable[[str], None]) -> Wait[str]:
+def read_span(
+    source: TextSource, span: Span, on_text: Callable[[str], None] | None = None
+) -> Wait[str]:
     """Read the value that `span` finds, hand its text on as it comes, and return it."""
     parts: list[str] = []
     while not span.is_complete:
         if not (yield from source.some()):
             raise MalformedCall
         parts.append(source.scan(span.find_end))
-        on_text(parts[-1])
+        if on_text is not None:
+            on_text(parts[-1])
         if span.is_broken:
             raise MalformedCall
     return "".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -45,3 +46,4 @@ class CallEnd:
 
 ToolEvent = Text | CallStart | CallArguments | CallEnd
 Event = Reasoning | ToolEvent
+EmitTool = Callable[[ToolEvent], None]

@@ -115,14 +115,10 @@ def _expect(source: TextSource, characters: str) -> Wait[str]:
 def _string(source: TextSource) -> Wait[str]:
     if (yield from source.peek()) != '"':
         raise MalformedCall
-    return (yield from read_span(source, Span(), _ignore))
+    return (yield from read_span(source, Span()))
 
 
 def _value(source: TextSource) -> Wait[str]:
     if (yield from source.peek()) in ("{", "[", '"'):
-        return (yield from read_span(source, Span(), _ignore))
+        return (yield from read_span(source, Span()))
     return (yield from source.take_while(_SCALAR))
-
-
-def _ignore(_text: str) -> None:
-    pass

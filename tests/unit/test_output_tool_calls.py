@@ -233,6 +233,46 @@ def test_result_does_not_depend_on_the_cut(form: str, stream: bool) -> None:
             assert parse(form, pieces, stream=stream, reasoning=True) == expected, pieces
 
 
+SOUP = (
+    *("<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"),
+    *('{"name": "now"', '"arguments": ', '"parameters": ', "now", "(", ")", "a=1", "unknown"),
+    *(
+        "{",
+        "}",
+        "[",
+        "]",
+        '"',
+        "\\",
+        ",",
+        ":",
+        ";",
+        " ",
+        "\n",
+        "1",
+        "'",
+        "<think>",
+        "</think>",
+        "<",
+    ),
+)
+
+
+@pytest.mark.parametrize("form", TOOL_CALL_FORMATS)
+def test_whatever_the_text_nothing_is_lost_and_nothing_raises(form: str) -> None:
+    rng = random.Random(5)
+    soup = [*SOUP, *(text for text, _ in CALLS[form.removesuffix("_args")])]
+    n_calls = 0
+    for _ in range(500):
+        text = "".join(rng.choices(soup, k=rng.randrange(1, 25)))
+        whole = parse(form, text, stream=False)
+        assert whole.calls or whole.content == text
+        for stream, expected in ((False, whole), (True, parse(form, text))):
+            assert parse(form, list(text), stream=stream) == expected, text
+            assert all(name in NAMES for name, _ in expected.calls)
+        n_calls += len(whole.calls)
+    assert n_calls > 10
+
+
 def test_call_streams_as_openais() -> None:
     parser = make_parser("hermes")
     assert parser.put('<tool_call>\n{"name": "now"') == []

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from py_engine.grammar import GrammarSpec
-from py_engine.output.events import ToolEvent
+from py_engine.output.events import EmitTool
 from py_engine.output.source import TextSource, Wait
 
-Emit = Callable[[ToolEvent], None]
 Tools = Sequence[Mapping[str, Any]]
 
 
@@ -33,7 +32,7 @@ class ToolCallFormat(Protocol):
     @property
     def forced_prefix(self) -> str: ...
 
-    def rules(self, source: TextSource, emit: Emit, names: Set[str]) -> Wait[None]:
+    def rules(self, source: TextSource, emit: EmitTool, names: Set[str]) -> Wait[None]:
         """Read a reply: text, and calls of the functions in `names`.
 
         What looks like a call and is none becomes text unchanged.

@@ -6,10 +6,10 @@ from collections.abc import Set
 
 from py_engine.grammar import GrammarSpec
 from py_engine.output.call import read_call
-from py_engine.output.events import Text
+from py_engine.output.events import EmitTool, Text
 from py_engine.output.json_call import json_call
 from py_engine.output.source import TextSource, Wait
-from py_engine.output.tool_formats.base import Emit, Tools, new_call_id
+from py_engine.output.tool_formats.base import Tools, new_call_id
 from py_engine.output.tool_grammar import call_tags, calls, grammar_of, has_strict, text_with
 
 BEGIN, END = "<tool_call>", "</tool_call>"
@@ -25,7 +25,7 @@ class HermesFormat:
     special_tokens = (BEGIN, END)
     forced_prefix = ""
 
-    def rules(self, source: TextSource, emit: Emit, names: Set[str]) -> Wait[None]:
+    def rules(self, source: TextSource, emit: EmitTool, names: Set[str]) -> Wait[None]:
         """Read a reply (see ToolCallFormat)."""
         while (yield from source.text_until((BEGIN,), lambda text: emit(Text(text)))):
             source.record()

@@ -6,10 +6,10 @@ from collections.abc import Set
 
 from py_engine.grammar import GrammarSpec
 from py_engine.output.call import read_call
-from py_engine.output.events import Text
+from py_engine.output.events import EmitTool, Text
 from py_engine.output.json_call import json_call
 from py_engine.output.source import TextSource, Wait
-from py_engine.output.tool_formats.base import Emit, Tools, new_call_id
+from py_engine.output.tool_formats.base import Tools, new_call_id
 from py_engine.output.tool_grammar import call_tags, calls, grammar_of, has_strict, or_text
 
 PYTHON_TAG = "<|python_tag|>"
@@ -26,7 +26,7 @@ class Llama3JsonFormat:
     special_tokens = (PYTHON_TAG,)
     forced_prefix = ""
 
-    def rules(self, source: TextSource, emit: Emit, names: Set[str]) -> Wait[None]:
+    def rules(self, source: TextSource, emit: EmitTool, names: Set[str]) -> Wait[None]:
         """Read a reply (see ToolCallFormat)."""
         source.record()
         yield from self._calls(source, emit, names)
@@ -35,7 +35,7 @@ class Llama3JsonFormat:
             source.take(len(PYTHON_TAG))
             yield from self._calls(source, emit, names)
 
-    def _calls(self, source: TextSource, emit: Emit, names: Set[str]) -> Wait[None]:
+    def _calls(self, source: TextSource, emit: EmitTool, names: Set[str]) -> Wait[None]:
         """Read calls until something else comes; what was recorded belongs to the first."""
         yield from source.skip_space()
         while (yield from source.peek()) == "{":

@@ -8,10 +8,10 @@ from collections.abc import Set
 
 from py_engine.grammar import GrammarSpec
 from py_engine.output.call import Call, MalformedCall, read_call
-from py_engine.output.events import Text
+from py_engine.output.events import EmitTool, Text
 from py_engine.output.json_call import json_arguments, json_call
 from py_engine.output.source import TextSource, Wait
-from py_engine.output.tool_formats.base import Emit, Tools
+from py_engine.output.tool_formats.base import Tools
 from py_engine.output.tool_grammar import call_list, call_tags, calls, grammar_of
 
 TOOL_CALLS, CALL_ID, ARGS = "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"
@@ -35,7 +35,7 @@ class MistralFormat:
         self.name = "mistral_args" if writes_names else "mistral"
         self._writes_names = writes_names
 
-    def rules(self, source: TextSource, emit: Emit, names: Set[str]) -> Wait[None]:
+    def rules(self, source: TextSource, emit: EmitTool, names: Set[str]) -> Wait[None]:
         """Read a reply of either form (see ToolCallFormat)."""
         while (yield from source.text_until((TOOL_CALLS,), lambda text: emit(Text(text)))):
             source.record()
@@ -49,7 +49,7 @@ class MistralFormat:
                 body = json_call if start == "{" else _named_call
                 yield from read_call(source, emit, names, body)
 
-    def _list(self, source: TextSource, emit: Emit, names: Set[str]) -> Wait[None]:
+    def _list(self, source: TextSource, emit: EmitTool, names: Set[str]) -> Wait[None]:
         while True:
             yield from source.skip_space()
             if not (yield from read_call(source, emit, names, json_call)):

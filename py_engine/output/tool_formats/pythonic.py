@@ -8,10 +8,10 @@ from collections.abc import Set
 
 from py_engine.grammar import GrammarSpec
 from py_engine.output.call import Call, MalformedCall, Span, read_call, read_span
-from py_engine.output.events import Text
+from py_engine.output.events import EmitTool, Text
 from py_engine.output.python_literal import parsed_keywords
 from py_engine.output.source import TextSource, Wait
-from py_engine.output.tool_formats.base import Emit, Tools, new_call_id
+from py_engine.output.tool_formats.base import Tools, new_call_id
 from py_engine.output.tool_grammar import (
     call_list,
     grammar_of,
@@ -35,7 +35,7 @@ class PythonicFormat:
     special_tokens = (BEGIN, END)
     forced_prefix = ""
 
-    def rules(self, source: TextSource, emit: Emit, names: Set[str]) -> Wait[None]:
+    def rules(self, source: TextSource, emit: EmitTool, names: Set[str]) -> Wait[None]:
         """Read a reply (see ToolCallFormat)."""
         source.record()
         yield from self._calls(source, emit, names)
@@ -44,17 +44,21 @@ class PythonicFormat:
             source.take(len(BEGIN))
             yield from self._calls(source, emit, names)
 
-    def _calls(self, source: TextSource, emit: Emit, names: Set[str]) -> Wait[None]:
+    def _calls(self, source: TextSource, emit: EmitTool, names: Set[str]) -> Wait[None]:
         """Read a list of calls; what was recorded belongs to the first."""
         yield from source.skip_space()
-        has_more = yield from source.take_if("[")
-        while has_more:
+        if not (yield from source.take_if("[")):
+            if source.recorded():
+                emit(Text(source.recorded()))
+            return
+        while True:
             yield from source.skip_space()
             if not (yield from read_call(source, emit, names, _call)):
                 return
             source.record()
             yield from source.skip_space()
-            has_more = yield from source.take_if(",")
+            if not (yield from source.take_if(",")):
+                break
         if (yield from source.take_if("]")):
             yield from source.skip_space()
             yield from source.take_if(END)
@@ -78,12 +82,8 @@ def _call(call: Call) -> Wait[None]:
     name = yield from source.take_while(_NAME)
     if not call.knows(name) or (yield from source.peek()) != "(":
         raise MalformedCall
-    text = yield from read_span(source, Span("\"'", "(){}[]"), _ignore)
+    text = yield from read_span(source, Span("\"'", "(){}[]"))
     arguments = json.dumps(parsed_keywords(text[1:-1]), ensure_ascii=False)
     call.announce(name)
     call.arguments(arguments)
     call.is_complete = True
-
-
-def _ignore(_text: str) -> None:
-    pass
