@@ -129,14 +129,18 @@ def embed_on_webgpu(
     return np.array([np.frombuffer(row, np.float32) for row in rows])
 
 
-@pytest.mark.parametrize("lanes", [True, False], ids=["subgroups", "plain"])
 @pytest.mark.parametrize("name", encoder_names())
-def test_encoder_on_webgpu(
-    name: str, lanes: bool, tmp_path: Path, engine_worker: EngineWorker
-) -> None:
+def test_encoder_on_webgpu(name: str, tmp_path: Path, engine_worker: EngineWorker) -> None:
+    fixture = load_encoder_fixture(name)
+    found = embed_on_webgpu(engine_worker, fixture, tmp_path, [fixture.sequences], pooling="mean")
+    assert_close(found, fixture.vectors("mean", False))
+
+
+@pytest.mark.parametrize("name", ["bert_one_layer_q0f16", "bert_odd_heads_q4f16"])
+def test_encoder_without_subgroups(name: str, tmp_path: Path, engine_worker: EngineWorker) -> None:
     fixture = load_encoder_fixture(name)
     found = embed_on_webgpu(
-        engine_worker, fixture, tmp_path, [fixture.sequences], lanes=lanes, pooling="mean"
+        engine_worker, fixture, tmp_path, [fixture.sequences], lanes=False, pooling="mean"
     )
     assert_close(found, fixture.vectors("mean", False))
 
