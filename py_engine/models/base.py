@@ -18,7 +18,7 @@ class SamplingParams:
     and minus `frequency_penalty` for each time, then divided (above 0) or multiplied (below 0) by
     `repetition_penalty`; softmax at `temperature`, where 0 always takes the likeliest token; the
     `top_k` likeliest (0: all); of these the fewest whose mass reaches `top_p`; of these the ones
-    with at least `min_p` of the likeliest token's probability.
+    with at least `min_p` of the likeliest token's probability. Tokens that tie at a border stay.
 
     `top_logprobs` (0 to 20) asks for log-probabilities of the drawn and of that many likeliest
     tokens; None for none. They are of the distribution before `top_k`, at temperature 1 where
@@ -39,7 +39,10 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Draw:
-    """One drawn token; `top` are the likeliest tokens, the likeliest first."""
+    """One drawn token; `top` are the likeliest tokens, the likeliest first.
+
+    Log-probabilities are at least -9999, OpenAI's value for a very unlikely token.
+    """
 
     token_id: int
     logprob: float | None = None

@@ -99,6 +99,7 @@ async def _play(scenario: Any, masks: list[bytes], favourite: int) -> dict[str, 
         "never again": await scenario.plain(replace(greedy, presence_penalty=1000.0)),
         "biased": await scenario.plain(replace(greedy, logit_bias={favourite: 1000.0})),
     }
+    found["never again, again"] = await scenario.plain(replace(greedy, presence_penalty=1000.0))
     found["greedy after them"] = await scenario.plain(greedy)
     for kept in (1, len(prompt) - 1):
         assert model.reusable_tokens(kept) == kept
@@ -216,6 +217,7 @@ def check(found: dict[str, Any]) -> None:
     check_logprobs(found["adjusted"])
     check_masked(found["masked"])
     assert len(set(tokens(found["never again"]))) == N_TOKENS
+    assert found["never again, again"] == found["never again"]
     assert tokens(found["biased"]) == [FAVOURITE] * N_TOKENS
     assert found["written"] == [[FAVOURITE, None, []]]
     check_kept(found, greedy)
