@@ -14,6 +14,12 @@ MAX_CODE_POINT = 0x10FFFF
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 
+MAX_LISTED = 1_000
+BEYOND_ASCII: Ranges = ((0x80, MAX_CODE_POINT),)
+_ASCII: Ranges = ((0, 0x7F),)
+_SURROGATES: Ranges = ((0xD800, 0xDFFF),)
+_EUROPEAN_END = 0x250
+
 
 @dataclass(frozen=True)
 class Text:
@@ -194,7 +200,7 @@ class _Writer:
             case Chars(((low, high),)) if low == high:
                 return quoted(chr(low))
             case Chars(ranges):
-                return f"[{''.join(_range(low, high) for low, high in ranges)}]"
+                return self._class(ranges)
             case Rule(name):
                 return name
             case Seq(items):
@@ -202,6 +208,18 @@ class _Writer:
             case Repeat(item, low, high):
                 return self._atom(item) + _times(low, high)
         return self._own_rule(expr)
+
+    def _class(self, ranges: Ranges) -> str:
+        expr = followable(ranges)
+        if not isinstance(expr, Chars):
+            return self._inner(expr)
+        ascii_part = without(expr.ranges, BEYOND_ASCII)
+        if expr.ranges == ascii_part:
+            return f"[{_listed(ascii_part)}]"
+        forbidden = without(_ASCII, ascii_part)
+        if not forbidden:
+            return self._own_rule(Alt((Chars(_ASCII), Chars(BEYOND_ASCII))))
+        return f"[^{_listed(forbidden)}]"
 
     def _atom(self, expr: Expr) -> str:
         if isinstance(expr, Seq | Alt | Repeat):
@@ -223,6 +241,27 @@ def _times(low: int, high: int | None) -> str:
 def quoted(text: str) -> str:
     """Return `text` as an EBNF string."""
     return f'"{"".join(map(_escaped, map(ord, text)))}"'
+
+
+def followable(ranges: Ranges) -> Expr:
+    """Return what xgrammar can follow of a set of characters, NOTHING if that is none of it.
+
+    xgrammar 0.1.27's classes are right only where they hold all characters beyond ASCII or none of
+    them. A few others are listed one by one; of many only those of European languages are.
+    """
+    ascii_part = without(ranges, BEYOND_ASCII)
+    beyond = without(ranges, _ASCII)
+    if not beyond or beyond == without(BEYOND_ASCII, _SURROGATES) or beyond == BEYOND_ASCII:
+        return Chars((*ascii_part, *(BEYOND_ASCII if beyond else ())))
+    beyond = without(beyond, _SURROGATES)
+    if sum(high - low + 1 for low, high in beyond) > MAX_LISTED:
+        beyond = without(beyond, ((_EUROPEAN_END, MAX_CODE_POINT),))
+    listed = (Text(chr(code)) for low, high in beyond for code in range(low, high + 1))
+    return alt(*([Chars(ascii_part)] if ascii_part else []), *listed)
+
+
+def _listed(ranges: Ranges) -> str:
+    return "".join(_range(low, high) for low, high in ranges)
 
 
 def _range(low: int, high: int) -> str:

@@ -1,7 +1,8 @@
-"""Regular expressions in JavaScript's notation as grammars, as text or inside a JSON string.
+r"""Regular expressions in JavaScript's notation as grammars, as text or inside a JSON string.
 
-The notation is ECMA-262's with the flag `u`, as JSON Schema asks for. A negated class means what
-both JavaScript and Python take it for, so that either can check a reply.
+The notation is ECMA-262's with the flag `u`, as JSON Schema asks for. `\D`, `\W` and `\S` hold
+what they do in both JavaScript and Python, so that either can check a reply; `.` is any character
+but line feed and carriage return.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from py_engine.grammar.expressions import (
     Text,
     alt,
     chars,
+    followable,
     repeat,
     seq,
     without,
@@ -32,7 +34,7 @@ MAX_GROUPS_DEEP = 32
 MAX_REPETITIONS = 100_000
 
 _ALL: Ranges = ((0, 0xD7FF), (0xE000, MAX_CODE_POINT))
-_LINE_ENDS: Ranges = ((0x0A, 0x0A), (0x0D, 0x0D), (0x2028, 0x2029))
+_LINE_ENDS: Ranges = ((0x0A, 0x0A), (0x0D, 0x0D))
 _DIGITS: Ranges = ((0x30, 0x39),)
 _WORD: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
 _SPACES: Ranges = (
@@ -49,6 +51,7 @@ _CLASSES: dict[str, Ranges] = {
     "s": _SPACES,
     "S": without(without(_ALL, _SPACES), _MAYBE_SPACES),
 }
+_OPPOSITES = ({"\\s", "\\S"}, {"\\d", "\\D"}, {"\\w", "\\W"})
 _CONTROLS = {"n": 10, "r": 13, "t": 9, "f": 12, "v": 11, "0": 0}
 _UNSUPPORTED_ESCAPES = {"b": "\\b", "B": "\\B", "p": "\\p", "P": "\\P", "k": "\\k"}
 _QUANTIFIER = re.compile(r"(?:([*+?])|\{(\d{1,9})(,(\d{1,9})?)?\})\??")
@@ -212,7 +215,7 @@ class _Parser:
             case "(":
                 return self._group()
             case "\\":
-                return chars(*self._escape(in_class=False))
+                return self._followable(self._escape(in_class=False))
         return Chars(((ord(character), ord(character)),))
 
     def _group(self) -> Expr:
@@ -234,15 +237,26 @@ class _Parser:
     def _class(self) -> Expr:
         negated = self._take("^")
         found: list[tuple[int, int]] = []
+        escapes: set[str] = set()
         while not self._take("]"):
+            escapes.add(self._text[self.at : self.at + 2])
             ranges = self._class_atom()
             if self._text[self.at : self.at + 1] == "-" and self._text[self.at + 1 :][:1] != "]":
                 self.at += 1
                 ranges = self._class_range(ranges, self._class_atom())
             found += ranges
+        if any(pair <= escapes for pair in _OPPOSITES):
+            found = list(_ALL)
         union = chars(*found)
         positive = union.ranges if isinstance(union, Chars) else ()
-        return chars(*(without(_ALL, positive) if negated else positive))
+        return self._followable(without(_ALL, positive) if negated else positive)
+
+    def _followable(self, ranges: Ranges) -> Expr:
+        if ranges and followable(ranges) == NOTHING:
+            raise UnsupportedPatternError(
+                f"a grammar cannot follow that many characters (at character {self.at})"
+            )
+        return chars(*ranges)
 
     def _class_atom(self) -> Ranges:
         if self.at >= len(self._text):

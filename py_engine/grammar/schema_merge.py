@@ -56,11 +56,14 @@ _MERGED: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def merged(left: Schema, right: Schema) -> Schema:
-    """Return a schema for what fits both. Errors: UnmergeableError."""
+    """Return a schema for what fits both; `right` stands inside `left`. Errors: UnmergeableError."""
     if isinstance(left, bool):
         return right if left else False
     if isinstance(right, bool):
         return left if right else False
+    _check_arrays(left, right)
+    if right.get("unevaluatedProperties", True) is not True:
+        raise UnmergeableError("'unevaluatedProperties' inside")
     result = {**right, **left}
     for keyword in left.keys() & right.keys() - ANNOTATIONS - {"properties"}:
         mine, other = left[keyword], right[keyword]
@@ -74,6 +77,16 @@ def merged(left: Schema, right: Schema) -> Schema:
     if "properties" in left or "properties" in right:
         result["properties"] = _properties(left, right)
     return result
+
+
+def _check_arrays(left: Mapping[str, Any], right: Mapping[str, Any]) -> None:
+    """Refuse two ways to say which items there are, unless both are `items` for all of them."""
+    mine, other = (
+        {word for word in ("items", "prefixItems", "unevaluatedItems") if word in schema}
+        for schema in (left, right)
+    )
+    if "unevaluatedItems" in other or (mine and other and mine | other != {"items"}):
+        raise UnmergeableError("the items of an array, told in two ways")
 
 
 def _properties(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
