@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,10 @@ Tools = Sequence[Mapping[str, Any]]
 
 # How a thought that a template has opened is closed again, as Qwen's and WebLLM's empty ones are.
 _NO_THOUGHT = f"\n{THINK_END}\n\n"
+
+# Some vocabularies (DeepSeek's) do not call the tokens special that begin a turn. Those of thoughts
+# and tools are written otherwise: in messages they may stand for themselves.
+_TURN_MARK = re.compile("<[|\uff5c].*[|\uff5c]>", re.DOTALL)
 
 
 class PromptTemplate(Protocol):
@@ -131,8 +136,12 @@ class PromptRenderer:
 
     @cached_property
     def _control_tokens(self) -> ControlTokens:
+        tokenizer = self._tokenizer
         return ControlTokens(
-            token for token in map(self._tokenizer.token, self._tokenizer.special_ids) if token
+            token
+            for index in tokenizer.added_ids
+            if (token := tokenizer.token(index) or "")
+            and (index in tokenizer.special_ids or _TURN_MARK.fullmatch(token))
         )
 
 

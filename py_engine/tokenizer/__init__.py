@@ -58,7 +58,8 @@ class TokenizerBackend(Protocol):
 class Tokenizer:
     """The tokenizer of one model.
 
-    `special_ids` are those that `decode` leaves out by default. `template` has the special tokens
+    `special_ids` are those that `decode` leaves out by default, and some of `added_ids`, whose
+    tokens are found in a text before anything else. `template` has the special tokens
     that the model expects around a text, which `encode` does not add.
     """
 
@@ -67,6 +68,7 @@ class Tokenizer:
         self._ids = {token: index for index, token in enumerate(file.tokens) if token is not None}
         self._decoder = file.decoder
         self._backend = backend
+        self.added_ids = file.added_ids
         self.special_ids = file.special_ids
         self.template = file.template
 

@@ -19,12 +19,15 @@ _REMEDY = "Write it again with transformers' save_pretrained of the model's fast
 class TokenizerFile:
     """`text` is the JSON for the wrapped library, without truncation and padding.
 
-    `tokens` gives the text of each id (None for holes). `decoder` is a TokenDecoder, or the type of
-    a decoder that has no streaming form. `template` has the special tokens around a text.
+    `tokens` gives the text of each id (None for holes). `added_ids` are those of tokens that are
+    found in a text before anything else; the special ones are among them. `decoder` is a
+    TokenDecoder, or the type of a decoder that has no streaming form. `template` has the special
+    tokens around a text.
     """
 
     text: str
     tokens: list[str | None]
+    added_ids: frozenset[int]
     special_ids: frozenset[int]
     decoder: TokenDecoder | str
     template: SequenceTemplate
@@ -62,6 +65,7 @@ def parse_tokenizer_json(text: str, source: str) -> TokenizerFile:
     return TokenizerFile(
         text,
         _token_list(_vocabulary(data, source) | added, source),
+        frozenset(added.values()),
         frozenset(entry["id"] for entry in data.get("added_tokens") or () if entry.get("special")),
         streaming,
         template,
