@@ -96,6 +96,7 @@ NO_CALLS: dict[str, list[str]] = {
         '<tool_call>{"arguments": {"a": NaN}, "name": "now"}</tool_call>',
         '<tool_call>{"name": "now", "other": 1}</tool_call>',
         '<tool_call>{"name": "now", "name": "now"}</tool_call>',
+        '<tool_call>{"arguments": {}, "arguments": {}, "name": "now"}</tool_call>',
         '<tool_call>{"name": "now", "arg',
         '<tool_call>{"name" "now"}</tool_call>',
         "<tool_call>{}</tool_call>",
@@ -207,6 +208,13 @@ def test_call_that_breaks_late_is_content_or_stays_a_call_once_streamed(
     assert arguments.startswith("{")
     with pytest.raises(ValueError):
         json.loads(arguments)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_arguments_are_the_first_where_they_are_written_twice(stream: bool) -> None:
+    text = '<tool_call>{"name": "now", "arguments": {"a": 1}, "arguments": {"b": 2}}</tool_call>'
+    reply = parse("hermes", text, stream=stream)
+    assert reply == Reply('{"b": 2}}</tool_call>', calls=[("now", '{"a": 1}')])
 
 
 def test_calls_after_a_broken_one_are_read() -> None:
