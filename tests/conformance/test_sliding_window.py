@@ -23,7 +23,7 @@ from tests.support.numpy_device import NumpyDevice
 
 GREEDY = SamplingParams(temperature=0)
 CASES = [
-    ("mistral_window_24_q0f32", 24, 3, 32),
+    ("mistral_window_24_q0f32", 20, 3, 32),
     ("mistral_window_24_q0f32", 9, 8, 5),
     ("mha_untied_q4f32", 40, 4, 16),
 ]
