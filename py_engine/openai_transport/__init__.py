@@ -115,7 +115,7 @@ class EngineTransport(AsyncBaseTransport):
             raise UnsupportedEndpointError(f"this engine has no `{endpoint}`.")
         model = body.get("model")
         if not body.get("stream"):
-            self._make_way(model)
+            await self._make_way(model)
         answer = await ask(body)
         if not hasattr(answer, "__anext__"):
             return plain(answer)
@@ -123,10 +123,12 @@ class EngineTransport(AsyncBaseTransport):
         self._streams.add(stream)
         return stream
 
-    def _make_way(self, model: Any) -> None:
+    async def _make_way(self, model: Any) -> None:
         """Free a model, for who now waits for it, of streams that nobody reads any more."""
         if not any(stream.holds_model for stream in self._streams if stream.model == model):
             return
+        for _ in range(2):  # turns in which the event loop closes a generator that `break` left
+            await asyncio.sleep(0)
         gc.collect()  # a stream of the client is a reference cycle, so a dropped one ends only here
         for stream in list(self._streams):
             if stream.holds_model and stream.model == model:
@@ -141,7 +143,7 @@ class EngineTransport(AsyncBaseTransport):
         return cast("Response", httpx.Response(200, headers=headers, stream=content))
 
     async def _events(self, request: Request, stream: EventStream) -> AsyncIterator[bytes]:
-        self._make_way(stream.model)
+        await self._make_way(stream.model)
         while (event := await _within_time(request, stream.next())) is not None:
             yield event
 

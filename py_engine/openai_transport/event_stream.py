@@ -22,7 +22,7 @@ class EventStream:
     somebody else waits for the model.
     """
 
-    _closing: ClassVar[set[asyncio.Task[None]]] = set()
+    _closings: ClassVar[set[asyncio.Task[None]]] = set()
 
     def __init__(self, chunks: Any, model: Any) -> None:
         self.model = model
@@ -30,6 +30,7 @@ class EventStream:
         self._loop = asyncio.get_running_loop()
         self._events: deque[bytes] = deque()
         self._reading: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._reads_ahead = False
         self._has_begun = self._has_ended = False
 
@@ -55,14 +56,9 @@ class EventStream:
         self._read()
 
     async def aclose(self) -> None:
-        """End the reply and free the model; a reader that waits gets None."""
+        """End the reply and free the model; a reader that waits gets None. May be called twice."""
         self._has_ended = True
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
-        aclose = getattr(self._chunks, "aclose", None)
-        if aclose is not None:
-            await aclose()
+        await asyncio.shield(self._close_soon())
 
     def abandon(self) -> None:
         """Have the stream closed soon; may be called by a garbage collection in any thread."""
@@ -70,10 +66,20 @@ class EventStream:
             self._has_ended = True
             self._loop.call_soon_threadsafe(self._close_soon)
 
-    def _close_soon(self) -> None:
-        task = self._loop.create_task(self.aclose())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+    def _close_soon(self) -> asyncio.Task[None]:
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+            self._closings.add(self._closing)
+            self._closing.add_done_callback(self._closings.discard)
+        return self._closing
+
+    async def _close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        aclose = getattr(self._chunks, "aclose", None)
+        if aclose is not None:
+            await aclose()
 
     def _read(self) -> None:
         if self._reading is None and not self._has_ended:

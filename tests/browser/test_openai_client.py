@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+from py_engine.tooling.steps import ROOT
 from tests.conftest import RecordingServer
 from tests.support.engine_worker import EngineWorker
 
 PAGES = Path(__file__).parent / "pages"
+DOCUMENT = (ROOT / "docs" / "openai-client.md").read_text(encoding="utf-8")
+SNIPPET = DOCUMENT.partition("```html\n")[2].partition("```")[0]
 SOURCE = (PAGES / "openai_cases.py").read_text(encoding="utf-8")
 CASES = re.findall(r"^async def case_(\w+)", SOURCE, re.MULTILINE)
 
@@ -49,10 +52,13 @@ def worker(engine_worker: EngineWorker) -> Iterator[EngineWorker]:
 
 @pytest.fixture(scope="module")
 def openai_page(browser: Browser, session_server: RecordingServer) -> Iterator[Page]:
-    """A page with a proxy of a worker that has loaded the embedded model."""
+    """The page of docs/openai-client.md, and then the cases on its engine."""
     page = browser.new_context(base_url=session_server.url).new_page()
+    code = (PAGES / "openai_page.py").read_text(encoding="utf-8")
+    html = "<!doctype html><meta charset=utf-8><link rel=icon href=icon.svg><body>" + SNIPPET
+    html = html.removesuffix("</script>\n") + code + "</script>"
     # PyScript's configurations name their files relative to a page at the site's root.
-    page.route("**/openai.html", lambda route: route.fulfill(path=PAGES / "openai.html"))
+    page.route("**/openai.html", lambda route: route.fulfill(body=html, content_type="text/html"))
     page.goto("/openai.html")
     page.wait_for_function("globalThis.runCase !== undefined", timeout=120_000)
     yield page
@@ -66,9 +72,15 @@ def test_in_the_worker(worker: EngineWorker, case: str) -> None:
 
         return await openai_cases.run_case(case, openai_cases.engine)
 
-    assert worker.run(run, case=case) == ""
+    problem = worker.run(run, case=case)
+    assert not problem, problem
+
+
+def test_page_of_the_documentation(openai_page: Page) -> None:
+    assert len(openai_page.inner_text("body").split()) > 20
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_on_the_page(openai_page: Page, case: str) -> None:
-    assert openai_page.evaluate(RUN_CASE, case) == ""
+    problem = openai_page.evaluate(RUN_CASE, case)
+    assert not problem, problem

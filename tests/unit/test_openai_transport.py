@@ -8,7 +8,7 @@ import json
 import struct
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import httpx2
@@ -19,7 +19,9 @@ from pydantic import BaseModel
 
 import py_engine.errors as errors
 from py_engine.openai_transport import BASE_URL, EngineTransport, async_openai
-from py_engine.openai_transport.failures import failure
+from py_engine.openai_transport.event_stream import EventStream
+from py_engine.openai_transport.failures import STATUSES, failure
+from py_engine.tooling.steps import ROOT
 from tests.support.canned_engine import (
     MESSAGES,
     MODEL,
@@ -382,17 +384,46 @@ def test_nothing_is_generated_before_it_is_read() -> None:
     run(test())
 
 
-def test_dropped_stream_is_not_generated_to_its_end() -> None:
+def test_stream_may_be_closed_twice_at_once() -> None:
+    closed = []
+
+    async def chunks() -> AsyncIterator[dict[str, Any]]:
+        try:
+            yield chunk(content="a")
+        finally:
+            await asyncio.sleep(0.001)
+            closed.append(True)
+
     async def test() -> None:
-        answers: list[Any] = [text_chunks("a", "b", "c"), response({"content": "d"})]
+        stream = EventStream(chunks(), MODEL)
+        assert await stream.next()
+        await asyncio.gather(stream.aclose(), stream.aclose())
+        assert (closed, await stream.next()) == ([True], None)
+        stream.abandon()
+
+    run(test())
+
+
+@pytest.mark.parametrize("how", ["break", "del"])
+@pytest.mark.parametrize("then_stream", [False, True])
+def test_dropped_stream_is_not_generated_to_its_end(how: str, then_stream: bool) -> None:
+    async def test() -> None:
+        answers: list[Any] = [text_chunks("a", "b", "c"), [] if then_stream else response()]
         engine = CannedEngine(lambda request: answers.pop(0))
         client = async_openai(engine)
-        stream = await ask(client, stream=True)
-        await anext(stream)
-        del stream
-        await ask(client)
+        if how == "break":
+            async for _ in await ask(client, stream=True):
+                break
+        else:
+            stream = await ask(client, stream=True)
+            await anext(stream)
+            del stream
+        if then_stream:
+            assert [piece async for piece in await ask(client, stream=True)] == []
+        else:
+            await ask(client)
         await asyncio.sleep(0.001)
-        assert (engine.generated, engine.ended) == (1, 1)
+        assert (engine.generated, engine.ended) == (1, 1 + then_stream)
 
     run(test())
 
@@ -421,6 +452,23 @@ def test_timeout_of_the_engines_own_is_its_failure() -> None:
 
 
 # The module itself
+
+
+def test_example_of_the_documentation() -> None:
+    document = (ROOT / "docs" / "openai-client.md").read_text(encoding="utf-8")
+    code = document.partition("## In CPython")[2].partition("```python\n")[2].partition("```")[0]
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout == "Hello!\n"
+
+
+def test_documentation_has_every_code_and_status() -> None:
+    document = (ROOT / "docs" / "openai-client.md").read_text(encoding="utf-8")
+    table = document.partition("## Errors")[2].partition("## ")[0]
+    for kind, status, code in STATUSES:
+        (row,) = [line for line in table.splitlines() if f"`{code}`" in line]
+        assert f"| {status} |" in row
+        assert f"`{kind.__name__}`" in row or kind in (errors.UnsupportedFieldsError, Exception)
 
 
 def test_client_can_be_configured() -> None:

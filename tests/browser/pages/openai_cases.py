@@ -6,9 +6,11 @@ one and returns "" or what went wrong.
 
 import asyncio
 import traceback
+from typing import Literal
 
 import openai
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from pydantic import BaseModel, Field
 
 from py_engine.openai_transport import async_openai
 
@@ -91,6 +93,57 @@ async def case_requests_at_once_wait_for_each_other(client):
     )
     same(streamed, whole.choices[0].message.content)
     assert streamed.startswith(other.choices[0].message.content), other
+
+
+class Home(BaseModel):
+    kind: Literal["den", "tree", "house"]
+    rooms: int = Field(ge=1, le=9)
+
+
+class Animal(BaseModel):
+    """An animal of a story."""
+
+    name: Literal["Rusty", "Bella"]
+    colors: list[Literal["red", "brown"]] = Field(max_length=3)
+    home: Home | None
+    is_brave: bool
+
+
+async def case_parse_returns_a_model(client):
+    reply = await client.chat.completions.parse(
+        model=MODEL, messages=STORY, response_format=Animal, temperature=1.5, max_tokens=300
+    )
+    assert isinstance(reply.choices[0].message.parsed, Animal), reply
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "animal"}}}
+    error = await error_of(ask(client, response_format=form))
+    assert isinstance(error, openai.BadRequestError), error
+    same(error.type, "InvalidResponseFormatError")
+
+
+async def case_tool_calls_are_streamed_and_parsed(client):
+    async with client.chat.completions.stream(
+        model=MODEL,
+        messages=STORY,
+        tools=[openai.pydantic_function_tool(Home)],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        max_tokens=200,
+    ) as stream:
+        kinds = {event.type async for event in stream}
+        final = await stream.get_final_completion()
+    assert "tool_calls.function.arguments.delta" in kinds, kinds
+    (call,) = final.choices[0].message.tool_calls
+    same((final.choices[0].finish_reason, call.function.name), ("tool_calls", "Home"))
+    assert isinstance(call.function.parsed_arguments, Home), call
+
+
+async def case_completions_of_several_prompts(client):
+    reply = await client.completions.create(
+        model=MODEL, prompt=["Once upon a", "The end"], max_tokens=3, temperature=0, logprobs=1
+    )
+    first, second = reply.choices
+    assert first.text.startswith(" time"), first
+    same((second.index, len(second.logprobs.tokens), reply.usage.completion_tokens), (1, 3, 6))
 
 
 async def case_models_are_listed(client):
