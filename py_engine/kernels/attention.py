@@ -110,6 +110,13 @@ class AttentionShape:
         return 2 * self.n_kv_heads * self.slots * self.head_dim
 
     @property
+    def workgroup_bytes(self) -> int:
+        """Bytes of workgroup memory that `attention_decode` needs."""
+        n_rep = self.n_heads // self.n_kv_heads
+        turned = 1 if self.window is None or not self.window.sinks else 2
+        return 4 * n_rep * (turned * self.head_dim + 2 * _WORKGROUP)
+
+    @property
     def cache_snippet(self) -> str:
         """The WGSL that tells where a position lies in the cache and what a query sees."""
         return "cache_whole" if self.window is None else "cache_ring"

@@ -1,4 +1,4 @@
-"""A KV cache that no buffer can hold is refused before the weights are read, naming what fits."""
+"""Attention that does not fit the GPU is refused before the weights are read, naming what fits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from py_engine.config import ChatConfig
 from py_engine.errors import LimitSupportError
 from py_engine.gpu.types import Limits
-from py_engine.models.kv_cache import require_cache_fits
+from py_engine.models.attention_limits import require_attention_fits
 from py_engine.models.loader import load_model
 from py_engine.models.registry import decoder_spec
 from py_engine.models.spec import DecoderSpec
@@ -46,7 +46,7 @@ def sliding(size: int, sinks: int = 4) -> dict[str, int]:
 
 def refusal(limits: Limits, **chat_opts: Any) -> str:
     with pytest.raises(LimitSupportError) as caught:
-        require_cache_fits(decoder_spec(config_of(**chat_opts)), limits)
+        require_attention_fits(decoder_spec(config_of(**chat_opts)), limits)
     return str(caught.value)
 
 
@@ -67,7 +67,7 @@ def test_the_longest_context_that_fits_is_named_and_fits(limit: str) -> None:
     assert text.startswith("context_window_size 1048576 needs 1,073,741,824 bytes")
     size = named_size(text)
     assert size == 10_000_000 // BYTES_OF_A_TOKEN
-    require_cache_fits(spec_of(context_window_size=size), limits)
+    require_attention_fits(spec_of(context_window_size=size), limits)
     refusal(limits, context_window_size=size + 1)
 
 
@@ -76,13 +76,28 @@ def test_the_longest_sliding_window_that_fits_is_named_and_fits() -> None:
     assert text.startswith("sliding_window_size 4096 needs ")
     size = named_size(text)
     assert size == 1024 - 63
-    require_cache_fits(spec_of(**sliding(size)), SMALL)
+    require_attention_fits(spec_of(**sliding(size)), SMALL)
     refusal(SMALL, **sliding(size + 1))
 
 
 def test_where_nothing_fits_another_model_is_the_remedy() -> None:
     text = refusal(Limits(max_buffer_size=64), context_window_size=1)
     assert text.endswith("at most 64. Choose a model with fewer or smaller KV heads.")
+
+
+def test_workgroup_memory_is_asked_for_sinks_first() -> None:
+    """Four heads of 64 on a KV head: 1,024 bytes of queries, twice with sinks; 2,048 of scores."""
+    enough = Limits(max_compute_workgroup_storage_size=4096)
+    require_attention_fits(spec_of(**sliding(100)), enough)
+    scarce = Limits(max_compute_workgroup_storage_size=3072)
+    text = refusal(scarce, **sliding(100))
+    assert "with sinks needs 4,096 bytes of workgroup memory, but this GPU has 3,072" in text
+    assert "Set attention_sink_size to 0 in chat_opts, or choose" in text
+    require_attention_fits(spec_of(**sliding(100, sinks=0)), scarce)
+    require_attention_fits(spec_of(), scarce)
+    text = refusal(Limits(max_compute_workgroup_storage_size=3071))
+    assert "needs 3,072 bytes" in text
+    assert text.endswith("3,071. Choose a model with fewer heads for each KV head.")
 
 
 def test_nothing_is_read_of_a_model_that_does_not_fit() -> None:
