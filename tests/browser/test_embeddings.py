@@ -239,6 +239,34 @@ def test_an_encoder_beside_a_language_model(worker: EngineWorker, fixture: Encod
     assert found["wrong"][0] == "EmbeddingUnsupportedModelError"
 
 
+def test_openais_client_gets_the_same_vectors(worker: EngineWorker) -> None:
+    async def run() -> Any:
+        import pyodide_js
+        from embedding_helpers import loaded
+
+        await pyodide_js.loadPackage("openai")
+        from py_engine.openai_transport import async_openai
+
+        engine = await loaded()
+        texts = ["A dog ran.", "The stock fell."]
+        own = await engine.embeddings.create(input=texts)
+        async with async_openai(engine) as client:
+            # The client asks for base64 by itself and unpacks it.
+            response = await client.embeddings.create(model="tiny-bert", input=texts)
+            short = await client.embeddings.create(model="tiny-bert", input=texts[0], dimensions=3)
+        return [
+            [item.embedding for item in own.data],
+            [list(item.embedding) for item in response.data],
+            list(short.data[0].embedding),
+            [own.usage.prompt_tokens, response.usage.prompt_tokens],
+        ]
+
+    own, theirs, short, tokens = worker.run(run)
+    assert theirs == own
+    assert short == own[0][:3]
+    assert tokens[0] == tokens[1]
+
+
 def test_unload_ends_requests(worker: EngineWorker) -> None:
     async def ended() -> list[Any]:
         import asyncio
