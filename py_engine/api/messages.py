@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from py_engine.errors import (
     ConfigValueError,
@@ -15,7 +15,7 @@ from py_engine.errors import (
     UnsupportedRoleError,
     UserMessageContentErrorForNonVLM,
 )
-from py_engine.json_fields import shown
+from py_engine.json_values import is_too_deep, shown
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -142,11 +142,17 @@ def _arguments(arguments: Any, where: str) -> Mapping[str, Any] | str:
         return arguments
     if not isinstance(arguments, str):
         raise ConfigValueError(f"{where} is {shown(arguments)}, but must be a JSON object's text.")
+    if is_too_deep(arguments):
+        return arguments
     try:
-        value = json.loads(arguments)
-    except (ValueError, RecursionError):
+        value = json.loads(arguments, parse_constant=_refuse)
+    except ValueError:
         return arguments  # what a model once wrote; it must be possible to send it back
     return value if isinstance(value, dict) else arguments
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"JSON has no {constant}")
 
 
 def _known_call_id(message: Mapping[str, Any], where: str, call_ids: set[str]) -> str:

@@ -15,7 +15,7 @@ from py_engine.errors import (
 from py_engine.grammar.json_schema import check_json_schema
 from py_engine.grammar.spec import GrammarSpec
 from py_engine.json_fields import ErrorClass, JsonFields
-from py_engine.json_values import shown
+from py_engine.json_values import MAX_DEPTH, is_too_deep, shown
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 NAME_WANTED = "1 to 64 letters, digits, underscores or dashes"
@@ -136,9 +136,11 @@ def _text_of(given: Mapping[str, Any], name: str, error: ErrorClass) -> str:
 
 
 def _parsed(text: str, where: str, error: ErrorClass) -> Any:
+    if is_too_deep(text):
+        raise error(f"{where} is nested too deeply: at most {MAX_DEPTH} levels are taken.")
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as cause:
+    except ValueError as cause:
         raise error(f"{where} is {shown(text)}, but must be JSON: {cause}.") from cause
 
 

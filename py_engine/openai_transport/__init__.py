@@ -24,6 +24,7 @@ from py_engine.errors import (
     SpecifiedModelNotFoundError,
     UnsupportedEndpointError,
 )
+from py_engine.json_values import is_too_deep
 from py_engine.openai_transport.event_stream import EventStream
 from py_engine.openai_transport.failures import failure
 
@@ -196,8 +197,11 @@ def _json_response(request: Request, status: int, body: Any) -> Response:
 
 def _json_body(content: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        text = content.decode()
+        if is_too_deep(text):
+            raise ConfigValueError("the request's body is nested deeper than 100 levels.")
+        body = json.loads(text)
+    except ValueError as error:
         raise ConfigValueError(f"the request's body is not valid JSON: {error}") from error
     if not isinstance(body, dict):
         raise ConfigValueError("the request's body must be a JSON object.")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Set
 from typing import Any, NoReturn
 
-from py_engine.json_values import MAX_DEPTH
+from py_engine.json_values import MAX_DEPTH, is_too_deep
 from py_engine.output.events import CallArguments, CallEnd, CallStart, EmitTool, Text
 from py_engine.output.source import TextSource, Wait
 
@@ -132,9 +132,11 @@ def read_span(
 
 def parsed_json(text: str) -> Any:
     """Return the value of strict JSON. Raises MalformedCall."""
+    if is_too_deep(text):
+        raise MalformedCall
     try:
         return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise MalformedCall from error
 
 

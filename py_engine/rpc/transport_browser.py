@@ -10,6 +10,7 @@ import json
 import js
 
 from py_engine.errors import ConfigValueError, MessageFormatError
+from py_engine.json_values import MAX_DEPTH, is_too_deep
 from py_engine.rpc.transport import Transport
 
 try:
@@ -21,6 +22,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+
+# A request, which has its own bound, within a message.
+MAX_MESSAGE_DEPTH = MAX_DEPTH + 10
 
 
 def to_js_message(message: "dict[str, Any]") -> "Any":
@@ -36,11 +41,19 @@ def from_js_message(data: "Any") -> "dict[str, Any] | None":
     try:
         text = js.JSON.stringify(data)
     except JsException as error:
-        refusal = MessageFormatError(f"a message is not plain JSON data: {error}")
-        refusal.uuid = str(getattr(data, "uuid", ""))
-        raise refusal from None
-    message = json.loads(text) if isinstance(text, str) else None
+        raise _refusal(data, f"a message is not plain JSON data: {error}") from None
+    if not isinstance(text, str):
+        return None
+    if is_too_deep(text, MAX_MESSAGE_DEPTH):
+        raise _refusal(data, f"a message is nested deeper than {MAX_MESSAGE_DEPTH} levels.")
+    message = json.loads(text)
     return message if isinstance(message, dict) else None
+
+
+def _refusal(data: "Any", text: str) -> MessageFormatError:
+    refusal = MessageFormatError(text)
+    refusal.uuid = str(getattr(data, "uuid", ""))
+    return refusal
 
 
 def post_to_client(message: "dict[str, Any]") -> None:

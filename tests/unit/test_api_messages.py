@@ -52,6 +52,14 @@ def test_arguments_become_an_object_where_they_are_one(given: Any, expected: Any
     assert checked[2] == {"role": "tool", "content": "7", "tool_call_id": "call_1"}
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a": ' + "[" * 101 + "]" * 101 + "}", '{"a": NaN}']
+)
+def test_arguments_that_no_template_could_render_stay_text(text: str) -> None:
+    checked = checked_messages([USER, calls(call(text)), result()])
+    assert checked[1]["tool_calls"][0]["function"]["arguments"] == text
+
+
 def test_calls_may_have_content_and_come_several_at_once() -> None:
     messages = [
         USER,

@@ -299,7 +299,7 @@ WRONG_FORMATS: list[tuple[Any, type[Exception], str]] = [
     (
         {"type": "json_object", "schema": "[" * 100_000},
         errors.InvalidResponseFormatError,
-        "must be JSON",
+        "schema is nested too deeply",
     ),
     ({"type": "json_object", "schema": 5}, errors.InvalidResponseFormatError, "schema"),
     ({"type": "json_schema"}, errors.InvalidResponseFormatError, "json_schema is None"),

@@ -10,7 +10,7 @@ import pytest
 
 from py_engine import errors
 from py_engine.api.objects import ApiObject
-from py_engine.json_values import MAX_DEPTH, jsonable, shown
+from py_engine.json_values import MAX_DEPTH, is_too_deep, jsonable, shown
 
 
 def nested(depth: int) -> Any:
@@ -70,3 +70,22 @@ def test_shown_is_short() -> None:
     assert shown("a\ud800") == "'a\\ud800'"
     assert len(shown("x" * 1_000_000)) == 60
     assert shown(10**5000) == "an integer of thousands of digits"
+
+
+@pytest.mark.parametrize(
+    ("text", "depth"),
+    [
+        ("1", 0),
+        ("[]", 1),
+        ('[{"a": [1]}, [2]]', 3),
+        ("[" * 100 + "]" * 100, 100),
+        ("[]" * 1000, 1),
+        ('["' + "[" * 1000 + '"]', 1),
+        (r'["\"[[", "\\", "[["]', 1),
+        ('{"a": "' + "\\\\" * 3 + '", "b": [[]]}', 3),
+        ("[" * 1000, 1000),
+    ],
+)
+def test_depth_of_json_text(text: str, depth: int) -> None:
+    assert not is_too_deep(text, depth)
+    assert depth == 0 or is_too_deep(text, depth - 1)

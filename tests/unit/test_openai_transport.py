@@ -328,7 +328,7 @@ def test_error_in_the_middle_of_a_stream_is_an_api_error() -> None:
     [
         ("POST", "/chat/completions", b"{", 400, "not valid JSON: Expecting property name"),
         ("POST", "/chat/completions", b'{"a": "\xff"}', 400, "not valid JSON: 'utf-8' codec"),
-        ("POST", "/chat/completions", b"[" * 100_000, 400, "not valid JSON"),
+        ("POST", "/chat/completions", b"[" * 100_000, 400, "nested deeper than 100"),
         ("POST", "/chat/completions", b"", 400, "not valid JSON"),
         ("POST", "/embeddings", b"[]", 400, "must be a JSON object"),
         ("GET", "/chat/completions", b"", 404, "GET /v1/chat/completions is not served"),

@@ -117,6 +117,22 @@ async def case_hostile_requests():
     same(len(reply.choices[0].message.content), 1_000_001)
 
 
+async def case_messages_too_deep_for_python():
+    chat = await engine()
+    transport = chat._channel._transport
+    deep = '{"kind": "getMessage", "uuid": "deep", "content": ' + "[" * 300 + "]" * 300 + "}"
+    chat._channel._pending["deep"] = reply = asyncio.Future()
+    transport._worker.postMessage(js.JSON.parse(deep))
+    error = await error_of(reply)
+    assert isinstance(error, errors.MessageFormatError), error
+    same(await chat.get_gpu_vendor(), "scripted")
+    shallow = "[" * 90 + "]" * 90
+    chat._channel._pending["deep"] = reply = asyncio.Future()
+    transport._worker.postMessage(js.JSON.parse(deep.replace("[" * 300 + "]" * 300, shallow)))
+    error = await error_of(reply)
+    assert "must be an object" in str(error), error
+
+
 async def case_streams_side_by_side():
     chat = await engine()
     first = await chat.chat_completion(ask("a b c", stream=True))
