@@ -63,14 +63,13 @@ async function loadTokenizers() {
 /** What is wrong with `instance` by a JSON Schema, both JSON texts: lines, none when it is valid. */
 async function validateJson(schema, instance) {
   const { Validator } = await import('../json-schema/index.js?v=__BUILD__');
-  let value;
   try {
-    value = JSON.parse(instance);
+    const validator = new Validator(JSON.parse(schema), '2020-12', false);
+    const { errors } = validator.validate(JSON.parse(instance));
+    return errors.map(({ instanceLocation, error }) => `${instanceLocation}: ${error}`);
   } catch (error) {
-    return [`not JSON: ${error.message}`];
+    return [`it cannot be checked: ${error.message}`];
   }
-  const { errors } = new Validator(JSON.parse(schema), '2020-12', false).validate(value);
-  return errors.map(({ instanceLocation, error }) => `${instanceLocation}: ${error}`);
 }
 
 /**

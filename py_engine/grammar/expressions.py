@@ -68,6 +68,7 @@ class Repeat:
 Expr: TypeAlias = Text | Chars | Rule | Seq | Alt | Repeat
 
 EMPTY = Seq(())
+_NOTHING_MORE = Rule("nothing_more")
 NOTHING = Alt(())
 
 
@@ -190,8 +191,18 @@ class _Writer:
 
     def _body(self, expr: Expr) -> str:
         if isinstance(expr, Alt):
+            expr = factored(expr)
+        if not isinstance(expr, Alt):
+            return self._inner(expr)
+        beyond = [item for item in expr.items if _begins_beyond_ascii(item)]
+        if len(beyond) < 2:
             return " | ".join(self._inner(item) for item in expr.items)
-        return self._inner(expr)
+        # Different characters may share a first byte. A rule that holds a rule is never inlined.
+        if _NOTHING_MORE not in self._names:
+            self._names[_NOTHING_MORE] = _NOTHING_MORE.name
+            self._waiting[_NOTHING_MORE.name] = EMPTY
+        apart = {item: self._own_rule(seq(item, _NOTHING_MORE)) for item in beyond}
+        return " | ".join(apart.get(item) or self._inner(item) for item in expr.items)
 
     def _inner(self, expr: Expr) -> str:
         match expr:
@@ -231,6 +242,52 @@ class _Writer:
             self._names[expr] = name = f"part_{len(self._names)}"
             self._waiting[name] = expr
         return self._names[expr]
+
+
+def factored(choice: Alt) -> Expr:
+    """Return the same choice of expressions that all begin differently.
+
+    xgrammar 0.1.27 mixes up alternatives that share a beginning with ones that share an end: of
+    "aa" | "abb" | "bb" | "bba" it makes a grammar that has "aba", too.
+    """
+    groups: dict[Expr, list[Expr]] = {}
+    for item in choice.items:
+        first, rest = _split(item)
+        groups.setdefault(first, []).append(rest)
+    found = []
+    for first, rests in groups.items():
+        shared = ""
+        if all(isinstance(rest, Text) for rest in rests):
+            texts = [rest.text for rest in rests if isinstance(rest, Text)]
+            shared = _common_start(min(texts), max(texts))
+            rests = [Text(text[len(shared) :]) if text != shared else EMPTY for text in texts]
+        begin = Text(first.text + shared) if isinstance(first, Text) else first
+        found.append(seq(begin, alt(*rests)))
+    return alt(*found)
+
+
+def _begins_beyond_ascii(expr: Expr) -> bool:
+    first, _ = _split(expr)
+    return isinstance(first, Text) and first.text >= "\x80"
+
+
+def _common_start(left: str, right: str) -> str:
+    same = (a == b for a, b in zip(left, right, strict=False))
+    length = next((index for index, is_same in enumerate(same) if not is_same), None)
+    return left[:length] if length is not None else min(left, right, key=len)
+
+
+def _split(expr: Expr) -> tuple[Expr, Expr]:
+    """Return what an expression begins with, one character of a text, and what follows."""
+    match expr:
+        case Text(text) if len(text) > 1:
+            return Text(text[0]), Text(text[1:])
+        case Chars(((low, high),)) if low == high:
+            return Text(chr(low)), EMPTY
+        case Seq((head, *others)):
+            first, rest = _split(head)
+            return first, seq(rest, *others)
+    return expr, EMPTY
 
 
 def _times(low: int, high: int | None) -> str:

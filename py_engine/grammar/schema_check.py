@@ -64,7 +64,7 @@ _KEYWORDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _COUNT),
     **dict.fromkeys(("minProperties", "maxProperties", "minContains", "maxContains"), _COUNT),
     **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _NUMBER),
-    **dict.fromkeys(("pattern", "format", "$ref", "$dynamicRef", "$anchor", "$id"), _TEXT),
+    **dict.fromkeys(("pattern", "format", "$ref", "$anchor", "$id"), _TEXT),
     **dict.fromkeys(("items", "additionalProperties", "not", "contains", "propertyNames"), _SCHEMA),
     **dict.fromkeys(("if", "then", "else", "unevaluatedItems", "unevaluatedProperties"), _SCHEMA),
     **dict.fromkeys(("anyOf", "oneOf", "allOf", "prefixItems"), _SCHEMAS),
@@ -150,6 +150,11 @@ class SchemaDocument:
         self._has_inner_id |= depth > 1 and "$id" in schema
         if "$anchor" in schema:
             self._anchors[schema["$anchor"]] = schema
+        for keyword in ("$dynamicRef", "$recursiveRef"):
+            if keyword in schema:
+                raise InvalidResponseFormatError(
+                    f"{where}.{keyword} cannot be followed. Use $ref with a place in this schema."
+                )
         if "$ref" in schema:
             yield f"{where}.$ref", schema["$ref"]
         for path, inner in subschemas(schema):

@@ -80,10 +80,9 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         *("dependentRequired", "dependentSchemas", "dependencies"),
     ),
 }
-_COMBINATIONS = ("anyOf", "oneOf", "allOf", "$ref", "enum", "const")
 _NEVER_FOLLOWED = (
     *("not", "if", "contains", "patternProperties", "dependentRequired", "dependentSchemas"),
-    *("dependencies", "$dynamicRef", "$recursiveRef"),
+    "dependencies",
 )
 
 

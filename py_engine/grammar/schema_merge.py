@@ -56,7 +56,7 @@ _MERGED: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def merged(left: Schema, right: Schema) -> Schema:
-    """Return a schema for what fits both; `right` stands inside `left`. Errors: UnmergeableError."""
+    """Return one schema for two, `right` inside `left`. Errors: UnmergeableError."""
     if isinstance(left, bool):
         return right if left else False
     if isinstance(right, bool):

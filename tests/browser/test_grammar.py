@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
+import re
 from typing import Any
 
 import pytest
 
+from py_engine.grammar.ebnf import regex_ebnf
+from py_engine.grammar.json_schema import schema_ebnf
 from tests.support.engine_worker import EngineWorker
 
 PIECES = ["</s>", *map(chr, range(32, 127)), "\n", "ab", '{"', '": ', '"}', "true", "null", "é"]
@@ -134,3 +139,46 @@ def test_first_tokens(engine_worker: EngineWorker) -> None:
     assert set(anything) == {*'"-0123456789[{tfn', '{"', "true", "null", '"}', '": '}
     assert closed == open_ == ["{", '{"']
     assert sorted(ebnf) == ["a", "ab"]
+
+
+async def texts_of(ebnf: str, pieces: list[str], length: int) -> list[str]:
+    """Return all texts of a grammar that have at most so many pieces."""
+    from py_engine.grammar import GrammarSpec
+    from py_engine.grammar.backend_browser import BrowserGrammarCompiler
+    from py_engine.grammar.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary(["", *pieces], "raw", False, len(pieces) + 1, frozenset([0]))
+    compiler = BrowserGrammarCompiler(vocabulary)
+    grammar = await compiler.compile(GrammarSpec("ebnf", ebnf))
+    found, begun = [], [[]]
+    while begun:
+        ids = begun.pop()
+        matcher = await grammar.matcher()
+        for token_id in ids:
+            matcher.accept(token_id)
+        mask = int.from_bytes((await matcher.mask()).to_bytes(), "little")
+        matcher.close()
+        if mask & 1:
+            found.append("".join(pieces[token_id - 1] for token_id in ids))
+        if len(ids) < length:
+            begun += [[*ids, i + 1] for i in range(len(pieces)) if mask >> i + 1 & 1]
+    compiler.destroy()
+    return found
+
+
+def test_choices_of_texts_have_no_other_texts(engine_worker: EngineWorker) -> None:
+    chance = random.Random(5)
+    for _ in range(20):
+        words = {"".join(chance.choices("abc", k=chance.choice([2, 3, 3, 4]))) for _ in range(8)}
+        ebnf = schema_ebnf(json.dumps({"enum": sorted(words)}), strict=True)
+        found = engine_worker.run(texts_of, ebnf=ebnf, pieces=['"', *"abc"], length=7)
+        assert sorted(found) == sorted(f'"{word}"' for word in words)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(ab?|b(a|c)){1,2}", "a(b|bc)*c|abc", "[ab]{2}|b+c", "(a|aa)+b?"]
+)
+def test_patterns_match_what_python_matches(engine_worker: EngineWorker, pattern: str) -> None:
+    found = engine_worker.run(texts_of, ebnf=regex_ebnf(pattern), pieces=list("abc"), length=5)
+    texts = ("".join(each) for n in range(6) for each in itertools.product("abc", repeat=n))
+    assert sorted(found) == sorted(text for text in texts if re.fullmatch(pattern, text))
