@@ -41,6 +41,15 @@ FORMATS = (
     {"type": "grammar", "grammar": 'root ::= "a" | "b" root'},
 )
 
+# A call that a model may have written, and what answers it. Deep JSON text in Pyodide's own reader
+# would end the interpreter.
+CALL = {"name": "f", "arguments": "[" * 100_000}
+DEEP_ARGUMENTS = [
+    {"role": "user", "content": "x"},
+    {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": CALL}]},
+    {"role": "tool", "tool_call_id": "1", "content": "4"},
+]
+
 # What is wrong, the endpoint, and the error.
 WRONG = (
     ("chat", {"temperature": -1}, errors.NonNegativeError),
@@ -48,6 +57,8 @@ WRONG = (
     ("chat", {"seed": "x"}, errors.SeedTypeError),
     ("chat", {"messages": []}, errors.ConfigValueError),
     ("chat", {"messages": [{"role": "user", "content": "x " * 3000}]}, errors.EngineError),
+    ("chat", {"messages": [{"role": "user", "content": "x" * 1_000_000}]}, errors.EngineError),
+    ("chat", {"messages": DEEP_ARGUMENTS}, errors.EngineError),
     ("chat", {"logit_bias": {"4096": 1}}, errors.RangeError),
     ("chat", {"logit_bias": {"x": 1}}, errors.InvalidNumberStringError),
     ("chat", {"top_logprobs": 3}, errors.DependencyError),
@@ -200,18 +211,18 @@ class Session:
             pass
 
     async def do_wrong(self):
-        endpoint, fields, error_class = self.draw.choice(WRONG)
-        request = {
-            "chat": self.chat_request,
-            "completion": self.completion_request,
-            "embedding": dict,
-        }[endpoint]()
-        call = getattr(self.engine, "chat_completion" if endpoint == "chat" else endpoint)
-        try:
-            await call({**request, **fields})
-        except error_class:
-            return
-        raise AssertionError(f"no {error_class.__name__} for {fields}")
+        for endpoint, fields, error_class in self.draw.sample(WRONG, 7):
+            request = {
+                "chat": self.chat_request,
+                "completion": self.completion_request,
+                "embedding": dict,
+            }[endpoint]()
+            call = getattr(self.engine, "chat_completion" if endpoint == "chat" else endpoint)
+            try:
+                await call({**request, **fields})
+            except error_class:
+                continue
+            raise AssertionError(f"no {error_class.__name__} for {str(fields)[:200]}")
 
     async def do_together(self):
         actions = self.draw.choices((self.do_chat, self.do_chat_stream, self.do_completion), k=3)
