@@ -9,6 +9,7 @@ from typing import Any
 from py_engine.errors import InvalidResponseFormatError
 from py_engine.grammar.schema_check import schema_text
 from py_engine.grammar.schema_grammar import SchemaGrammar
+from py_engine.json_values import is_too_deep
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,11 @@ def schema_ebnf(text: str, *, strict: bool, where: str = "JSON Schema") -> str:
 
     `strict` forbids properties that are not named. Errors: InvalidResponseFormatError.
     """
+    if is_too_deep(text):
+        raise InvalidResponseFormatError(f"{where} lies too deep in itself. Make it flatter.")
     try:
         schema = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InvalidResponseFormatError(f"{where}: not valid JSON: {error}.") from error
     schema_text(schema, where)
     return SchemaGrammar(schema, where, closed=strict).ebnf

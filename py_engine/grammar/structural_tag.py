@@ -14,7 +14,7 @@ from py_engine.errors import InvalidResponseFormatStructuralTagError
 from py_engine.grammar.ebnf import check_ebnf, regex_ebnf
 from py_engine.grammar.schema_check import SchemaDocument, schema_text
 from py_engine.grammar.schema_grammar import SchemaGrammar
-from py_engine.json_values import shown
+from py_engine.json_values import is_too_deep, shown
 
 MAX_DEPTH = 16
 _WHERE = "structural tag"
@@ -28,9 +28,11 @@ def lowered_tag(text: str, *, strict: bool) -> str:
     `strict` forbids properties that the tag's schemas do not name. Errors:
     InvalidResponseFormatStructuralTagError, and those of its schemas and grammars.
     """
+    if is_too_deep(text):
+        raise InvalidResponseFormatStructuralTagError(f"{_WHERE}: too deep. Make it flatter.")
     try:
         tag = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InvalidResponseFormatStructuralTagError(
             f"{_WHERE}: not valid JSON: {error}."
         ) from error
