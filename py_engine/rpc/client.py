@@ -239,7 +239,15 @@ def _checked_config(engine_config: "Any") -> "dict[str, Any]":
     if engine_config is None:
         return {}
     if not isinstance(engine_config, dict):  # an MLCEngineConfig
-        return {field: getattr(engine_config, field) for field in ENGINE_CONFIG_FIELDS}
+        fields = {field: getattr(engine_config, field) for field in ENGINE_CONFIG_FIELDS}
+        engine_config = _fields(
+            **fields, logit_processor_registry=engine_config.logit_processor_registry
+        )
+    if engine_config.get("logit_processor_registry"):
+        raise ConfigValueError(
+            "engine_config has a logit_processor_registry, but processors run in the worker: "
+            "register them in its script, as docs/logit-processors.md shows."
+        )
     for field in engine_config:
         if field not in ENGINE_CONFIG_FIELDS:
             raise ConfigValueError(

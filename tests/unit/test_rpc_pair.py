@@ -237,6 +237,10 @@ async def test_engine_config_may_be_an_object_and_is_checked() -> None:
     assert ("set_log_level", "ERROR") in pair.engine.calls
     with pytest.raises(errors.ConfigValueError, match='unknown field "appConfig"'):
         WorkerPair(engine_config={"appConfig": {}})
+    registry = {"logit_processor_registry": {"model": object()}}
+    for wrong in (registry, MLCEngineConfig(**registry)):
+        with pytest.raises(errors.ConfigValueError, match="processors run in the worker"):
+            WorkerPair(engine_config=wrong)
 
 
 @in_event_loop
