@@ -236,25 +236,24 @@ def _transport_to(worker: "Any") -> Transport:
 
 
 def _checked_config(engine_config: "Any") -> "dict[str, Any]":
-    if engine_config is None:
-        return {}
-    if not isinstance(engine_config, dict):  # an MLCEngineConfig
-        fields = {field: getattr(engine_config, field) for field in ENGINE_CONFIG_FIELDS}
-        engine_config = _fields(
-            **fields, logit_processor_registry=engine_config.logit_processor_registry
-        )
-    if engine_config.get("logit_processor_registry"):
+    fields: "dict[str, Any]" = {}
+    if isinstance(engine_config, dict):
+        fields = engine_config
+    elif engine_config is not None:  # an MLCEngineConfig
+        names = (*ENGINE_CONFIG_FIELDS, "logit_processor_registry")
+        fields = _fields(**{name: getattr(engine_config, name) for name in names})
+    if fields.get("logit_processor_registry"):
         raise ConfigValueError(
             "engine_config has a logit_processor_registry, but processors run in the worker: "
             "register them in its script, as docs/logit-processors.md shows."
         )
-    for field in engine_config:
+    for field in fields:
         if field not in ENGINE_CONFIG_FIELDS:
             raise ConfigValueError(
                 f'engine_config has the unknown field "{field}"; '
                 f"its fields are {', '.join(ENGINE_CONFIG_FIELDS)}."
             )
-    return engine_config
+    return fields
 
 
 def _plain_request(request: "Mapping[str, Any]") -> "dict[str, Any]":
