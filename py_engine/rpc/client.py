@@ -236,11 +236,11 @@ def _transport_to(worker: "Any") -> Transport:
 
 
 def _checked_config(engine_config: "Any") -> "dict[str, Any]":
-    fields: "dict[str, Any]" = {}
-    if isinstance(engine_config, dict):
-        fields = engine_config
-    elif engine_config is not None:  # an MLCEngineConfig
-        names = (*ENGINE_CONFIG_FIELDS, "logit_processor_registry")
+    if engine_config is None:
+        return {}
+    fields = engine_config
+    if not isinstance(engine_config, dict):  # an MLCEngineConfig
+        names = ENGINE_CONFIG_FIELDS + ("logit_processor_registry",)  # noqa: RUF005  MicroPython
         fields = _fields(**{name: getattr(engine_config, name) for name in names})
     if fields.get("logit_processor_registry"):
         raise ConfigValueError(
@@ -253,7 +253,7 @@ def _checked_config(engine_config: "Any") -> "dict[str, Any]":
                 f'engine_config has the unknown field "{field}"; '
                 f"its fields are {', '.join(ENGINE_CONFIG_FIELDS)}."
             )
-    return fields
+    return dict(fields)
 
 
 def _plain_request(request: "Mapping[str, Any]") -> "dict[str, Any]":
