@@ -25,6 +25,9 @@ from py_engine.chat_config import CHAT_CONFIG_FILE, ChatConfig
 from py_engine.generation import Generation, GenerationParams
 from py_engine.gpu.adapter import request_device
 from py_engine.gpu.webgpu import WebGPUDevice
+from py_engine.grammar import Grammar, GrammarSpec
+from py_engine.grammar.backend_browser import BrowserGrammarCompiler
+from py_engine.grammar.vocabulary import vocabulary_of
 from py_engine.models.base import SamplingParams
 from py_engine.models.loader import load_model
 from py_engine.models.registry import decoder_spec
@@ -36,6 +39,21 @@ from py_engine.weights.plan import weight_slots
 SHORT, LONG = 16, 144
 COPY_BYTES, COPY_REPEATS = 32 << 20, 8
 LAYOUT_BYTES = {"u32": 4, "f16": 2, "f32": 4}
+
+# A reply that has not ended after LONG tokens.
+BENCH_SCHEMA = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 20},
+            "age": {"type": "integer", "minimum": 0, "maximum": 120},
+            "kind": {"enum": ["cat", "dog", "bird"]},
+        },
+        "required": ["name", "age", "kind"],
+    },
+    "minItems": 100,
+}
 
 Reader = Callable[[], float]
 Meter = Callable[[], AbstractContextManager[Reader]]
@@ -183,8 +201,11 @@ async def measure(model_url: str, long_prompt: str, runs: int) -> str:
     load_s = time.perf_counter() - started
     prompt = tokenizer.encode(long_prompt)
 
-    async def reply(prompt_tokens: int, max_tokens: int) -> Generation:
-        params = GenerationParams(SamplingParams(temperature=0), max_tokens=max_tokens)
+    async def reply(
+        prompt_tokens: int, max_tokens: int, grammar: Grammar | None = None
+    ) -> Generation:
+        sampling = SamplingParams(temperature=0)
+        params = GenerationParams(sampling, max_tokens=max_tokens, grammar=grammar)
         generation = Generation(model, tokenizer, prompt[:prompt_tokens], params)
         async for _ in generation.pieces():
             pass
@@ -197,6 +218,27 @@ async def measure(model_url: str, long_prompt: str, runs: int) -> str:
                 await reply(8, n_tokens)
                 found.append(read())
         return (found[1] - found[0]) / (LONG - SHORT)
+
+    async def grammar_costs() -> dict[str, float]:
+        """Decode with a grammar and without, in turn; time the grammar's own parts."""
+        vocabulary = vocabulary_of(tokenizer, model.vocab_size, frozenset())
+        compiler = BrowserGrammarCompiler(vocabulary)
+        await compiler.compile(GrammarSpec("json"))  # which fetches the library
+        started = time.perf_counter()
+        grammar = await compiler.compile(GrammarSpec("json_schema", json.dumps(BENCH_SCHEMA)))
+        compile_s = time.perf_counter() - started
+        free, held = [], []
+        for _ in range(runs + 1):
+            free.append((await reply(8, LONG)).statistics)
+            held.append((await reply(8, LONG, grammar)).statistics)
+        latencies = [each.grammar_per_token_s for each in held]
+        compiler.destroy()
+        return {
+            "grammar_compile_ms": compile_s * 1000,
+            "grammar_ms_per_token": min(latencies) * 1000,
+            "grammar_ratio": min(each.time_per_output_token_s for each in held)
+            / min(each.time_per_output_token_s for each in free),
+        }
 
     await reply(len(prompt), SHORT)
     first = [(await reply(24, 1)).statistics for _ in range(runs)]
@@ -217,6 +259,7 @@ async def measure(model_url: str, long_prompt: str, runs: int) -> str:
         **{name: await per_token(meter) for name, meter in METERS.items()},
         "python_ms_per_token": min([await per_token(python_ms) for _ in range(runs)]),
         "submit_ms_per_token": min([await per_token(submit_ms) for _ in range(runs)]),
+        **await grammar_costs(),
         "weight_bytes_per_token": weight_bytes,
         "copy_bytes_per_s": bandwidth,
         "bandwidth_fraction": weight_bytes * decode_tokens_per_s / bandwidth,
