@@ -30,15 +30,18 @@ class Answer:
 
     def __init__(self):
         self.text = ""
+        self._thoughts = None
         self._finish_reason = None
         self._rendered_at = 0
         self._element = add_message("assistant", "")
         self._element.setAttribute("aria-busy", "true")
+        self._body = add(self._element, "div", class_name="markdown")
 
     def take(self, chunk):
-        """Add a chunk's text, or show its statistics."""
+        """Add a chunk's text or thoughts, or show its statistics."""
         for choice in chunk.choices:
-            self.text += choice.delta.content or ""
+            self._think(choice.delta.reasoning_content or "")
+            self._say(choice.delta.content or "")
             self._finish_reason = choice.finish_reason or self._finish_reason
         if chunk.usage is not None:
             element("stats").textContent = statistics(chunk.usage)
@@ -49,6 +52,8 @@ class Answer:
 
     def finish(self):
         """Show the whole answer, and why it ended if not by itself."""
+        if self._thoughts is not None:
+            self._thoughts.close()
         self._render()
         self._element.setAttribute("aria-busy", "false")
         notes = {"abort": "Stopped.", "length": "Ended at the limit of tokens."}
@@ -60,10 +65,45 @@ class Answer:
         """Take the answer off the page."""
         self._element.remove()
 
+    def _think(self, text):
+        if not text:
+            return
+        if self._thoughts is None:
+            self._thoughts = Thoughts(self._element, self._body)
+        self._thoughts.text += text
+
+    def _say(self, text):
+        if text and not self.text and self._thoughts is not None:
+            self._thoughts.close()
+        self.text += text
+
     def _render(self):
         was_at_end = is_at_end()
-        js.renderMarkdown(self._element, self.text)
+        if self._thoughts is not None:
+            self._thoughts.render()
+        js.renderMarkdown(self._body, self.text)
         keep_at_end(was_at_end)
+
+
+class Thoughts:
+    """What a reasoning model thinks before it answers: open while it grows, then closed."""
+
+    def __init__(self, message, body):
+        self.text = ""
+        self._details = add(message, "details", class_name="thoughts")
+        self._details.open = True
+        self._summary = add(self._details, "summary", "Thinking…")
+        self._paragraph = add(self._details, "p")
+        message.insertBefore(self._details, body)
+
+    def close(self):
+        """Fold them up: the answer begins."""
+        self._summary.textContent = "Thoughts"
+        self._details.open = False
+
+    def render(self):
+        """Show the thoughts so far."""
+        self._paragraph.textContent = self.text
 
 
 class LoadProgress:
@@ -108,8 +148,6 @@ def fill_model_list(records):
 def add_message(role, text):
     """Append a message to the conversation and return its element."""
     message = add(element("messages"), "div", text, f"message {role}")
-    if role == "assistant":
-        message.classList.add("markdown")
     keep_at_end(True)
     return message
 

@@ -215,6 +215,23 @@ def test_answers_are_shown_as_safe_markdown(open_page: Opens) -> None:
     assert asked == []
 
 
+@pytest.mark.parametrize("interpreter", ["mpy", "py"])
+def test_thoughts_are_folded_up_when_the_answer_begins(open_page: Opens, interpreter: str) -> None:
+    page = open_page(f"/?autoload=1&interpreter={interpreter}")
+    reach(page, "loaded")
+    say(page, "(hm) (<b>so</b>) **Yes.**")
+    reach(page, "loaded")
+    thoughts = page.locator(".message.assistant details.thoughts")
+    expect(thoughts.locator("summary")).to_have_text("Thoughts")
+    expect(thoughts.locator("p")).to_be_hidden()
+    expect(page.locator(".message.assistant .markdown")).to_have_text("Yes.")
+    thoughts.locator("summary").press("Enter")
+    expect(thoughts.locator("p")).to_have_text("(hm) (<b>so</b>)")
+    say(page, "No.")
+    reach(page, "loaded")
+    expect(page.locator(".message.assistant").last.locator("details")).to_have_count(0)
+
+
 def test_settings_are_part_of_the_request(open_page: Opens) -> None:
     page = open_page("/?autoload=1")
     reach(page, "loaded")

@@ -22,7 +22,7 @@ class ScriptedEngine:
 
     A message "raise Name text" raises that class of py_engine.errors, or that builtin exception.
     The word "BREAK" raises DeviceLostError in the middle of the answer; "REQUEST" is answered with
-    the request's other fields.
+    the request's other fields. A word in parentheses is a thought.
     """
 
     def __init__(self, seconds_per_word: float = 0.0) -> None:
@@ -145,7 +145,9 @@ class ScriptedEngine:
                         raise errors.DeviceLostError("the device was lost; reload the model.")
                     said = f"{_other_fields(request) if word == 'REQUEST' else word} "
                     self.last_message += said
-                    yield _chunk({"role": "assistant", "content": said})
+                    is_thought = word.startswith("(") and word.endswith(")")
+                    field = "reasoning_content" if is_thought else "content"
+                    yield _chunk({"role": "assistant", field: said})
                 yield _chunk({}, "abort" if self._is_interrupted else "stop")
                 if (request.get("stream_options") or {}).get("include_usage"):
                     yield _usage(len(words))
