@@ -248,7 +248,7 @@ def factored(choice: Alt) -> Expr:
     """Return the same choice of expressions that all begin differently.
 
     xgrammar 0.1.27 mixes up alternatives that share a beginning with ones that share an end: of
-    "aa" | "abb" | "bb" | "bba" it makes a grammar that has "aba", too.
+    "bca" | "cca" | "ccb" it makes a grammar that has "bcb", too.
     """
     groups: dict[Expr, list[Expr]] = {}
     for item in choice.items:
