@@ -11,7 +11,13 @@ from py_engine.errors import CustomResponseFormatError, UnsupportedToolsError
 from py_engine.grammar import GrammarSpec
 from py_engine.grammar.alternatives import either
 from py_engine.loaded_model import LoadedModel
-from py_engine.output import THINK_END, TOOL_CALL_FORMATS, MessageParser, ToolCallFormat
+from py_engine.output import (
+    THINK_BEGIN,
+    THINK_END,
+    TOOL_CALL_FORMATS,
+    MessageParser,
+    ToolCallFormat,
+)
 
 
 @dataclass(frozen=True)
@@ -63,14 +69,16 @@ def chat_prompt(model: LoadedModel, request: ChatCompletionRequest) -> ChatPromp
         end_of_thought = f"{THINK_END}\n\n" if prompt.opens_reasoning else ""
         forced_prefix = end_of_thought + form.forced_prefix
         token_ids = [*token_ids, *model.tokenizer.encode(forced_prefix)]
-    kept = () if form is None else map(model.tokenizer.token_to_id, form.special_tokens)
+    knows_reasoning = model.renderer.knows_reasoning
+    marks = (THINK_BEGIN, THINK_END) if knows_reasoning else ()
+    kept = map(model.tokenizer.token_to_id, (*marks, *(form.special_tokens if form else ())))
     return ChatPrompt(
         token_ids=token_ids,
         grammar=_grammar(request, tools, form),
         grammar_after=THINK_END if prompt.opens_reasoning and not forced_prefix else "",
         forced_prefix=forced_prefix,
         kept_special_ids=frozenset(token for token in kept if token is not None),
-        knows_reasoning=model.renderer.knows_reasoning,
+        knows_reasoning=knows_reasoning,
         opens_reasoning=prompt.opens_reasoning,
         tool_call_format=form,
         tool_names=frozenset(tool["function"]["name"] for tool in tools),

@@ -48,18 +48,25 @@ def ids_of(text: str) -> list[int]:
     return asyncio.run(tokenizer_from_json(tokenizer_json("gpt2"))).encode(text)
 
 
-async def engine_that_says(text: str, *, window: int = 2000, **config: Any) -> MLCEngine:
-    """Return an engine whose model answers everything with `text`, unless a grammar forbids it."""
+async def engine_that_says(
+    text: str, *, window: int = 2000, vocabulary: str = "", **config: Any
+) -> MLCEngine:
+    """Return an engine whose model answers everything with `text`, unless a grammar forbids it.
+
+    `vocabulary` is the text of another tokenizer.json.
+    """
+    vocabulary = vocabulary or tokenizer_json("gpt2")
     host = FakeHost("model")
     files = {"context_window_size": window, "conv_template": None} | config
     host.files["model"] = model_files(**files) | {
-        "tokenizer_config.json": json.dumps({"chat_template": TEMPLATE})
+        "tokenizer.json": vocabulary,
+        "tokenizer_config.json": json.dumps({"chat_template": TEMPLATE}),
     }
     host.files["model"]["mlc-chat-config.json"] = json.dumps(
         json.loads(host.files["model"]["mlc-chat-config.json"])
         | {"tokenizer_files": ["tokenizer.json", "tokenizer_config.json"]}
     )
-    tokenizer = await tokenizer_from_json(tokenizer_json("gpt2"))
+    tokenizer = await tokenizer_from_json(vocabulary)
     host.scripts["model"] = [*tokenizer.encode(text), END]
     engine = MLCEngine({"app_config": host.app_config}, host=host)
     await engine.reload("model")
@@ -315,6 +322,18 @@ def test_reasoning_is_apart_from_the_answer(stream: bool) -> None:
             assert 0 < usage.completion_tokens_details.reasoning_tokens < usage.completion_tokens
         assert content == "Yes."
         assert reasoning.strip() == "Hm, let me see."
+
+    asyncio.run(test())
+
+
+def test_marks_of_thoughts_count_where_a_vocabulary_calls_them_special() -> None:
+    async def test() -> None:
+        vocabulary = json.loads(tokenizer_json("gpt2"))
+        for token in vocabulary["added_tokens"]:
+            token["special"] = token["special"] or token["content"] == "<think>"
+        engine = await engine_that_says("<think>Hm.</think>Yes.", vocabulary=json.dumps(vocabulary))
+        message = (await ask(engine)).choices[0].message
+        assert (message.reasoning_content, message.content) == ("Hm.", "Yes.")
 
     asyncio.run(test())
 
