@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 
 from py_engine.errors import InvalidResponseFormatGrammarError
-from py_engine.grammar.expressions import to_ebnf
-from py_engine.grammar.patterns import PatternError, whole_text
+from py_engine.grammar.ebnf_writer import to_ebnf
+from py_engine.grammar.pattern_parser import PatternError
+from py_engine.grammar.patterns import whole_text
 from py_engine.json_values import shown
 
 MAX_TEXT = 500_000

@@ -8,7 +8,7 @@ from typing import Any
 
 from py_engine.errors import InvalidResponseFormatError
 from py_engine.grammar.schema_check import schema_text
-from py_engine.grammar.schema_grammar import SchemaGrammar
+from py_engine.grammar.schema_grammar import schema_grammar
 from py_engine.json_values import is_too_deep
 
 
@@ -27,7 +27,7 @@ def check_json_schema(schema: Any, where: str, *, strict: bool) -> CheckedSchema
     Errors: InvalidResponseFormatError.
     """
     text = schema_text(schema, where)
-    ignored = SchemaGrammar(schema, where, closed=strict).ignored
+    ignored = schema_grammar(schema, where, closed=strict).ignored
     if strict and ignored:
         place, why = ignored[0]
         raise InvalidResponseFormatError(
@@ -49,4 +49,4 @@ def schema_ebnf(text: str, *, strict: bool, where: str = "JSON Schema") -> str:
     except ValueError as error:
         raise InvalidResponseFormatError(f"{where}: not valid JSON: {error}.") from error
     schema_text(schema, where)
-    return SchemaGrammar(schema, where, closed=strict).ebnf
+    return schema_grammar(schema, where, closed=strict).ebnf

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 from py_engine.errors import InvalidResponseFormatError
-from py_engine.grammar.patterns import PatternError, UnsupportedPatternError, in_json_string
+from py_engine.grammar.pattern_parser import PatternError, UnsupportedPatternError
+from py_engine.grammar.patterns import in_json_string
 from py_engine.json_values import shown
 
 Schema: TypeAlias = Mapping[str, Any] | bool
@@ -100,6 +101,12 @@ def schema_text(schema: Any, where: str) -> str:
             "Make the schema smaller."
         )
     return text
+
+
+def count_range(schema: Mapping[str, Any], counted: str) -> tuple[int, int | None]:
+    """Return a well-formed schema's minimum and maximum of "Length", "Items" or "Properties"."""
+    most = schema.get(f"max{counted}")
+    return int(schema.get(f"min{counted}", 0)), None if most is None else int(most)
 
 
 def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Schema]]:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from py_engine.grammar.schema_check import TYPES, Schema
+from py_engine.errors import InvalidResponseFormatError
+from py_engine.grammar.schema_check import TYPES, Schema, SchemaDocument
 
 ANNOTATIONS = frozenset(
     "title description default examples deprecated readOnly writeOnly $comment $schema $id $anchor "
@@ -26,6 +27,16 @@ def types_of(schema: Schema) -> frozenset[str]:
     named = schema["type"]
     types = frozenset([named] if isinstance(named, str) else named)
     return types | {"integer"} if "number" in types else types
+
+
+def type_of(value: Any) -> str:
+    """Return the narrowest type of a JSON value: whole numbers are "integer"."""
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return "integer"
+    kinds = {float: "number", str: "string", list: "array", type(None): "null"}
+    return kinds.get(type(value), "object")
 
 
 def _types(left: Any, right: Any) -> list[str]:
@@ -77,6 +88,24 @@ def merged(left: Schema, right: Schema) -> Schema:
     if "properties" in left or "properties" in right:
         result["properties"] = _properties(left, right)
     return result
+
+
+def resolved(schema: Schema, document: SchemaDocument, where: str) -> Schema:
+    """Follow a reference as long as there is one, and put what stands beside it to it.
+
+    Errors: UnmergeableError; InvalidResponseFormatError for references that only name each other.
+    """
+    followed = set()
+    while not isinstance(schema, bool) and "$ref" in schema:
+        reference = schema["$ref"]
+        if reference in followed:
+            raise InvalidResponseFormatError(
+                f"{where} refers to {reference}, which refers to itself. Put something between."
+            )
+        followed.add(reference)
+        beside = {key: value for key, value in schema.items() if key != "$ref"}
+        schema = merged(beside, document.resolve(reference))
+    return schema
 
 
 def _check_arrays(left: Mapping[str, Any], right: Mapping[str, Any]) -> None:

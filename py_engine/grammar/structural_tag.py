@@ -13,7 +13,7 @@ from typing import Any
 from py_engine.errors import InvalidResponseFormatStructuralTagError
 from py_engine.grammar.ebnf import check_ebnf, regex_ebnf
 from py_engine.grammar.schema_check import SchemaDocument, schema_text
-from py_engine.grammar.schema_grammar import SchemaGrammar
+from py_engine.grammar.schema_grammar import schema_grammar
 from py_engine.json_values import is_too_deep, shown
 
 MAX_DEPTH = 16
@@ -64,7 +64,7 @@ class _Lowering:
         if kind == "json_schema":
             schema, place = form["json_schema"], f"{where}.json_schema"
             schema_text(schema, place)
-            grammar = SchemaGrammar(schema, place, closed=self._strict).ebnf
+            grammar = schema_grammar(schema, place, closed=self._strict).ebnf
             return {"type": "grammar", "grammar": grammar}
         if kind == "qwen_xml_parameter":
             SchemaDocument(form["json_schema"], f"{where}.json_schema")
