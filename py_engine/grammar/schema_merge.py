@@ -76,7 +76,9 @@ def merged(left: Schema, right: Schema) -> Schema:
     if right.get("unevaluatedProperties", True) is not True:
         raise UnmergeableError("'unevaluatedProperties' inside")
     result = {**right, **left}
-    for keyword in left.keys() & right.keys() - ANNOTATIONS - {"properties"}:
+    for keyword in left:
+        if keyword not in right or keyword in ANNOTATIONS or keyword == "properties":
+            continue
         mine, other = left[keyword], right[keyword]
         if mine == other and isinstance(mine, bool) == isinstance(other, bool):
             continue

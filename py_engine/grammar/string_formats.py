@@ -6,14 +6,12 @@ addresses that end in an IPv4 one) a pattern leaves that out.
 
 from __future__ import annotations
 
-_DATE = (
-    r"\d{4}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)"
-    r"|02-(0[1-9]|1\d|2[0-8]))"
-    r"|(\d\d(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29"
-)
 # Python's dates, which checkers use, begin with the year 1.
-_DATE = _DATE.replace(r"\d{4}", r"(\d{3}[1-9]|\d{2}[1-9]\d|\d[1-9]\d{2}|[1-9]\d{3})", 1).replace(
-    "|([02468][048]|[13579][26])00)", "|(0[48]|[2468][048]|[13579][26])00)"
+_YEAR = r"(\d{3}[1-9]|\d{2}[1-9]\d|\d[1-9]\d{2}|[1-9]\d{3})"
+_LEAP_YEAR = r"(\d\d(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)"
+_DATE = (
+    rf"{_YEAR}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)"
+    rf"|02-(0[1-9]|1\d|2[0-8]))|{_LEAP_YEAR}-02-29"
 )
 _TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)"
 _CLOCK = r"T(\d+H(\d+M(\d+S)?)?|\d+M(\d+S)?|\d+S)"
@@ -42,7 +40,7 @@ _NAME = rf"(\w|{_ESCAPED})(\.?(\w|{_ESCAPED}))*"
 _VARIABLE = rf"{_NAME}(:[1-9]\d{{0,3}}|\*)?"
 _POINTER = r"(/([^~/]|~[01])*)*"
 
-FORMATS: dict[str, str] = {
+_PATTERNS = {
     "date": _DATE,
     "time": _TIME,
     "date-time": f"({_DATE})T{_TIME}",
@@ -60,4 +58,5 @@ FORMATS: dict[str, str] = {
     "json-pointer": _POINTER,
     "relative-json-pointer": rf"(0|[1-9]\d*)(#|{_POINTER})",
 }
-FORMATS = {name: f"^({pattern})$" for name, pattern in FORMATS.items()}
+FORMATS: dict[str, str] = {name: f"^({pattern})$" for name, pattern in _PATTERNS.items()}
+"""Patterns of whole strings by the name of the format."""

@@ -1,7 +1,8 @@
 """Structural tags: text in which parts follow grammars, such as the arguments of tool calls.
 
 Checked here, as xgrammar says nothing about what is wrong with one, and with its schemas and
-patterns replaced by grammars of ours.
+patterns replaced by grammars of ours. The formats are xgrammar 0.1.27's, and a structural tag
+inside another, which may have a `strict` of its own.
 """
 
 from __future__ import annotations
@@ -39,49 +40,56 @@ def lowered_tag(text: str, *, strict: bool) -> str:
     form = tag.get("format") if isinstance(tag, Mapping) else None
     if not isinstance(tag, Mapping) or tag.get("type", "structural_tag") != "structural_tag":
         raise _wrong(_WHERE, tag, 'an object {"type": "structural_tag", "format": {...}}')
-    lowered = _Lowering(strict).format(form, f"{_WHERE}.format", 1)
+    lowered = _lowered(form, f"{_WHERE}.format", 1, strict=strict)
     return json.dumps({"type": "structural_tag", "format": lowered})
 
 
-class _Lowering:
-    def __init__(self, strict: bool) -> None:
-        self._strict = strict
-
-    def format(self, form: Any, where: str, depth: int) -> Format:
-        kind = form.get("type") if isinstance(form, Mapping) else None
-        if not isinstance(kind, str) or kind not in _FIELDS:
-            raise _wrong(where, form, f"an object whose type is one of {', '.join(_FIELDS)}")
-        if depth > MAX_DEPTH:
-            raise InvalidResponseFormatStructuralTagError(
-                f"{where} lies more than {MAX_DEPTH} formats deep. Make the structural tag flatter."
-            )
-        for name, (is_right, wanted) in _FIELDS[kind].items():
-            if not is_right(form.get(name)):
-                raise _wrong(f"{where}.{name}", form.get(name), wanted)
-        return self._inner(kind, form, where, depth)
-
-    def _inner(self, kind: str, form: Mapping[str, Any], where: str, depth: int) -> Format:
-        if kind == "json_schema":
+def _lowered(form: Any, where: str, depth: int, *, strict: bool) -> Format:
+    kind = form.get("type") if isinstance(form, Mapping) else None
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise _wrong(where, form, f"an object whose type is one of {', '.join(_FIELDS)}")
+    if depth > MAX_DEPTH:
+        raise InvalidResponseFormatStructuralTagError(
+            f"{where} lies more than {MAX_DEPTH} formats deep. Make the structural tag flatter."
+        )
+    for name, (is_right, wanted) in _FIELDS[kind].items():
+        if not is_right(form.get(name)):
+            raise _wrong(f"{where}.{name}", form.get(name), wanted)
+    match kind:
+        case "structural_tag":
+            own = form.get("strict")
+            inner_strict = strict if own is None else own
+            return _lowered(form["format"], f"{where}.format", depth + 1, strict=inner_strict)
+        case "json_schema":
             schema, place = form["json_schema"], f"{where}.json_schema"
             schema_text(schema, place)
-            grammar = schema_grammar(schema, place, closed=self._strict).ebnf
-            return {"type": "grammar", "grammar": grammar}
-        if kind == "qwen_xml_parameter":
+            return _grammar(schema_grammar(schema, place, closed=strict).ebnf)
+        case "regex":
+            return _grammar(regex_ebnf(form["pattern"], f"{where}.pattern"))
+        case "qwen_xml_parameter":
             SchemaDocument(form["json_schema"], f"{where}.json_schema")
-        if kind == "regex":
-            return {"type": "grammar", "grammar": regex_ebnf(form["pattern"], f"{where}.pattern")}
-        if kind == "grammar":
+        case "grammar":
             check_ebnf(form["grammar"], f"{where}.grammar")
-        result = dict(form)
-        for name in ("elements", "tags"):
-            if name in _FIELDS[kind]:
-                result[name] = [
-                    self.format(_named(each, name), f"{where}.{name}[{index}]", depth + 1)
-                    for index, each in enumerate(form[name])
-                ]
-        if kind == "tag":
-            result["content"] = self.format(form["content"], f"{where}.content", depth + 1)
-        return result
+    return _with_inner(kind, form, where, depth, strict=strict)
+
+
+def _with_inner(
+    kind: str, form: Mapping[str, Any], where: str, depth: int, *, strict: bool
+) -> Format:
+    """Lower the formats inside one that stays as it is."""
+    result = dict(form)
+    for name in _FIELDS[kind].keys() & {"elements", "tags"}:
+        result[name] = [
+            _lowered(_named(each, name), f"{where}.{name}[{index}]", depth + 1, strict=strict)
+            for index, each in enumerate(form[name])
+        ]
+    if kind == "tag":
+        result["content"] = _lowered(form["content"], f"{where}.content", depth + 1, strict=strict)
+    return result
+
+
+def _grammar(ebnf: str) -> Format:
+    return {"type": "grammar", "grammar": ebnf}
 
 
 def _named(form: Any, field: str) -> Any:
@@ -110,6 +118,7 @@ def _are_texts(value: Any) -> bool:
 _TEXT = (_is_text, "a string")
 _FORMATS = (_is_list, "a list of at least one format")
 _TAGS = (_are_tags, "a list of at least one format of type 'tag'")
+_OBJECT = (lambda value: isinstance(value, Mapping), "a format")
 _FLAG = (lambda value: value is None or isinstance(value, bool), "true or false")
 _FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     "const_string": {"value": (lambda value: _is_text(value) and bool(value), "a string")},
@@ -127,7 +136,7 @@ _FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     "or": {"elements": _FORMATS},
     "tag": {
         "begin": _TEXT,
-        "content": (lambda value: isinstance(value, Mapping), "a format"),
+        "content": _OBJECT,
         "end": _TEXT,
     },
     "triggered_tags": {
@@ -142,6 +151,7 @@ _FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
         "at_least_one": _FLAG,
         "stop_after_first": _FLAG,
     },
+    "structural_tag": {"format": _OBJECT, "strict": _FLAG},
 }
 
 

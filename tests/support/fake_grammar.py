@@ -203,6 +203,8 @@ def _tag(form: Mapping[str, Any]) -> str:
             return regex.escape(form["begin"]) + _tag(form["content"]) + regex.escape(form["end"])
         case "sequence":
             return "".join(map(_tag, form["elements"]))
+        case "structural_tag":
+            return _tag(form["format"])
         case "or":
             return _one_of([_tag(each) for each in form["elements"]])
         case "tags_with_separator":
