@@ -17,6 +17,7 @@ from py_engine.json_values import shown
 MAX_TEXT = 500_000
 MAX_DEPTH = 50
 MAX_WRITTEN_OUT = 100_000
+"""Elements that repeated groups may come to in all."""
 
 _TOKEN = re.compile(
     r"#[^\n]*|(?P<rule>[\w.-]+\s*::=)"

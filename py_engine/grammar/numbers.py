@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import TypeAlias
 
 from py_engine.grammar.expressions import (
     EMPTY,
@@ -14,6 +15,9 @@ from py_engine.grammar.expressions import (
     repeat,
     seq,
 )
+
+Bound: TypeAlias = tuple[Decimal, bool]
+"""A bound and whether it is excluded."""
 
 MAX_DIGITS = 18
 """Digits that a number without a bound may have on either side of its point."""
@@ -78,10 +82,6 @@ def _of_same_length(low: str, high: str) -> Expr:
         found.append(seq(inner, repeat(_DIGIT, rest, rest)))
     found.append(seq(Text(high[0]), _of_same_length("0" * rest, high[1:])))
     return alt(*found)
-
-
-Bound = tuple[Decimal, bool]
-"""A bound and whether it is excluded."""
 
 
 def numbers(low: Bound | None, high: Bound | None) -> Expr:

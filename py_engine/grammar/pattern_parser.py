@@ -36,20 +36,24 @@ _SPACES: Ranges = (
     *((0x09, 0x0D), (0x20, 0x20), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A)),
     *((0x2028, 0x2029), (0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000)),
 )
-_MAYBE_SPACES: Ranges = ((0x1C, 0x1F), (0x85, 0x85), (0xFEFF, 0xFEFF))
+# Spaces in one of JavaScript and Python only.
+_DISPUTED_SPACES: Ranges = ((0x1C, 0x1F), (0x85, 0x85), (0xFEFF, 0xFEFF))
 _ASCII: Ranges = ((0, 0x7F),)
+# Python's `\d` and `\w` have members beyond ASCII, which its `\D` and `\W` lack.
 _CLASSES: dict[str, Ranges] = {
     "d": _DIGITS,
     "D": without(_ASCII, _DIGITS),
     "w": _WORD,
     "W": without(_ASCII, _WORD),
     "s": _SPACES,
-    "S": without(without(_ALL, _SPACES), _MAYBE_SPACES),
+    "S": without(without(_ALL, _SPACES), _DISPUTED_SPACES),
 }
+# A class with both is any character, disputed ones too.
 _OPPOSITES = ({"\\s", "\\S"}, {"\\d", "\\D"}, {"\\w", "\\W"})
 _CONTROLS = {"n": 10, "r": 13, "t": 9, "f": 12, "v": 11, "0": 0}
-_UNSUPPORTED_ESCAPES = {"b": "\\b", "B": "\\B", "p": "\\p", "P": "\\P", "k": "\\k"}
+_UNSUPPORTED_ESCAPES = "bBpPk123456789"
 _QUANTIFIER = re.compile(r"(?:([*+?])|\{(\d{1,9})(,(\d{1,9})?)?\})\??")
+_GROUP_NAME = re.compile(r"<[A-Za-z_$][\w$]*>")
 _HEX = re.compile(r"x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|u\{([0-9A-Fa-f]{1,6})\}")
 START, END = Rule("^"), Rule("$")
 """The anchors, which are no rules of a grammar: whoever gets them takes them off."""
@@ -144,7 +148,7 @@ class _Parser:
         if self._depth > MAX_GROUPS_DEEP:
             raise self.error(f"groups lie more than {MAX_GROUPS_DEEP} deep in each other")
         if self._take("?") and not self._take(":"):
-            name = re.compile(r"<[A-Za-z_$][\w$]*>").match(self._text, self.at)
+            name = _GROUP_NAME.match(self._text, self.at)
             if name is None:
                 what = self._text[self.at - 2 : self.at + 2]
                 raise UnsupportedPatternError(f"a grammar cannot follow '{what}...'")
@@ -212,7 +216,7 @@ class _Parser:
             return _CLASSES[character]
         if character == "b" and in_class:
             return ((8, 8),)
-        if character in _UNSUPPORTED_ESCAPES or character in "123456789":
+        if character in _UNSUPPORTED_ESCAPES:
             raise UnsupportedPatternError(f"a grammar cannot follow '\\{character}'")
         if character == "c" and re.match("[A-Za-z]", self._text[self.at :]):
             self.at += 1

@@ -16,11 +16,14 @@ from py_engine.json_values import shown
 Schema: TypeAlias = Mapping[str, Any] | bool
 
 TYPES = ("string", "number", "integer", "boolean", "null", "array", "object")
+
+# What one schema may ask of the compiler.
 MAX_DEPTH = 32
 MAX_SUBSCHEMAS = 5_000
 MAX_TEXT = 500_000
-MAX_BOUND = 1e15
 MAX_COUNT = 100_000
+MAX_BOUND = 1e15
+"""Whole numbers up to it, and their halves, are exact in f64, in which checkers read them."""
 
 
 def _is_count(value: Any) -> bool:

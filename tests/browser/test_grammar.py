@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from py_engine.grammar import GrammarSpec
+from py_engine.grammar.alternatives import either
 from py_engine.grammar.ebnf import regex_ebnf
 from py_engine.grammar.json_schema import schema_ebnf
 from tests.support.engine_worker import EngineWorker
@@ -139,6 +141,31 @@ def test_first_tokens(engine_worker: EngineWorker) -> None:
     assert set(anything) == {*'"-0123456789[{tfn', '{"', "true", "null", '"}', '": '}
     assert closed == open_ == ["{", '{"']
     assert sorted(ebnf) == ["a", "ab"]
+
+
+async def is_whole_reply(kind: str, text: str, pieces: list[str], ids: list[int]) -> bool:
+    """Return whether the tokens follow a grammar to its end. Errors: GrammarMatcherError."""
+    from py_engine.grammar import GrammarSpec
+    from py_engine.grammar.backend_browser import BrowserGrammarCompiler
+    from py_engine.grammar.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary(pieces, "raw", False, len(pieces), frozenset([0]))
+    compiler = BrowserGrammarCompiler(vocabulary)
+    matcher = await (await compiler.compile(GrammarSpec(kind, text))).matcher()
+    for token_id in ids:
+        matcher.accept(token_id)
+    may_end = bool((await matcher.mask()).to_bytes()[0] & 1)
+    matcher.close()
+    compiler.destroy()
+    return may_end
+
+
+def test_json_that_may_also_be_a_call_has_any_properties(engine_worker: EngineWorker) -> None:
+    spec = either(GrammarSpec("regex", "[a-c]+"), GrammarSpec("json"))
+    for reply in (['{"', "a", '": ', "{", "}", "}"], ["a", "b"]):
+        ids = [PIECES.index(piece) for piece in reply]
+        arguments = {"kind": spec.kind, "text": spec.text, "pieces": PIECES, "ids": ids}
+        assert engine_worker.run(is_whole_reply, **arguments)
 
 
 async def texts_of(ebnf: str, pieces: list[str], length: int) -> list[str]:
