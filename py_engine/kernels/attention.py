@@ -7,6 +7,9 @@ rotates the pairs (i, i + head_dim / 2), as Hugging Face's Llama does. Softmax i
 Keys are rotated at their position in the sequence. With a sliding window the distances within it
 are the same as if positions were counted from its start; only the sinks, which stay behind, are
 seen through queries that are rotated at their place in the window (StreamingLLM, Xiao et al. 2023).
+
+With QK-norm (Henry et al. 2020, in the RMSNorm form of Qwen 3) every head of q and k is scaled to
+unit root mean square and by q_norm or k_norm, f32 (head_dim,), before RoPE.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ HEAD_DIM_MULTIPLE = 8
 """RoPE turns four pairs (i, i + head_dim / 2) at a time, so each half is a multiple of four."""
 
 _WORKGROUP = 64
+_NORMS = ("q_norm", "k_norm")
 
 
 def _rope_rows(context: int) -> tuple[int, int]:
@@ -86,13 +90,17 @@ class SlidingWindow:
 
 @dataclass(frozen=True)
 class AttentionShape:
-    """Heads of a layer, how long a sequence may become, and its window (None: it sees all)."""
+    """Heads of a layer, how long a sequence may become, and its window (None: it sees all).
+
+    `qk_norm_eps` is added to the mean square in the norms of heads (None: there are none).
+    """
 
     n_heads: int
     n_kv_heads: int
     head_dim: int
     context: int
     window: SlidingWindow | None = None
+    qk_norm_eps: float | None = None
 
     @property
     def qkv_heads(self) -> int:
@@ -126,6 +134,7 @@ class AttentionShape:
         coarse, fine_bits = _rope_rows(self.context)
         window = self.window
         ring = {} if window is None else {"WINDOW": window.size, "RING": window.ring}
+        norm = {} if self.qk_norm_eps is None else {"EPSILON": float(self.qk_norm_eps)}
         return {
             "N_HEADS": self.n_heads,
             "N_KV_HEADS": self.n_kv_heads,
@@ -133,6 +142,7 @@ class AttentionShape:
             "SLOTS": self.slots,
             "SINKS": 0 if window is None else window.sinks,
             **ring,
+            **norm,
             "WORKGROUP": _WORKGROUP,
             "SCALE": self.head_dim**-0.5,
             "ROPE_FINE_BITS": fine_bits,
@@ -143,31 +153,39 @@ class AttentionShape:
     def bindings(
         self, max_tokens: int, access: Mapping[str, Literal["read", "read_write"]]
     ) -> tuple[Binding, ...]:
-        """Return the buffers that `access` names, in its order."""
+        """Return the buffers that `access` names, in its order: norms only where there are any."""
         coarse, fine_bits = _rope_rows(self.context)
         rope_rows = coarse + (1 << fine_bits)
         cache = f"array<vec2u, {self.cache_bytes // 8}>"
         types = {
             "qkv": f"array<vec4f, {max_tokens * self.qkv_heads * self.head_dim // 4}>",
+            "q_norm": f"array<vec4f, {self.head_dim // 4}>",
+            "k_norm": f"array<vec4f, {self.head_dim // 4}>",
             "rope": f"array<vec4f, {rope_rows * self.head_dim // 4}>",
             "state": STATE.type,
             "k_cache": cache,
             "v_cache": cache,
             "output": f"array<vec4f, {max_tokens * self.n_heads * self.head_dim // 4}>",
         }
-        return tuple(Binding(name, kind, types[name]) for name, kind in access.items())
+        absent = _NORMS if self.qk_norm_eps is None else ()
+        return tuple(
+            Binding(name, kind, types[name]) for name, kind in access.items() if name not in absent
+        )
 
 
 def attention_decode(label: str, shape: AttentionShape) -> KernelSpec:
     """Build the attention of one token: RoPE, append to the cache at `state`'s position, attend."""
+    norm = "head_norm_none" if shape.qk_norm_eps is None else "head_norm_rms"
     return kernel_spec(
         "attention_decode",
         label,
-        snippets=("halfs", "rope", shape.cache_snippet, "attention_decode"),
+        snippets=("halfs", "rope", shape.cache_snippet, norm, "attention_decode"),
         bindings=shape.bindings(
             1,
             {
                 "qkv": "read",
+                "q_norm": "read",
+                "k_norm": "read",
                 "rope": "read",
                 "state": "read",
                 "k_cache": "read_write",
@@ -182,14 +200,21 @@ def attention_decode(label: str, shape: AttentionShape) -> KernelSpec:
 
 def rope_append(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpec:
     """Build the first half of prefill attention: rotate q in place, write k and v to the cache."""
+    threads_per_head = shape.head_dim // 8
+    if shape.qk_norm_eps is None:
+        main, groups = "rope_append_plain", -(-shape.qkv_heads * threads_per_head // _WORKGROUP)
+    else:
+        main, groups = "rope_append_normed", -(-shape.qkv_heads // (_WORKGROUP // threads_per_head))
     return kernel_spec(
         "rope_append",
         label,
-        snippets=("halfs", "rope", shape.cache_snippet, "rope_append"),
+        snippets=("halfs", "rope", shape.cache_snippet, "rope_append", main),
         bindings=shape.bindings(
             max_tokens,
             {
                 "qkv": "read_write",
+                "q_norm": "read",
+                "k_norm": "read",
                 "rope": "read",
                 "state": "read",
                 "k_cache": "read_write",
@@ -197,7 +222,7 @@ def rope_append(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpe
             },
         ),
         constants=shape.constants(),
-        groups_x=-(-shape.qkv_heads * shape.head_dim // 8 // _WORKGROUP),
+        groups_x=groups,
         tokens_per_group=1,
     )
 

@@ -1,5 +1,5 @@
 // One workgroup for each KV head with all its query heads (GQA packing: K and V are read once).
-// Prologue: RoPE of q and k, append of k and v to the cache. Then online softmax, a key a thread.
+// Prologue: norm and RoPE of q and k, append of k and v to the cache. Then online softmax, a key a thread.
 const HEAD4 = HEAD_DIM / 4u;
 const HEAD8 = HEAD_DIM / 8u;
 const N_REP = N_HEADS / N_KV_HEADS;
@@ -28,9 +28,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       v_cache[here + HEAD8 + i] = pack_halfs(qkv[v + HEAD8]);
     } else {
       let is_query = head < TURNED;
-      let at = select(N_HEADS + group.x, group.x * N_REP + head % N_REP, is_query) * HEAD4 + i;
-      let low = qkv[at];
-      let high = qkv[at + HEAD8];
+      let first = select(N_HEADS + group.x, group.x * N_REP + head % N_REP, is_query) * HEAD4;
+      let inverse_rms = inverse_head_rms(first);
+      let low = normed_head(qkv[first + i], i, inverse_rms, is_query);
+      let high = normed_head(qkv[first + HEAD8 + i], HEAD8 + i, inverse_rms, is_query);
       let r = rotation(select(position, n_keys - 1u, is_query && head >= N_REP), i);
       let low_turned = low * r.cosine - high * r.sine;
       let high_turned = high * r.cosine + low * r.sine;

@@ -27,10 +27,19 @@ def _rotate(
     return np.concatenate([low * cosine - high * sine, high * cosine + low * sine], axis=-1)
 
 
-def _split_heads(constants: Constants, qkv: Array, n_tokens: int) -> tuple[Array, Array, Array]:
+def _split_heads(
+    constants: Constants, buffers: Buffers, n_tokens: int
+) -> tuple[Array, Array, Array]:
+    """Return q, k and v, (tokens, heads, head_dim), normed where there are norms of heads."""
     heads, kv_heads = constants["N_HEADS"], constants["N_KV_HEADS"]
-    x = qkv.reshape(-1, heads + 2 * kv_heads, constants["HEAD_DIM"])[:n_tokens].astype(np.float64)
-    return x[:, :heads], x[:, heads : heads + kv_heads], x[:, heads + kv_heads :]
+    rows = buffers["qkv"].reshape(-1, heads + 2 * kv_heads, constants["HEAD_DIM"])
+    q, k, v = np.split(rows[:n_tokens].astype(np.float64), [heads, heads + kv_heads], axis=1)
+    if "q_norm" in buffers:
+        q, k = (
+            x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + constants["EPSILON"]) * norm
+            for x, norm in ((q, buffers["q_norm"]), (k, buffers["k_norm"]))
+        )
+    return q, k, v
 
 
 def _cache(constants: Constants, words: Array) -> Array:
@@ -90,17 +99,17 @@ def _attend(constants: Constants, buffers: Buffers, q: Array, at: Array) -> None
 
 
 def attention_decode(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """RoPE, append to the cache, attend: one token."""
+    """Norms of heads, RoPE, append to the cache, attend: one token."""
     at = np.array([int(buffers["state"][constants["STATE_POSITION"]])])
-    q, k, v = _split_heads(constants, buffers["qkv"], 1)
+    q, k, v = _split_heads(constants, buffers, 1)
     _append(constants, buffers, _rotate(constants, buffers["rope"], k, at), v, at)
     _attend(constants, buffers, _rotate(constants, buffers["rope"], q, at), at)
 
 
 def rope_append(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """Rotate q in place; rotate k; append k and v to the cache."""
+    """Norm and rotate q in place, and k; append k and v to the cache."""
     at = int(buffers["state"][constants["STATE_POSITION"]]) + np.arange(n_tokens)
-    q, k, v = _split_heads(constants, buffers["qkv"], n_tokens)
+    q, k, v = _split_heads(constants, buffers, n_tokens)
     _append(constants, buffers, _rotate(constants, buffers["rope"], k, at), v, at)
     heads, kv_heads = constants["N_HEADS"], constants["N_KV_HEADS"]
     qkv = buffers["qkv"].reshape(-1, heads + 2 * kv_heads, constants["HEAD_DIM"])
@@ -111,5 +120,5 @@ def attention_prefill(constants: Constants, n_tokens: int, buffers: Buffers) -> 
     """Causal attention of a chunk whose queries are rotated and whose keys are in the cache."""
     count = int(buffers["state"][constants["STATE_N_TOKENS"]])
     at = int(buffers["state"][constants["STATE_POSITION"]]) + np.arange(count)
-    q, _, _ = _split_heads(constants, buffers["qkv"], count)
+    q, _, _ = _split_heads(constants, buffers, count)
     _attend(constants, buffers, q, at)

@@ -24,6 +24,9 @@ TOLERANCE = 2e-3
 SHAPES = [(1, 1, 8), (4, 2, 16), (9, 3, 64), (8, 1, 80), (6, 6, 128), (2, 1, 256)]
 """Query heads, KV heads, head dimension: MHA, GQA and MQA; 8 and 80 are no multiples of 32."""
 
+QK_NORMS = [None, 1e-6, 0.5]
+"""No norms of heads, an epsilon as models have it, and one that shows where it is added."""
+
 
 def inputs_for(
     spec: KernelSpec, shape: tuple[int, int, int], context: int, position: int, n_tokens: int
@@ -39,6 +42,8 @@ def inputs_for(
         "qkv": rng.normal(0, 2, (max_tokens, n_heads + 2 * n_kv_heads, head_dim)).astype(
             np.float32
         ),
+        "q_norm": rng.normal(1, 0.5, head_dim).astype(np.float32),
+        "k_norm": rng.normal(1, 0.5, head_dim).astype(np.float32),
         "rope": np.array(rope_table(inv_freq, context), np.float32),
         "state": np.array([position, n_tokens, 0, 0], np.uint32),
         "k_cache": cache[0],
@@ -56,24 +61,31 @@ def assert_same_caches(result: dict[str, tuple[np.ndarray, np.ndarray]]) -> None
         np.testing.assert_allclose(found[written], expected[written], rtol=2**-10, atol=2**-12)
 
 
+@pytest.mark.parametrize("eps", QK_NORMS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("position", [0, 1, 62, 63, 64, 127, 200, 255])
 def test_attention_decode(
-    run_kernel: RunKernel, shape: tuple[int, int, int], position: int
+    run_kernel: RunKernel, shape: tuple[int, int, int], position: int, eps: float | None
 ) -> None:
-    spec = attention_decode("attention under test", AttentionShape(*shape, 256))
+    heads = AttentionShape(*shape, 256, qk_norm_eps=eps)
+    spec = attention_decode("attention under test", heads)
     inputs = inputs_for(spec, shape, 256, position, 1)
     result = expected_and_found(run_kernel, spec, inputs)
     assert_same_caches(result)
     assert_close(result["output"], TOLERANCE)
 
 
+@pytest.mark.parametrize("eps", QK_NORMS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("position", "n_tokens"), [(0, 1), (0, 64), (5, 3), (63, 65), (191, 9)])
 def test_rope_append(
-    run_kernel: RunKernel, shape: tuple[int, int, int], position: int, n_tokens: int
+    run_kernel: RunKernel,
+    shape: tuple[int, int, int],
+    position: int,
+    n_tokens: int,
+    eps: float | None,
 ) -> None:
-    spec = rope_append("rope under test", AttentionShape(*shape, 200), n_tokens)
+    spec = rope_append("rope under test", AttentionShape(*shape, 200, qk_norm_eps=eps), n_tokens)
     inputs = inputs_for(spec, shape, 200, position, n_tokens)
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)
     assert_same_caches(result)

@@ -59,6 +59,8 @@ def inputs_for(spec: KernelSpec, shape: AttentionShape, position: int, n_tokens:
     cache[:, :, unseen] = np.nan
     everything = {
         "qkv": rng.normal(0, 2, (n_tokens, shape.qkv_heads, shape.head_dim)).astype(np.float32),
+        "q_norm": rng.normal(1, 0.5, shape.head_dim).astype(np.float32),
+        "k_norm": rng.normal(1, 0.5, shape.head_dim).astype(np.float32),
         "rope": np.array(rope_table(inv_freq_of(shape.head_dim), shape.context), np.float32),
         "state": np.array([position, n_tokens, 0, 0], np.uint32),
         "k_cache": cache[0],
@@ -68,16 +70,22 @@ def inputs_for(spec: KernelSpec, shape: AttentionShape, position: int, n_tokens:
     return {binding.name: everything[binding.name] for binding in spec.bindings}
 
 
-def windowed(shape: tuple[int, int, int], window: tuple[int, int, int]) -> AttentionShape:
-    return AttentionShape(*shape, CONTEXT, SlidingWindow.for_chunks(*window))
+def windowed(
+    shape: tuple[int, int, int], window: tuple[int, int, int], qk_norm_eps: float | None = None
+) -> AttentionShape:
+    return AttentionShape(*shape, CONTEXT, SlidingWindow.for_chunks(*window), qk_norm_eps)
 
 
+@pytest.mark.parametrize("eps", [None, 1e-6])
 @pytest.mark.parametrize(("shape", "window"), CASES, ids=str)
 def test_decode(
-    run_kernel: RunKernel, shape: tuple[int, int, int], window: tuple[int, int, int]
+    run_kernel: RunKernel,
+    shape: tuple[int, int, int],
+    window: tuple[int, int, int],
+    eps: float | None,
 ) -> None:
     """Before, on and past the border of the window, and where the ring has gone round."""
-    heads = windowed(shape, window)
+    heads = windowed(shape, window, eps)
     spec = attention_decode("attention under test", heads)
     size, sinks, _ = window
     ring = heads.slots - sinks
