@@ -20,11 +20,11 @@ from py_engine.kernels.attention import (
     rope_append,
     rope_table,
 )
-from py_engine.kernels.matmul import gemm, gemv
+from py_engine.kernels.matmul import Epilogue, gemm, gemv
 from py_engine.kernels.rows import embed, last_row, rms_norm
 from py_engine.models.base import Draw, SamplingParams
 from py_engine.models.sampler import Sampler, sampler_kernels, sampler_sizes
-from py_engine.models.spec import DecoderSpec
+from py_engine.models.spec import DecoderSpec, LayerNames
 from py_engine.weights.plan import matrix_tensors
 
 
@@ -35,9 +35,10 @@ def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpe
     width = spec.n_heads * spec.head_dim
     vocab, active = spec.vocab_size, spec.active_vocab_size
     eps, chunk = spec.rms_norm_eps, spec.prefill_chunk_size
+    projected: Epilogue = "bias" if spec.qkv_bias else "store"
     kernels = [
         embed("embed", form, vocab, hidden, from_state=True),
-        gemv("qkv", form, spec.qkv_size, hidden, norm_eps=eps, lanes=lanes),
+        gemv("qkv", form, spec.qkv_size, hidden, epilogue=projected, norm_eps=eps, lanes=lanes),
         attention_decode("attention", heads),
         gemv("output", form, hidden, width, epilogue="residual", lanes=lanes),
         gemv("gate_up", form, 2 * inner, hidden, epilogue="swiglu", norm_eps=eps, lanes=lanes),
@@ -45,7 +46,7 @@ def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpe
         gemv("lm_head", form, active, hidden, norm_eps=eps, lanes=lanes),
         embed("prefill embed", form, vocab, hidden, max_tokens=chunk),
         rms_norm("prefill norm", hidden, chunk, eps, lanes=lanes),
-        gemm("prefill qkv", form, spec.qkv_size, hidden, chunk, lanes=lanes),
+        gemm("prefill qkv", form, spec.qkv_size, hidden, chunk, epilogue=projected, lanes=lanes),
         rope_append("prefill rope", heads, chunk),
         attention_prefill("prefill attention", heads, chunk),
         gemm("prefill output", form, hidden, width, chunk, epilogue="residual", lanes=lanes),
@@ -214,6 +215,12 @@ class _Recorder:
     def _norm(self, name: str) -> Buffer:
         return self._buffers[f"{name}.weight"]
 
+    def _qkv_bias(self, layer: LayerNames) -> list[Buffer]:
+        return [self._buffers[f"{layer.qkv}.bias"]] if self._spec.qkv_bias else []
+
+    def _head_norms(self, layer: LayerNames) -> list[Buffer]:
+        return [self._norm(name) for name in layer.head_norms]
+
     def _dispatch(self, role: str, *buffers: Buffer | str) -> Dispatch:
         found = (self._buffers[b] if isinstance(b, str) else b for b in buffers)
         return Dispatch(self._kernels[role], tuple(found))
@@ -225,10 +232,11 @@ class _Recorder:
         for i, layer in enumerate(spec.layers):
             qkv, output = self._matrix(layer.qkv), self._matrix(layer.output)
             gate_up, down = self._matrix(layer.gate_up), self._matrix(layer.down)
+            bias, head_norms = self._qkv_bias(layer), self._head_norms(layer)
             k, v = f"k_cache {i}", f"v_cache {i}"
             steps += [
-                dispatch("qkv", *qkv, "x", self._norm(layer.input_norm), "qkv"),
-                dispatch("attention", "qkv", "rope", "state", k, v, "attended"),
+                dispatch("qkv", *qkv, "x", self._norm(layer.input_norm), *bias, "qkv"),
+                dispatch("attention", "qkv", *head_norms, "rope", "state", k, v, "attended"),
                 dispatch("output", *output, "attended", "x"),
                 dispatch(
                     "gate_up", *gate_up, "x", self._norm(layer.post_attention_norm), "activated"
@@ -254,10 +262,11 @@ class _Recorder:
         steps = [dispatch("embed", *self._matrix(spec.embedding), "prefill tokens", x)]
         for i, layer in enumerate(spec.layers):
             k, v = f"k_cache {i}", f"v_cache {i}"
+            bias, head_norms = self._qkv_bias(layer), self._head_norms(layer)
             steps += [
                 dispatch("norm", x, self._norm(layer.input_norm), "state", normed),
-                dispatch("qkv", *self._matrix(layer.qkv), normed, "state", qkv),
-                dispatch("rope", qkv, "rope", "state", k, v),
+                dispatch("qkv", *self._matrix(layer.qkv), normed, "state", *bias, qkv),
+                dispatch("rope", qkv, *head_norms, "rope", "state", k, v),
                 dispatch("attention", qkv, "rope", "state", k, v, attended),
                 dispatch("output", *self._matrix(layer.output), attended, "state", x),
                 dispatch("norm", x, self._norm(layer.post_attention_norm), "state", normed),

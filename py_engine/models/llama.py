@@ -18,9 +18,9 @@ MAX_HEAD_DIM = 256
 def llama_spec(config: ChatConfig) -> DecoderSpec:
     """Turn the configuration of a Llama-shaped model into a spec.
 
-    Reads MLC's field names and Hugging Face's. Errors: UnsupportedModelConfigError for a value
-    that the kernels cannot run, ModelFileFormatError for a missing or wrong field,
-    UnknownQuantizationError.
+    Other families start from it and replace what they have otherwise. Reads MLC's field names and
+    Hugging Face's. Errors: UnsupportedModelConfigError for a value that the kernels cannot run,
+    ModelFileFormatError for a missing or wrong field, UnknownQuantizationError.
     """
     fields = config.model_fields()
     n_heads = fields.integer("num_attention_heads", minimum=1)
@@ -45,7 +45,7 @@ def llama_spec(config: ChatConfig) -> DecoderSpec:
         context_window_size=context_window_size,
         prefill_chunk_size=prefill_chunk_size,
         embedding="model.embed_tokens",
-        layers=tuple(map(_layer_names, range(fields.integer("num_hidden_layers")))),
+        layers=tuple(map(llama_layer_names, range(fields.integer("num_hidden_layers")))),
         final_norm="model.norm",
         lm_head=None if fields.boolean("tie_word_embeddings", False) else "lm_head",
         window=_sliding_window(config, prefill_chunk_size) if slides else None,
@@ -55,7 +55,8 @@ def llama_spec(config: ChatConfig) -> DecoderSpec:
     return spec
 
 
-def _layer_names(index: int) -> LayerNames:
+def llama_layer_names(index: int) -> LayerNames:
+    """Return the names of layer `index`, which families of the same shape vary."""
     layer = f"model.layers.{index}"
     return LayerNames(
         input_norm=f"{layer}.input_layernorm",
@@ -88,20 +89,20 @@ def _check_variant(fields: JsonFields) -> None:
     for name in ("attention_bias", "mlp_bias", "use_bias"):
         if fields.boolean(name, False):
             raise UnsupportedModelConfigError(
-                f"{fields.where(name)} is true, but Llama layers with biases are not supported. "
-                "Choose a model without them."
+                f"{fields.where(name)} is true, but such biases are not supported. Choose a model "
+                "without them."
             )
     activation = fields.string("hidden_act", "silu")
     if activation != "silu":
         raise UnsupportedModelConfigError(
-            f"{fields.where('hidden_act')} is {shown(activation)}, but only silu is supported "
-            "for Llama. Choose a model with this activation."
+            f"{fields.where('hidden_act')} is {shown(activation)}, but only silu is supported. "
+            "Choose a model with this activation."
         )
     rotary = fields.number("partial_rotary_factor", 1.0)
     if rotary != 1.0:
         raise UnsupportedModelConfigError(
-            f"{fields.where('partial_rotary_factor')} is {rotary:g}, but Llama's heads are rotated "
-            "as a whole here. Choose a model whose factor is 1."
+            f"{fields.where('partial_rotary_factor')} is {rotary:g}, but heads are rotated as a "
+            "whole here. Choose a model whose factor is 1."
         )
 
 

@@ -11,11 +11,15 @@ from py_engine.json_fields import shown
 from py_engine.models.bert import bert_spec
 from py_engine.models.encoder_spec import EncoderSpec
 from py_engine.models.llama import llama_spec
+from py_engine.models.qwen2 import qwen2_spec
+from py_engine.models.qwen3 import qwen3_spec
 from py_engine.models.spec import DecoderSpec
 
 ARCHITECTURES: dict[str, Callable[[ChatConfig], DecoderSpec]] = {
     "llama": llama_spec,
     "mistral": llama_spec,
+    "qwen2": qwen2_spec,
+    "qwen3": qwen3_spec,
 }
 """Language models."""
 

@@ -17,7 +17,10 @@ MAX_SLIDING_POSITIONS = 1 << 20
 
 @dataclass(frozen=True)
 class LayerNames:
-    """Parameter names of one layer in the model's files, without `.weight` or `.q_weight`."""
+    """Parameter names of one layer in the model's files, without `.weight` or `.q_weight`.
+
+    `head_norms` are those of queries and of keys, where the family has them.
+    """
 
     input_norm: str
     qkv: str
@@ -25,6 +28,7 @@ class LayerNames:
     post_attention_norm: str
     gate_up: str
     down: str
+    head_norms: tuple[str, str] | tuple[()] = ()
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class DecoderSpec:
     q, k, v in that order; rows of `gate_up` are gate, then up. Of the `vocab_size` rows of the
     output projection only the first `active_vocab_size` are of tokens. `lm_head` is None when the
     embedding table is also the output projection. `context_window_size` is the longest sequence;
-    with a `window` a token sees only a part of it.
+    with a `window` a token sees only a part of it. With `qkv_bias` the fused projection has a bias.
+    Where layers have `head_norms`, these scale every head of q and k before RoPE.
     """
 
     weight_format: WeightFormat
@@ -57,6 +62,7 @@ class DecoderSpec:
     final_norm: str
     lm_head: str | None
     window: SlidingWindow | None = None
+    qkv_bias: bool = False
 
     @property
     def qkv_size(self) -> int:
@@ -67,5 +73,10 @@ class DecoderSpec:
     def attention(self) -> AttentionShape:
         """The shapes of a layer's attention and its KV cache."""
         return AttentionShape(
-            self.n_heads, self.n_kv_heads, self.head_dim, self.context_window_size, self.window
+            self.n_heads,
+            self.n_kv_heads,
+            self.head_dim,
+            self.context_window_size,
+            self.window,
+            self.rms_norm_eps if self.layers[0].head_norms else None,
         )

@@ -1,4 +1,4 @@
-"""Converts a Hugging Face model of the Llama or BERT family to MLC's format."""
+"""Converts a Hugging Face model of the Llama, Qwen or BERT family to MLC's format."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from py_engine.weights.formats import parse_weight_format
 from py_engine.weights.hf_config import chat_config_json, hf_model_type, write_json
 from py_engine.weights.hf_encoder import encoder_config_json, encoder_reader
 from py_engine.weights.mlc_writer import SHARD_BYTES, count_weights, write_tensors
-from py_engine.weights.plan import Matrix, matrices, norms
+from py_engine.weights.plan import Matrix, matrices, vectors
 from py_engine.weights.quantization import F32, StoredTensor, stored_floats, stored_matrix
 
 ReadTensor = Callable[[str], F32]
 
 _FUSED = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
+    "c_attn": ("q_proj", "k_proj", "v_proj"),
     "gate_up_proj": ("gate_proj", "up_proj"),
     "qkv": ("query", "key", "value"),
 }
@@ -46,11 +47,10 @@ def tensor_plan(config: ChatConfig) -> TensorPlan:
     """Return the tensors of a model. Raises the errors of `decoder_spec` and `encoder_spec`."""
     if config.model_type in ENCODERS:
         encoder = encoder_spec(config)
-        vectors = encoder_vectors(encoder)
-        return TensorPlan(encoder.weight_format, encoder_matrices(encoder), vectors)
+        form, tables = encoder.weight_format, encoder_matrices(encoder)
+        return TensorPlan(form, tables, encoder_vectors(encoder))
     decoder = decoder_spec(config)
-    vectors = {f"{norm}.weight": decoder.hidden_size for norm in norms(decoder)}
-    return TensorPlan(decoder.weight_format, matrices(decoder), vectors)
+    return TensorPlan(decoder.weight_format, matrices(decoder), vectors(decoder))
 
 
 def convert_model(

@@ -50,12 +50,16 @@ def matrices(spec: DecoderSpec) -> list[Matrix]:
     return found
 
 
-def norms(spec: DecoderSpec) -> list[str]:
-    """Return the names of the norms of a decoder, each of `hidden_size` weights."""
-    per_layer = [
-        name for layer in spec.layers for name in (layer.input_norm, layer.post_attention_norm)
-    ]
-    return [*per_layer, spec.final_norm]
+def vectors(spec: DecoderSpec) -> dict[str, int]:
+    """Return the tensors of a decoder that are weights of norms or biases, with their lengths."""
+    found: dict[str, int] = {}
+    for layer in spec.layers:
+        norms = (layer.input_norm, layer.post_attention_norm)
+        found |= {f"{name}.weight": spec.hidden_size for name in norms}
+        found |= {f"{name}.weight": spec.head_dim for name in layer.head_norms}
+        if spec.qkv_bias:
+            found[f"{layer.qkv}.bias"] = spec.qkv_size
+    return found | {f"{spec.final_norm}.weight": spec.hidden_size}
 
 
 def matrix_tensors(name: str, weight_format: WeightFormat) -> list[str]:
@@ -84,8 +88,8 @@ def matrix_slots(matrix: Matrix, weight_format: WeightFormat) -> list[WeightSlot
 
 
 def weight_slots(spec: DecoderSpec) -> list[WeightSlot]:
-    """Return every tensor of a decoder. Norms are f32 in all formats: they are small."""
-    slots = [WeightSlot(f"{name}.weight", (spec.hidden_size,), "f32") for name in norms(spec)]
+    """Return every tensor of a decoder. Vectors are f32 in all formats: they are small."""
+    slots = [WeightSlot(name, (size,), "f32") for name, size in vectors(spec).items()]
     for matrix in matrices(spec):
         slots += matrix_slots(matrix, spec.weight_format)
     return slots

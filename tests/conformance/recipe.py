@@ -1,4 +1,4 @@
-"""Tiny random Llama models, made of NumPy alone, so that no weights need to be stored.
+"""Tiny random models, made of NumPy alone, so that no weights need to be stored.
 
 `make_fixtures.py` gives them to transformers; the tests write them as MLC folders and run them on
 our kernels.
@@ -40,6 +40,24 @@ def _llama(**fields: Any) -> dict[str, Any]:
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
     }
     return {**common, **fields}
+
+
+def _qwen2(**fields: Any) -> dict[str, Any]:
+    common = {
+        "model_type": "qwen2",
+        "max_position_embeddings": 128,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+        # As in the files of Qwen 2.5: a window that is not used.
+        "sliding_window": 64,
+        "max_window_layers": 1,
+        "use_sliding_window": False,
+    }
+    return {**common, **fields}
+
+
+def _qwen3(**fields: Any) -> dict[str, Any]:
+    return _qwen2(model_type="qwen3", attention_bias=False, **fields)
 
 
 def _sizes(
@@ -123,6 +141,25 @@ CASES = (
         "q0f32",
         _llama(**_sizes(96, 128, (6, 2, 16), 3, 257, False), rope_parameters=_LLAMA3_ROPE),
     ),
+    # Heads of Qwen 2.5 0.5B (14 to 2); then all formats, tied and not.
+    Case("qwen2_tied_q4f16", "q4f16_1", _qwen2(**_sizes(224, 320, (14, 2, 16), 2, 403, True))),
+    Case("qwen2_untied_q4f32", "q4f32_1", _qwen2(**_sizes(128, 192, (4, 2, 32), 2, 259, False))),
+    Case("qwen2_mha_q0f16", "q0f16", _qwen2(**_sizes(96, 160, (3, 3, 32), 3, 321, True))),
+    Case(
+        "qwen2_window_q0f32",
+        "q0f32",
+        _qwen2(
+            **_sizes(64, 96, (2, 1, 32), 2, 257, False),
+            use_sliding_window=True,
+            sliding_window=24,
+            max_window_layers=0,
+        ),
+    ),
+    # Heads that together are wider than the model, as in Qwen 3 0.6B, and one of an odd size.
+    Case("qwen3_tied_q4f16", "q4f16_1", _qwen3(**_sizes(64, 192, (4, 2, 64), 2, 403, True))),
+    Case("qwen3_untied_q4f32", "q4f32_1", _qwen3(**_sizes(128, 192, (4, 1, 32), 3, 259, False))),
+    Case("qwen3_head_80_q0f16", "q0f16", _qwen3(**_sizes(96, 160, (2, 2, 80), 2, 321, True))),
+    Case("qwen3_head_128_q0f32", "q0f32", _qwen3(**_sizes(64, 96, (4, 2, 128), 2, 257, False))),
 )
 
 
@@ -147,6 +184,12 @@ def weight_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
             f"{layer}.mlp.up_proj.weight": (inner, hidden),
             f"{layer}.mlp.down_proj.weight": (hidden, inner),
         }
+        if config["model_type"] == "qwen2":
+            biases = {"q": queries, "k": keys, "v": keys}
+            shapes |= {f"{layer}.self_attn.{p}_proj.bias": (n,) for p, n in biases.items()}
+        if config["model_type"] == "qwen3":
+            head = (config["head_dim"],)
+            shapes |= {f"{layer}.self_attn.{p}_norm.weight": head for p in "qk"}
     shapes["model.norm.weight"] = (hidden,)
     if not config["tie_word_embeddings"]:
         shapes["lm_head.weight"] = (config["vocab_size"], hidden)
@@ -174,8 +217,11 @@ def draw_uniform(bits: np.random.PCG64, shape: tuple[int, ...]) -> np.ndarray:
 
 def _draw(bits: np.random.PCG64, name: str, shape: tuple[int, ...]) -> F32:
     uniform = draw_uniform(bits, shape)
-    if len(shape) == 1:
-        return (1.0 + 0.3 * uniform).astype(np.float32)
     # Queries and keys are larger, so that attention is peaked and depends on the positions.
-    gain = {"q_proj": 2.0, "k_proj": 2.0}.get(name.split(".")[-2], 1.0)
+    layer, kind = name.split(".")[-2:]
+    gain = 2.0 if layer in ("q_proj", "k_proj", "q_norm", "k_norm") else 1.0
+    if kind == "bias":
+        return (gain * uniform).astype(np.float32)
+    if len(shape) == 1:
+        return (gain * (1.0 + 0.3 * uniform)).astype(np.float32)
     return (gain * np.sqrt(3.0 / shape[1]) * uniform).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The decoder against transformers: prefill in chunks, then greedy decode, on tiny random Llamas.
+"""The decoder against transformers: prefill in chunks, then greedy decode, on tiny random models.
 
 The same run on the kernels' NumPy references in CPython, and on WebGPU in the browser. Greedy
 tokens must be identical. Logits: 5e-3 of the largest one, which the KV cache in f16 accounts for
@@ -41,7 +41,10 @@ def test_decoder_on_webgpu(name: str, tmp_path: Path, engine_worker: EngineWorke
 
 
 @pytest.mark.parametrize("chunk", [1, 69, 70])
-@pytest.mark.parametrize("name", ["gqa_tied_q4f16", "mistral_window_24_q0f32"])
+@pytest.mark.parametrize(
+    "name",
+    ["gqa_tied_q4f16", "mistral_window_24_q0f32", "qwen2_window_q0f32", "qwen3_head_80_q0f16"],
+)
 def test_decoder_in_other_chunks(
     name: str, chunk: int, tmp_path: Path, engine_worker: EngineWorker
 ) -> None:
@@ -51,6 +54,7 @@ def test_decoder_in_other_chunks(
     assert_agrees(fixture, *decode_in_worker(tmp_path, fixture, engine_worker, opts))
 
 
-def test_decoder_without_subgroups(tmp_path: Path, engine_worker: EngineWorker) -> None:
-    fixture = load_fixture("gqa_tied_q4f16")
+@pytest.mark.parametrize("name", ["gqa_tied_q4f16", "qwen2_tied_q4f16", "qwen3_tied_q4f16"])
+def test_decoder_without_subgroups(name: str, tmp_path: Path, engine_worker: EngineWorker) -> None:
+    fixture = load_fixture(name)
     assert_agrees(fixture, *decode_in_worker(tmp_path, fixture, engine_worker, lanes=False))

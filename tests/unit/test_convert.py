@@ -31,7 +31,7 @@ from py_engine.weights.convert import convert_model
 from py_engine.weights.loader import load_weights
 from py_engine.weights.plan import weight_slots
 from py_engine.weights.quantization import dequantize, stored_value
-from tests.conformance.recipe import CASES, make_weights
+from tests.conformance.recipe import CASES, Case, make_weights
 from tests.support.numpy_device import NumpyDevice
 from tests.support.safetensors_file import write_safetensors
 
@@ -46,16 +46,20 @@ TOKENIZER = {
 }
 
 
+def case_of(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
+
+
 def make_folder(
-    folder: Path, dtype: str = "F32", tied: bool = True, **config: Any
+    folder: Path, dtype: str = "F32", tied: bool = True, case: Case = CASE, **config: Any
 ) -> dict[str, np.ndarray]:
     """Write a small Hugging Face model in two files and return its weights."""
     folder.mkdir(parents=True)
-    fields = {**CASE.config, "tie_word_embeddings": tied, **config}
+    fields = {**case.config, "tie_word_embeddings": tied, **config}
     (folder / "config.json").write_text(json.dumps(fields))
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
     (folder / "chat_template.jinja").write_text("{{ messages }}")
-    weights = dict(make_weights(CASE, 1))
+    weights = dict(make_weights(case, 1))
     if not tied:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"] * np.float32(0.5)
     names = list(weights)
@@ -99,6 +103,64 @@ def test_plain_weights_come_back_from_each_dtype(
     np.testing.assert_allclose(found, np.concatenate([gate, up]), rtol=2**-7, atol=1e-6)
     norm = buffers["model.norm.weight"].view(np.float32)[:64]
     np.testing.assert_allclose(norm, weights["model.norm.weight"], rtol=2**-7)
+
+
+def test_qwen2_has_its_biases(tmp_path: Path) -> None:
+    case = case_of("qwen2_tied_q4f16")
+    weights = make_folder(tmp_path / "hf", "BF16", case=case)
+    convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
+    config, buffers = load(tmp_path / "mlc")
+    name = "model.layers.1.self_attn"
+    parts = [weights[f"{name}.{part}_proj.bias"] for part in "qkv"]
+    found = buffers[f"{name}.c_attn.bias"].view(np.float32)[: 18 * 16]
+    np.testing.assert_allclose(found, np.concatenate(parts), rtol=2**-8)
+    assert (config.context_window_size, config.sliding_window_size) == (128, -1)
+    assert decoder_spec(config).rope_inv_freq[4] == pytest.approx(1e-3)
+
+
+def test_qwen3_has_its_norms_of_heads(tmp_path: Path) -> None:
+    weights = make_folder(tmp_path / "hf", case=case_of("qwen3_head_80_q0f16"))
+    convert_model(tmp_path / "hf", tmp_path / "mlc", "q0f32")
+    config, buffers = load(tmp_path / "mlc")
+    for norm in ("q_norm", "k_norm"):
+        name = f"model.layers.1.self_attn.{norm}.weight"
+        found = buffers[name].view(np.float32)[:80]
+        np.testing.assert_allclose(found, weights[name], rtol=2**-8)
+    assert decoder_spec(config).head_dim == 80
+
+
+def test_qwen3_heads_default_to_128(tmp_path: Path) -> None:
+    case = case_of("qwen3_head_128_q0f32")
+    make_folder(tmp_path / "hf", case=case, tied=False, head_dim=None)
+    convert_model(tmp_path / "hf", tmp_path / "mlc", "q0f32")
+    assert decoder_spec(load(tmp_path / "mlc")[0]).head_dim == 128
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        ({}, (128, -1)),
+        ({"use_sliding_window": None}, (128, -1)),
+        ({"use_sliding_window": True, "max_window_layers": 2}, (128, -1)),
+        ({"use_sliding_window": True, "max_window_layers": None}, (128, -1)),
+        ({"use_sliding_window": True, "max_window_layers": 0}, (-1, 64)),
+    ],
+)
+def test_window_of_qwen(tmp_path: Path, window: dict[str, Any], expected: tuple[int, int]) -> None:
+    """As transformers: off unless it is asked for, and only from one layer on."""
+    make_folder(tmp_path / "hf", case=case_of("qwen3_tied_q4f16"), **window)
+    convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
+    config = load(tmp_path / "mlc")[0]
+    assert (config.context_window_size, config.sliding_window_size) == expected
+
+
+def test_window_of_some_layers_is_refused_where_it_matters(tmp_path: Path) -> None:
+    case = case_of("qwen2_tied_q4f16")
+    make_folder(tmp_path / "hf", case=case, use_sliding_window=True, max_window_layers=1)
+    with pytest.raises(UnsupportedModelConfigError, match=r"max_window_layers is 1 of 2 layers"):
+        convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
+    convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1", context_window_size=64)
+    assert load(tmp_path / "mlc")[0].context_window_size == 64
 
 
 def test_untied_head_is_written(tmp_path: Path) -> None:

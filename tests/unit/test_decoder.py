@@ -65,9 +65,11 @@ def run_step(
     return ran
 
 
-def test_five_dispatches_a_layer_and_three(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["gqa_tied_q4f16", "qwen2_tied_q4f16", "qwen3_tied_q4f16"])
+def test_five_dispatches_a_layer_and_three(name: str, tmp_path: Path) -> None:
     device = NumpyDevice()
-    model = load(device, folder)
+    write_model_folder(load_fixture(name), tmp_path)
+    model = load(device, tmp_path)
     ran = run_step(model, device)
     layer = ["qkv", "attention", "output", "gate_up", "down"]
     assert len(ran["prefill"]) == 1 + 8 * model.spec.n_layers

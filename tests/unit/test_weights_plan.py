@@ -80,6 +80,22 @@ def test_names_are_unique_and_the_head_is_optional() -> None:
     }
 
 
+def test_biases_and_norms_of_heads() -> None:
+    layers = tuple(
+        replace(layer, head_norms=(f"q_norm {i}", f"k_norm {i}"))
+        for i, layer in enumerate(make_spec("q4f16_1").layers)
+    )
+    spec = replace(make_spec("q4f16_1"), layers=layers, qkv_bias=True)
+    made = {slot.name: slot for slot in weight_slots(spec)}
+    added = set(made) - {slot.name for slot in weight_slots(make_spec("q4f16_1"))}
+    assert {(made[name].shape, made[name].layout) for name in added if "norm" in name} == {
+        ((32,), "f32")
+    }
+    assert len(added) == 6
+    bias = "model.layers.1.self_attn.qkv_proj.bias"
+    assert made[bias] == WeightSlot(bias, (256,), "f32")
+
+
 def test_columns_that_end_within_a_group_round_up() -> None:
     spec = replace(make_spec("q4f16_1"), hidden_size=40)
     made = {slot.name: slot.shape for slot in weight_slots(spec)}
