@@ -41,7 +41,9 @@ def serve(*messages: Any, engine: Any = None) -> list[dict[str, Any]]:
         handler = WebWorkerMLCEngineHandler(engine or ScriptedEngine(), replies.append)
         for message in messages:
             handler.on_message(message)
-            await asyncio.sleep(0.02)
+            async with asyncio.timeout(5):
+                while handler._tasks:
+                    await asyncio.sleep(0)
         return [reply for reply in replies if reply["kind"] != "initProgressCallback"]
 
     return asyncio.run(run())
