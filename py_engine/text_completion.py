@@ -6,81 +6,43 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from py_engine.api.completion import CompletionRequest
-from py_engine.api.objects import ApiObject
 from py_engine.api.responses import CompletionResponseMaker, ReplyEvent
 from py_engine.api.sampling import check_token_ids
 from py_engine.generation import Generation
 from py_engine.loaded_model import LoadedModel
 from py_engine.replies import Replies
+from py_engine.response_job import ResponseJob
 
 
-class CompletionJob:
+class CompletionJob(ResponseJob):
     """One checked completion request: each of its prompts gets `n` choices."""
 
     def __init__(self, model_id: str, request: CompletionRequest, replies: Replies) -> None:
         """Raise RangeError for a token id that the model does not have, ConfigValueError for an
         empty prompt, ContextWindowSizeExceededError for one that is too long.
         """
-        self._request = request
-        self._replies = replies
-        self._model = replies.model
-        self._prompts = [self._token_ids(i) for i in range(len(request.prompts))]
-        for prompt in self._prompts:
-            replies.generation(prompt, 0)  # raises for a prompt that does not fit
-        self._maker = CompletionResponseMaker(
+        maker = CompletionResponseMaker(
             model_id,
             include_usage=request.include_usage,
             has_logprobs=request.top_logprobs is not None,
         )
+        super().__init__(replies, maker, len(request.prompts) * request.n)
+        self._request = request
+        self._prompts = [self._token_ids(i) for i in range(len(request.prompts))]
+        for prompt in self._prompts:
+            replies.generation(prompt, 0)  # raises for a prompt that does not fit
 
-    async def complete(self) -> ApiObject:
-        """Return the response with all choices; an interruption leaves out those to come."""
-        async with aclosing(self._events()) as events:
-            async for event in events:
-                self._maker.add(event)
-        return self._maker.response(self._replies.usage())
-
-    async def chunks(self) -> AsyncGenerator[ApiObject, None]:
-        """Yield the response's chunks; the model is free again before the last ones."""
-        maker = self._maker
-        async with aclosing(self._events()) as events:
-            async for event in events:
-                for chunk in maker.chunks(event):
-                    yield chunk
-        if self._request.include_usage:
-            yield maker.usage_chunk(self._replies.usage())
-
-    async def _events(self) -> AsyncGenerator[ReplyEvent, None]:
-        """Yield what the choices consist of, one choice after another."""
-        end = None
-        async with self._model.turn():
-            for index in range(len(self._prompts) * self._request.n):
-                if end is not None:
-                    yield end
-                generation = self._generation(index)
-                async with aclosing(self._texts(index, generation)) as events:
-                    async for event in events:
-                        yield event
-                end = await self._end(index, generation)
-                if generation.finish_reason == "abort":
-                    break
-        if end is not None:
-            yield end
-
-    async def _texts(self, index: int, generation: Generation) -> AsyncGenerator[ReplyEvent, None]:
+    async def _choice(self, index: int, *, stream: bool) -> AsyncGenerator[ReplyEvent, None]:
+        generation = self._generation(index)
         if self._request.echo:
             yield ReplyEvent(index, {"text": self._prompt_text(index)})
         is_first = index % self._request.n == 0
         async with aclosing(self._replies.run(generation, is_first_of_prompt=is_first)) as pieces:
             async for piece in pieces:
                 yield ReplyEvent(index, {"text": piece.text}, piece.logprobs)
-
-    async def _end(self, index: int, generation: Generation) -> ReplyEvent:
-        """Return the end of a choice. Errors: ResponseFormatViolationError."""
-        reason, schema = str(generation.finish_reason), self._request.schema_to_validate
-        if reason == "stop" and schema is not None:
-            await self._model.grammars.require_valid(schema, generation.text)
-        return ReplyEvent(index, finish_reason=reason)
+        if generation.finish_reason == "stop":
+            await self._require_valid(generation.text)
+        yield ReplyEvent(index, finish_reason=generation.finish_reason)
 
     def _generation(self, index: int) -> Generation:
         return self._replies.generation(self._prompts[index // self._request.n], index)

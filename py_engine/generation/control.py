@@ -65,9 +65,10 @@ class DrawControl:
         """Learn the text that the drawn tokens stand for."""
         if not self._wait_for:
             return
-        self._seen = (self._seen + text)[-2 * len(self._wait_for) - len(text) :]
+        self._seen += text
         if self._wait_for in self._seen:
             self._wait_for = ""
+        self._seen = self._seen[-len(self._wait_for) :]
 
     def close(self) -> None:
         """Free the matcher."""

@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "chat_prompt",
         "text_completion",
         "replies",
+        "response_job",
         "response_stream",
         "grammars",
         "model_set",
