@@ -7,7 +7,8 @@ token, end) says which tokens a sequence has.
 from __future__ import annotations
 
 from py_engine.gpu.types import Binding, KernelSpec
-from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
+from py_engine.kernels.rows import row_norm
+from py_engine.kernels.wgsl import STATE, STATE_WORDS, kernel_spec
 
 HEAD_DIM_MULTIPLE = 4
 MAX_HEAD_DIM = 256
@@ -23,28 +24,14 @@ def layer_norm(
     `norm` and `bias` are f32 (hidden_size,). Source: Ba et al. 2016; `eps` is added to the variance
     of the row.
     """
-    subgroups = lanes is not None
     row = f"array<vec4f, {hidden_size // 4}>"
-    return kernel_spec(
-        "layer_norm",
-        label,
-        snippets=("layer_norm", "layer_norm_subgroup" if subgroups else "layer_norm_workgroup"),
-        bindings=(
-            Binding("norm", "read", row),
-            Binding("bias", "read", row),
-            STATE,
-            Binding("x", "read_write", f"array<vec4f, {max_tokens * hidden_size // 4}>"),
-        ),
-        constants={
-            "COLUMNS": hidden_size,
-            "EPSILON": float(eps),
-            "WORKGROUP": _WORKGROUP,
-            **STATE_WORDS,
-        },
-        groups_x=1,
-        tokens_per_group=max(1, _WORKGROUP // lanes) if lanes is not None else 1,
-        directives=SUBGROUP_DIRECTIVES if subgroups else (),
+    bindings = (
+        Binding("norm", "read", row),
+        Binding("bias", "read", row),
+        STATE,
+        Binding("x", "read_write", f"array<vec4f, {max_tokens * hidden_size // 4}>"),
     )
+    return row_norm("layer_norm", label, bindings, hidden_size, eps, lanes=lanes)
 
 
 def attention_bidirectional(label: str, n_heads: int, head_dim: int, max_tokens: int) -> KernelSpec:

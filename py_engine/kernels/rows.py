@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
@@ -49,25 +51,25 @@ def embed(
     )
 
 
-def rms_norm(
-    label: str, hidden_size: int, max_tokens: int, eps: float, *, lanes: int | None = None
+def row_norm(
+    name: str,
+    label: str,
+    bindings: Sequence[Binding],
+    hidden_size: int,
+    eps: float,
+    *,
+    lanes: int | None,
 ) -> KernelSpec:
-    """Build RMSNorm of each token's row: x, output f32 (max_tokens, hidden_size).
+    """Build a norm of each token's row out of the snippets NAME and NAME_subgroup or _workgroup.
 
-    Source: Zhang and Sennrich 2019, eq. 4; `eps` is added to the mean square.
+    With subgroups (of at most `lanes`) each has a row of its own, else a workgroup has.
     """
-    rows = f"array<vec4f, {max_tokens * hidden_size // 4}>"
     subgroups = lanes is not None
     return kernel_spec(
-        "rms_norm",
+        name,
         label,
-        snippets=("rms_norm", "rms_norm_subgroup" if subgroups else "rms_norm_workgroup"),
-        bindings=(
-            Binding("x", "read", rows),
-            Binding("norm", "read", f"array<vec4f, {hidden_size // 4}>"),
-            STATE,
-            Binding("output", "read_write", rows),
-        ),
+        snippets=(name, f"{name}_subgroup" if subgroups else f"{name}_workgroup"),
+        bindings=bindings,
         constants={
             "COLUMNS": hidden_size,
             "EPSILON": float(eps),
@@ -78,6 +80,23 @@ def rms_norm(
         tokens_per_group=max(1, _WORKGROUP // lanes) if lanes is not None else 1,
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
     )
+
+
+def rms_norm(
+    label: str, hidden_size: int, max_tokens: int, eps: float, *, lanes: int | None = None
+) -> KernelSpec:
+    """Build RMSNorm of each token's row: x, output f32 (max_tokens, hidden_size).
+
+    Source: Zhang and Sennrich 2019, eq. 4; `eps` is added to the mean square.
+    """
+    rows = f"array<vec4f, {max_tokens * hidden_size // 4}>"
+    bindings = (
+        Binding("x", "read", rows),
+        Binding("norm", "read", f"array<vec4f, {hidden_size // 4}>"),
+        STATE,
+        Binding("output", "read_write", rows),
+    )
+    return row_norm("rms_norm", label, bindings, hidden_size, eps, lanes=lanes)
 
 
 def last_row(label: str, hidden_size: int, max_tokens: int) -> KernelSpec:
