@@ -1,0 +1,153 @@
+"""A model's parameters by role, and where the tensors of each role stand in a file.
+
+A role says what a parameter does, the same in every family and file: "embedding", "positions",
+"layers.3.qkv", "layers.3.qkv.bias", "final_norm", "lm_head". A matrix is a linear layer or a table;
+everything else is a vector: a norm's weight has the norm's role, a bias its layer's or norm's role
+and ".bias".
+
+    input_norm, qkv, q_norm, k_norm, output, post_attention_norm,
+    mlp_norm, gate_up (gated) or up, down, post_mlp_norm              of "layers.{i}."
+
+A family writes its names as a table of patterns, in which "{i}" stands for a layer's number; what
+is not in the model may stand in it. `layer_names` turns the table into one of a whole model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+FileKind = Literal["mlc", "hf", "gguf"]
+"""Files of MLC, Hugging Face's safetensors, and GGUF."""
+
+Transform = Literal["none", "transpose", "add_one", "interleaved_heads", "rope_pairs"]
+"""What a stored tensor needs to become ours.
+
+transpose: [in][out] to [out][in] (GPT-2's Conv1D). add_one: w + 1 (Gemma's norms in Hugging Face's
+files). interleaved_heads: rows of q, k and v of each head in turn, to all of q, all of k, all of v
+(GPT-NeoX). rope_pairs: in every head rows 0, 1, 2, 3, ... are pairs (0, 1), (2, 3), ..., to halves:
+0, 2, 4, ..., 1, 3, 5, ... (GGUF's q and k of the Llama family).
+"""
+
+LAYER = "{i}"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The tensors of a file that make up one parameter, stacked by rows in this order.
+
+    A matrix's `names` are without ".weight", ".q_weight" or ".q_scale", because its quantisation
+    decides; a vector's are whole. `transform` is of the tensors that `transformed` marks (None: of
+    all).
+    """
+
+    names: tuple[str, ...]
+    transform: Transform = "none"
+    transformed: tuple[bool, ...] | None = None
+
+    def transform_of(self, index: int) -> Transform:
+        """Return the transform of tensor number `index`."""
+        if self.transformed is not None and not self.transformed[index]:
+            return "none"
+        return self.transform
+
+
+@dataclass(frozen=True)
+class MatrixParameter:
+    """A matrix: `columns` inputs, and rows in blocks (of q, k and v; of gate and up; or one).
+
+    `gated` matrices have two blocks of the same height. `head_dim` is given where rows are of
+    heads, for the transforms that need it.
+    """
+
+    role: str
+    row_blocks: tuple[int, ...]
+    columns: int
+    gated: bool = False
+    head_dim: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of all blocks."""
+        return sum(self.row_blocks)
+
+
+@dataclass(frozen=True)
+class VectorParameter:
+    """A norm's weight or a bias, f32 on the GPU, in blocks as the matrix that it belongs to."""
+
+    role: str
+    block_sizes: tuple[int, ...]
+    head_dim: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Elements of all blocks."""
+        return sum(self.block_sizes)
+
+
+Parameter = MatrixParameter | VectorParameter
+NameTable = Mapping[str, Stored]
+"""Role to tensors: of patterns with "{i}", or of a whole model."""
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How the names of some files differ from a family's table.
+
+    Of `prefixes`, each with what these files have instead, the first that a name begins with is
+    replaced; of `suffixes` the first that it ends with.
+    """
+
+    prefixes: tuple[tuple[str, str], ...] = ()
+    suffixes: tuple[tuple[str, str], ...] = ()
+
+    def of(self, name: str) -> str:
+        """Return the name as these files have it."""
+        for prefix, other in self.prefixes:
+            if name.startswith(prefix):
+                name = other + name.removeprefix(prefix)
+                break
+        for suffix, other in self.suffixes:
+            if name.endswith(suffix):
+                return name.removesuffix(suffix) + other
+        return name
+
+
+def named(*names: str, transform: Transform = "none") -> Stored:
+    """Return the tensors `names`, all under the same transform."""
+    return Stored(names, transform)
+
+
+def layer_names(table: NameTable, n_layers: int) -> dict[str, Stored]:
+    """Return the names of a model of `n_layers` layers, given patterns with "{i}"."""
+    found: dict[str, Stored] = {}
+    for role, stored in table.items():
+        for index in range(n_layers) if LAYER in role else (0,):
+            names = tuple(name.replace(LAYER, str(index)) for name in stored.names)
+            found[role.replace(LAYER, str(index))] = replace(stored, names=names)
+    return found
+
+
+def fitting_names(
+    table: NameTable, spellings: Sequence[Spelling], tensors: Container[str]
+) -> NameTable:
+    """Return the spelling of `table` that a file's `tensors` have, the table's own if none fits.
+
+    Checkpoints of one family differ in their prefixes: a model saved without its head lacks that of
+    the whole model, one saved as a part of a larger model has that one's before it. The table's
+    first norm tells, because it is called the same in every weight format.
+    """
+    probe = next(stored.names[0] for stored in table.values() if _is_vector(stored))
+    for spelling in (Spelling(), *spellings):
+        if spelling.of(probe) in tensors:
+            return {
+                role: replace(stored, names=tuple(map(spelling.of, stored.names)))
+                for role, stored in table.items()
+            }
+    return table
+
+
+def _is_vector(stored: Stored) -> bool:
+    return stored.names[0].endswith(".weight")
