@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -16,15 +15,16 @@ from py_engine.errors import (
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel
 from py_engine.kernels.convert import convert_spec
 from py_engine.storage.source import HostBytes, ModelSource, byte_length
-from py_engine.weights.mlc import ELEMENT_SIZES, TensorCache, TensorRecord, read_tensor_cache
+from py_engine.weights.mlc import TensorCache, read_tensor_cache
 from py_engine.weights.plan import Layout, WeightSlot
+from py_engine.weights.records import ELEMENT_BYTES, TensorRecord
 
 Converted = Literal["f16", "bf16"]
 
 _STORED_DTYPES: dict[Layout, dict[str, Converted | None]] = {
-    "u32": {"uint32": None},
-    "f16": {"float16": None},
-    "f32": {"float32": None, "float16": "f16", "bfloat16": "bf16"},
+    "u32": {"U32": None},
+    "f16": {"F16": None},
+    "f32": {"F32": None, "F16": "f16", "BF16": "bf16"},
 }
 """For each layout, the element types it can be made of, and the conversion that takes."""
 
@@ -35,10 +35,6 @@ class _Upload:
 
     record: TensorRecord
     converted: Converted | None
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.record.shape)
 
 
 async def load_weights(
@@ -82,13 +78,13 @@ def _checked(cache: TensorCache, slot: WeightSlot) -> _Upload:
             "model."
         )
     accepted = _STORED_DTYPES[slot.layout]
-    if record.stored_dtype not in accepted:
+    if record.dtype not in accepted:
         raise TensorShapeError(
-            f"{cache.path}: tensor {slot.name!r} is {record.stored_dtype}, but the model's "
+            f"{cache.path}: tensor {slot.name!r} is {record.dtype}, but the model's "
             f"quantization asks for {' or '.join(accepted)}. Use weights and configuration of the "
             "same model."
         )
-    return _Upload(record, accepted[record.stored_dtype])
+    return _Upload(record, accepted[record.dtype])
 
 
 class _Loading:
@@ -111,7 +107,7 @@ class _Loading:
 
     async def run(self, on_bytes: Callable[[int, int], None]) -> None:
         await self._prepare_conversions()
-        needed = {upload.record.shard for upload in self._uploads}
+        needed = {upload.record.file for upload in self._uploads}
         shards = {name: nbytes for name, nbytes in self._cache.shards.items() if name in needed}
         total, done = sum(shards.values()), 0
         on_bytes(0, total)
@@ -119,7 +115,7 @@ class _Loading:
             data = await self._source.read_bytes(name, self._shifted(on_bytes, done, total))
             self._check_length(name, byte_length(data))
             for upload in self._uploads:
-                if upload.record.shard == name:
+                if upload.record.file == name:
                     self._upload(upload, data)
             done += nbytes
         on_bytes(done, total)
@@ -144,7 +140,7 @@ class _Loading:
         if not conversions:
             return
         # Tensors of one size share a kernel, so that a model needs only a handful of them.
-        sizes = sorted({(cast(Converted, u.converted), u.elements) for u in conversions})
+        sizes = sorted({(cast(Converted, u.converted), u.record.elements) for u in conversions})
         kernels = await self._device.compile([convert_spec(kind, n) for kind, n in sizes])
         self._kernels = dict(zip(sizes, kernels, strict=True))
         largest = max(upload.record.nbytes for upload in conversions)
@@ -165,15 +161,15 @@ class _Loading:
 
     def _upload(self, upload: _Upload, data: HostBytes) -> None:
         record = upload.record
-        size = 4 if upload.converted else ELEMENT_SIZES[record.stored_dtype]
-        buffer = self._device.create_buffer(upload.elements * size, record.name)
+        size = 4 if upload.converted else ELEMENT_BYTES[record.dtype]
+        buffer = self._device.create_buffer(upload.record.elements * size, record.name)
         self.buffers[record.name] = buffer
         if not upload.converted or self._staging is None:
             self._device.write_buffer(buffer, 0, data, record.byte_offset, record.nbytes)
             return
         # The queue runs in order, so the staging buffer can be rewritten right after the submit.
         self._device.write_buffer(self._staging, 0, data, record.byte_offset, record.nbytes)
-        kernel = self._kernels[upload.converted, upload.elements]
+        kernel = self._kernels[upload.converted, upload.record.elements]
         dispatch = Dispatch(kernel, (self._staging, buffer))
         self._device.program([dispatch], f"convert {record.name}").submit()
 

@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from py_engine.errors import MissingFileError
 from py_engine.json_fields import JsonFields
 from py_engine.storage.source import ModelSource
+from py_engine.weights.records import ELEMENT_BYTES, TensorRecord, is_inside
 
 INDEX_FILES = ("tensor-cache.json", "ndarray-cache.json")
 
-ELEMENT_SIZES = {
-    "uint32": 4,
-    "int32": 4,
-    "float32": 4,
-    "float16": 2,
-    "bfloat16": 2,
-    "int8": 1,
-    "uint8": 1,
-}
 BF16_FORMAT = "f32-to-bf16"
+"""The format of a float32 tensor that is stored as bfloat16."""
 
-
-@dataclass(frozen=True)
-class TensorRecord:
-    """Where a tensor lies in its shard, in bytes, and how it is stored (little-endian, C order)."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    format: str
-    nbytes: int
-    shard: str
-    byte_offset: int
-
-    @property
-    def stored_dtype(self) -> str:
-        """The element type in the file: f32 tensors may be stored as bf16."""
-        return "bfloat16" if self.format == BF16_FORMAT else self.dtype
+MLC_DTYPES: Mapping[str, str] = {
+    "uint32": "U32",
+    "int32": "I32",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int8": "I8",
+    "uint8": "U8",
+}
+"""MLC's element types under the names of `TensorRecord`."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +61,8 @@ def parse_tensor_cache(data: object, path: str) -> TensorCache:
     tensors: dict[str, TensorRecord] = {}
     for shard in JsonFields(data, path).objects("records"):
         name = shard.string("dataPath")
+        if not is_inside(name):
+            raise shard.invalid("dataPath", "the path of a file in the model's folder")
         if shard.string("format", "raw-shard") != "raw-shard":
             raise shard.invalid("format", '"raw-shard"')
         if name in shards:
@@ -88,23 +77,22 @@ def parse_tensor_cache(data: object, path: str) -> TensorCache:
 
 
 def _tensor(fields: JsonFields, shard: str, shard_nbytes: int) -> TensorRecord:
+    stored, storage = fields.string("dtype"), fields.string("format", "raw")
+    if stored not in MLC_DTYPES:
+        raise fields.invalid("dtype", f"one of {', '.join(MLC_DTYPES)}")
+    if storage != "raw" and (storage, stored) != (BF16_FORMAT, "float32"):
+        raise fields.invalid("format", f'"raw", or "{BF16_FORMAT}" for float32')
     record = TensorRecord(
         name=fields.string("name"),
         shape=fields.integers("shape"),
-        dtype=fields.string("dtype"),
-        format=fields.string("format", "raw"),
-        nbytes=fields.integer("nbytes", minimum=0),
-        shard=shard,
+        dtype="BF16" if storage == BF16_FORMAT else MLC_DTYPES[stored],
+        file=shard,
         byte_offset=fields.integer("byteOffset", minimum=0),
+        nbytes=fields.integer("nbytes", minimum=0),
     )
-    if record.dtype not in ELEMENT_SIZES:
-        raise fields.invalid("dtype", f"one of {', '.join(ELEMENT_SIZES)}")
-    if record.format != "raw" and (record.format, record.dtype) != (BF16_FORMAT, "float32"):
-        raise fields.invalid("format", f'"raw", or "{BF16_FORMAT}" for float32')
-    nbytes = math.prod(record.shape) * ELEMENT_SIZES[record.stored_dtype]
+    nbytes = math.prod(record.shape) * ELEMENT_BYTES[record.dtype]
     if record.nbytes != nbytes:
-        wanted = f"{nbytes}, the size of {list(record.shape)} {record.stored_dtype}"
-        raise fields.invalid("nbytes", wanted)
+        raise fields.invalid("nbytes", f"{nbytes}, the size of {list(record.shape)} {record.dtype}")
     if record.byte_offset + nbytes > shard_nbytes:
         wanted = f"at most {shard_nbytes - nbytes}, so that {record.name} ends within {shard}"
         raise fields.invalid("byteOffset", wanted)

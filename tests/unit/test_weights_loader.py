@@ -155,12 +155,12 @@ def test_nothing_is_compiled_when_nothing_is_converted() -> None:
         (
             WeightSlot("codes", (2, 4), "f16"),
             TensorShapeError,
-            r"tensor 'codes' is uint32, but the model's quantization asks for float16\. Use",
+            r"tensor 'codes' is U32, but the model's quantization asks for F16\. Use",
         ),
         (
             WeightSlot("bf16", (5,), "u32"),
             TensorShapeError,
-            r"tensor 'bf16' is bfloat16, but .* asks for uint32",
+            r"tensor 'bf16' is BF16, but .* asks for U32",
         ),
     ],
 )

@@ -61,8 +61,8 @@ def test_both_names_are_read(name: str) -> None:
     assert cache.shards == {"params_shard_0.bin": 40}
     scale = cache.tensors["a.q_scale"]
     assert (scale.shape, scale.byte_offset, scale.nbytes) == ((2, 1), 32, 4)
-    assert (scale.dtype, scale.stored_dtype) == ("float32", "bfloat16")
-    assert cache.tensors["a.q_weight"].stored_dtype == "uint32"
+    assert (scale.dtype, scale.file) == ("BF16", "params_shard_0.bin")
+    assert cache.tensors["a.q_weight"].dtype == "U32"
 
 
 def test_newer_name_goes_first() -> None:
@@ -82,6 +82,11 @@ def test_missing_index_names_both_files() -> None:
         ("records", None, r"^index\.json: records is missing"),
         ("records.0", 3, r"records\[0\] is 3"),
         ("records.0.dataPath", None, r"records\[0\]\.dataPath is missing"),
+        (
+            "records.0.dataPath",
+            "../secret.bin",
+            r"dataPath is '../secret.bin', but must be the path",
+        ),
         ("records.0.format", "zip", r"records\[0\]\.format is 'zip', but must be \"raw-shard\""),
         ("records.0.nbytes", -1, r"records\[0\]\.nbytes is -1"),
         ("records.0.records.0.shape", [2, -4], r"records\[0\]\.records\[0\]\.shape is \[2, -4\]"),
