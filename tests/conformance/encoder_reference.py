@@ -26,7 +26,7 @@ def run_encoder(case: Case) -> EncoderFixture:
     """
     sequences = _text_ids() if case.name == TEXT_CASE else make_sequences(case)
     ids, mask = _padded(sequences)
-    hidden = _model(case)(input_ids=ids, attention_mask=mask).last_hidden_state
+    hidden = encoder_model(case)(input_ids=ids, attention_mask=mask).last_hidden_state
     weights = mask.unsqueeze(-1).to(hidden.dtype)
     pooled = {
         "cls": hidden[:, 0],
@@ -44,7 +44,8 @@ def run_encoder(case: Case) -> EncoderFixture:
     )
 
 
-def _model(case: Case) -> transformers.PreTrainedModel:
+def encoder_model(case: Case) -> transformers.PreTrainedModel:
+    """Return a case's BertModel, its weights as the format stores them."""
     config = transformers.AutoConfig.for_model(**case.config)
     config._attn_implementation = "eager"
     model = transformers.BertModel(config, add_pooling_layer=False)
