@@ -1,4 +1,4 @@
-"""The stored vectors of texts are those of sentence-transformers' own pipeline, where it is installed.
+"""Stored vectors of texts equal sentence-transformers' own pipeline, where it is installed.
 
 `test_encoder.py` and `tests/browser/test_embeddings.py` compare the engine with the stored ones.
 """
