@@ -15,6 +15,7 @@ from typing import Any
 from py_engine.chat_config import CHAT_CONFIG_FILE, ChatConfig, TokenizerInfo
 from py_engine.errors import ConfigurationFieldError, ModelNotFoundError
 from py_engine.json_fields import JsonFields
+from py_engine.model_address import HUB
 
 __all__ = [
     "CHAT_CONFIG_FILE",
@@ -85,6 +86,42 @@ def _record(fields: JsonFields) -> ModelRecord:
         low_resource_required=fields.boolean("low_resource_required", False),
         extra={name: v for name, v in fields.data.items() if name not in _RECORD_FIELDS},
     )
+
+
+@dataclass(frozen=True)
+class HuggingFaceConfig:
+    """Where the hub is, and who asks.
+
+    `endpoint` may be a mirror; its server must let this site read (CORS). `path_template` is
+    appended to it, with `{repo}` (owner/name) and `{revision}`, for the folder of a model's files.
+    `token` is an access token for private and gated repositories: it is sent to the endpoint
+    only, and neither shown nor stored.
+    """
+
+    endpoint: str = HUB
+    path_template: str = "{repo}/resolve/{revision}/"
+    token: str | None = field(default=None, repr=False)
+
+    @staticmethod
+    def from_fields(fields: JsonFields) -> HuggingFaceConfig:
+        """Read `AppConfig.huggingface`. Raises ConfigurationFieldError."""
+        default = HuggingFaceConfig()
+        config = HuggingFaceConfig(
+            fields.string("endpoint", default.endpoint),
+            fields.string("path_template", default.path_template),
+            fields.string("token", "") or None,
+        )
+        if not config.endpoint.startswith(("https://", "http://")):
+            raise fields.invalid("endpoint", "a URL, such as https://huggingface.co")
+        try:
+            config.path_template.format(repo="owner/name", revision="main")
+        except (KeyError, ValueError, IndexError):
+            raise fields.invalid(
+                "path_template", "a text with {repo} and {revision}, and no other braces"
+            ) from None
+        if "{repo}" not in config.path_template:
+            raise fields.invalid("path_template", "a text with {repo} in it")
+        return config
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   |-- MissingFileError
     |   |-- TruncatedFileError
     |   |-- NetworkError
+    |   |   |-- AccessDeniedError
+    |   |   `-- CrossOriginError
+    |   |-- IntegrityError
     |   |-- ModelFileFormatError
     |   |-- MissingTensorError
     |   |-- TensorShapeError
@@ -170,7 +173,33 @@ class TruncatedFileError(ModelFileError):
 
 
 class NetworkError(ModelFileError):
-    """The file could not be fetched."""
+    """The file could not be fetched.
+
+    `status` is the HTTP status, 0 where no answer came; `retry_after_s` is how long the server asks
+    to wait before another try, 0 where it says nothing.
+    """
+
+    status = 0
+    retry_after_s = 0.0
+
+
+class AccessDeniedError(NetworkError):
+    """The server wants a login, or an access token that may read the model."""
+
+
+class CrossOriginError(NetworkError):
+    """The server does not let pages of this site read its files (CORS)."""
+
+
+class IntegrityError(ModelFileError):
+    """A file is not the one that its hash was made of.
+
+    `url`, `expected` and `actual` are the file's address and the two hashes.
+    """
+
+    url = ""
+    expected = ""
+    actual = ""
 
 
 class ModelFileFormatError(ModelFileError):

@@ -1,151 +1,150 @@
-"""A model's files over HTTP, with the browser's `fetch`.
-
-A file goes into one ArrayBuffer outside Python's memory; only progress comes through Python.
-"""
+"""A model's files over HTTP: a folder on any web server, or a repository on the hub."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import js
-from pyodide.ffi import JsException
 
+from py_engine.config import HuggingFaceConfig
 from py_engine.errors import (
     MissingFileError,
+    ModelFileError,
     ModelFileFormatError,
     NetworkError,
-    TruncatedFileError,
 )
-from py_engine.storage.source import clean_model_url, parse_json
+from py_engine.model_address import ModelAddress, parse_model_address
+from py_engine.storage.bytes_browser import text_of
+from py_engine.storage.http_browser import Body, Request, announced_length, header
+from py_engine.storage.http_errors import Headers, status_error
+from py_engine.storage.hub import HubRepository, chosen_gguf, next_page
+from py_engine.storage.source import FileInfo, HostBytes, OnBytes, parse_json
 
-_MISSING = (404, 410)
-_FORBIDDEN = (401, 403)
-_UNKNOWN_SIZE_CAPACITY = 1 << 20
+_PARTIAL, _RANGE_NOT_SATISFIABLE = 206, 416
 
 
 class FetchSource:
-    """A `ModelSource` over a folder on a web server, or a repository on Hugging Face.
+    """A `ModelSource` over a model's address (`model_address.py`), but for local files.
 
-    A relative `url` is resolved against `base_url`, by default the location of the page or worker.
-    Cancelling a read aborts its request.
+    A relative one is resolved against `base_url`, by default the location of the page or worker.
+    `huggingface` says where the hub is. Cancelling a read aborts its request. `accepts_ranges`
+    tells whether the server sends parts of files; None before it was asked for one.
     """
 
-    def __init__(self, url: str, *, base_url: str | None = None) -> None:
-        self.url: str = js.URL.new(clean_model_url(url), base_url or js.location.href).href
+    def __init__(
+        self,
+        address: ModelAddress | str,
+        *,
+        base_url: str | None = None,
+        huggingface: HuggingFaceConfig | None = None,
+    ) -> None:
+        config = huggingface or HuggingFaceConfig()
+        if isinstance(address, str):
+            address = parse_model_address(address, config.endpoint)
+        self._address = address
+        self._hub = HubRepository(address, config) if address.kind == "hub" else None
+        folder = self._hub.folder_url if self._hub else address.place
+        self.url: str = js.URL.new(folder, base_url or js.location.href).href
+        self.entry = address.entry
+        self.accepts_ranges: bool | None = None
+        self._listing: dict[str, FileInfo] | None = None
 
     async def read_text(self, path: str) -> str:
         """Return a UTF-8 file."""
-        data = await self.read_bytes(path)
-        try:
-            return str(js.TextDecoder.new("utf-8", fatal=True).decode(data))
-        except JsException as error:
-            raise ModelFileFormatError(
-                f"{self._address(path)} is not UTF-8 text. Download it again, or repair it."
-            ) from error
+        return text_of(await self.read_bytes(path), f"{self.url}{path}")
 
     async def read_json(self, path: str) -> Any:
         """Return a parsed JSON file."""
-        return parse_json(await self.read_text(path), self._address(path))
+        return parse_json(await self.read_text(path), f"{self.url}{path}")
 
-    async def read_bytes(self, path: str, on_bytes: Callable[[int], None] | None = None) -> Any:
+    async def read_bytes(self, path: str, on_bytes: OnBytes | None = None) -> HostBytes:
         """Return a whole file as a JS ArrayBuffer."""
-        address = self._address(path)
-        controller = js.AbortController.new()
-        try:
-            response = await _respond(address, controller.signal)
-            return await _Body(address, response, on_bytes).read()
-        except BaseException:
-            controller.abort()
-            raise
+        with self._request(path) as request:
+            response = await self._respond(request)
+            return await Body(request.address, response, size=None, on_bytes=on_bytes).read()
 
-    def _address(self, path: str) -> str:
-        return str(js.URL.new(path, self.url).href)
+    async def read_range(
+        self, path: str, begin: int, end: int, on_bytes: OnBytes | None = None
+    ) -> HostBytes:
+        """Return a part of a file as a JS ArrayBuffer.
 
+        From a server without ranges the file is read from its start and given up at `end`.
+        """
+        if begin >= end:
+            return js.ArrayBuffer.new(0)
+        with self._request(path, Range=f"bytes={begin}-{end - 1}") as request:
+            response = await self._respond(request)
+            self.accepts_ranges = int(response.status) == _PARTIAL
+            skip = 0 if self.accepts_ranges else begin
+            body = Body(request.address, response, skip=skip, size=end - begin, on_bytes=on_bytes)
+            return await body.read()
 
-async def _respond(address: str, signal: Any) -> Any:
-    """Fetch until the headers are there. Raises MissingFileError or NetworkError."""
-    try:
-        response = await js.fetch(address, signal=signal)
-    except JsException as error:
-        raise NetworkError(
-            f"{address} could not be fetched ({_reason(error)}). Check the network and the "
-            "address; a server on another host must allow this site (CORS)."
-        ) from error
-    status = int(response.status)
-    if status in _MISSING:
-        raise MissingFileError(
-            f"{address} does not exist (HTTP {status}). Correct the model's address, "
-            "or put the file there."
-        )
-    if status in _FORBIDDEN:
-        raise NetworkError(
-            f"{address} is not public (HTTP {status}). Correct the model's address, "
-            "or choose a model that needs no login."
-        )
-    if not response.ok:
-        raise NetworkError(
-            f"{address} could not be fetched: the server answered HTTP {status}. Try again later."
-        )
-    return response
+    async def size(self, path: str) -> int:
+        """Return a file's length, from the listing where there is one."""
+        if self._listing and path in self._listing:
+            return self._listing[path].size
+        # Of all ways this one needs no leave (CORS), and its answer is never compressed: the
+        # length of "the rest, from byte 0" is that of the file.
+        with self._request(path, Range="bytes=0-") as request:
+            response = await self._respond(request, accepted=(_RANGE_NOT_SATISFIABLE,))
+            if int(response.status) == _RANGE_NOT_SATISFIABLE:
+                return 0
+            self.accepts_ranges = int(response.status) == _PARTIAL
+            length = announced_length(response)
+            if length is None:
+                raise NetworkError(
+                    f"{request.address}: its server does not say how long the file is. Serve it "
+                    "with the header Content-Length, uncompressed."
+                )
+            return length
 
+    async def list_files(self) -> dict[str, FileInfo] | None:
+        """Return the files of a repository on the hub; None for other servers and bare mirrors."""
+        if self._hub is None:
+            return None
+        if self._listing is None:
+            try:
+                self._listing = await self._read_tree(self._hub)
+            except (MissingFileError, ModelFileFormatError):
+                if not self._hub.is_mirror:
+                    raise
+        return self._listing
 
-class _Body:
-    """Collects a response's body in one ArrayBuffer of the announced size."""
+    async def choose_entry(self) -> None:
+        """Set `entry` to the GGUF file that the address of a repository means, if it means one."""
+        if self._hub is None or self.entry:
+            return
+        files = await self.list_files() or {}
+        self.entry = chosen_gguf(files, self._address.quantization, self.url)
 
-    def __init__(self, address: str, response: Any, on_bytes: Callable[[int], None] | None) -> None:
-        self._address = address
-        self._response = response
-        self._on_bytes = on_bytes
-        length = response.headers.get("content-length")
-        # The length of a compressed body is not that of the file.
-        plain = not response.headers.get("content-encoding")
-        self._expected = int(length) if length and plain else None
-        self._target = js.Uint8Array.new(self._expected or _UNKNOWN_SIZE_CAPACITY)
-        self._size = 0
+    async def _read_tree(self, hub: HubRepository) -> dict[str, FileInfo]:
+        files: dict[str, FileInfo] = {}
+        url: str | None = hub.tree_url
+        while url:
+            with Request(url, hub.headers(url)) as request:
+                response = await self._respond(request)
+                body = Body(request.address, response, size=None, on_bytes=None)
+                page = text_of(await body.read(), request.address)
+            files |= hub.files(parse_json(page, request.address))
+            url = next_page(header(response, "link"))
+        return files
 
-    async def read(self) -> Any:
-        """Read to the end. Raises TruncatedFileError or NetworkError."""
-        if self._response.body:
-            reader = self._response.body.getReader()
-            while not (part := await self._next(reader)).done:
-                self._append(part.value)
-                if self._on_bytes:
-                    self._on_bytes(self._size)
-        if self._expected is not None and self._size < self._expected:
-            raise self._truncated()
-        if self._size == self._target.length:
-            return self._target.buffer
-        return self._target.buffer.slice(0, self._size)
+    async def _respond(self, request: Request, *, accepted: tuple[int, ...] = ()) -> Any:
+        def refusal(status: int, get: Headers) -> ModelFileError:
+            error = status_error(request.address, status, get)
+            return self._hub.explained(error, get("x-error-code")) if self._hub else error
 
-    async def _next(self, reader: Any) -> Any:
-        try:
-            return await reader.read()
-        except JsException as error:
-            if self._expected is not None:
-                raise self._truncated() from error
-            raise NetworkError(
-                f"{self._address}: the connection broke after {self._size} bytes "
-                f"({_reason(error)}). Check the network and load the model again."
-            ) from error
+        return await request.respond(refusal, accepted=accepted)
 
-    def _append(self, chunk: Any) -> None:
-        end = self._size + chunk.length
-        if end > self._target.length:
-            # Seen where a server compresses, but hides that from pages of other sites.
-            self._expected = None
-            larger = js.Uint8Array.new(max(end, 2 * self._target.length))
-            larger.set(self._target)
-            self._target = larger
-        self._target.set(chunk, self._size)
-        self._size = end
-
-    def _truncated(self) -> TruncatedFileError:
-        return TruncatedFileError(
-            f"{self._address} ended after {self._size} of the {self._expected} bytes that its "
-            "server announced. Load the model again."
-        )
-
-
-def _reason(error: JsException) -> str:
-    return f"{error.name}: {error.message}"
+    def _request(self, path: str, **headers: str) -> Request:
+        address = js.URL.new(quote(path), self.url)
+        if not address.href.startswith(self.url):
+            raise MissingFileError(
+                f"{path!r} is not in the model's folder {self.url}. Correct the model's index."
+            )
+        if self._address.query:
+            address.search = self._address.query
+        if self._hub:
+            headers |= self._hub.headers(address.href)
+        return Request(str(address.href), headers)

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
-from py_engine.errors import ModelFileFormatError
+from py_engine.errors import ModelFileFormatError, TruncatedFileError
 
 HostBytes = Any
 """A file's bytes in host memory: a JS ArrayBuffer in the browser, `bytes` in CPython."""
 
-_HUGGING_FACE_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co", "hf-mirror.com")
+OnBytes = Callable[[int], object]
+"""Is called with the number of bytes of a file, or of a range, that are there so far."""
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What a listing knows of a file: its size in bytes and, as lower-case hex, its hashes.
+
+    `sha256` is that of the content; `git_oid` is git's SHA-1 of a blob, which a Hugging Face
+    repository gives for small files instead.
+    """
+
+    size: int
+    sha256: str | None = None
+    git_oid: str | None = None
 
 
 class ModelSource(Protocol):
     """A model's folder. Paths are relative to it.
 
-    Errors of all readers: MissingFileError, NetworkError, TruncatedFileError.
+    Errors of all readers: MissingFileError, NetworkError's classes, TruncatedFileError.
     """
 
     @property
-    def url(self) -> str: ...
+    def url(self) -> str:
+        """The folder's address, which ends in a slash; it has no access token and no query."""
+        ...
+
+    @property
+    def entry(self) -> str:
+        """The path of the one file that the model's address names; "" where it names a folder."""
+        ...
 
     async def read_text(self, path: str) -> str:
         """Return a UTF-8 file. Raises ModelFileFormatError when it is something else."""
@@ -33,10 +53,22 @@ class ModelSource(Protocol):
         """Return a parsed JSON file. Raises ModelFileFormatError with line and column."""
         ...
 
-    async def read_bytes(
-        self, path: str, on_bytes: Callable[[int], None] | None = None
+    async def read_bytes(self, path: str, on_bytes: OnBytes | None = None) -> HostBytes:
+        """Return a whole file."""
+        ...
+
+    async def read_range(
+        self, path: str, begin: int, end: int, on_bytes: OnBytes | None = None
     ) -> HostBytes:
-        """Return a whole file; `on_bytes(n)` is called with the bytes that are there so far."""
+        """Return the bytes from `begin` up to, not including, `end`, all of them."""
+        ...
+
+    async def size(self, path: str) -> int:
+        """Return a file's length in bytes."""
+        ...
+
+    async def list_files(self) -> Mapping[str, FileInfo] | None:
+        """Return all files by path; None where the place cannot be listed."""
         ...
 
 
@@ -60,18 +92,16 @@ def parse_json(text: str, address: str) -> Any:
             f"{address} is not valid JSON: {error.msg} at line {error.lineno}, "
             f"column {error.colno}. {remedy}"
         ) from error
+    except (ValueError, RecursionError) as error:  # numbers too long, brackets too deep
+        raise ModelFileFormatError(
+            f"{address} is not JSON that can be read: {error}. Download the file again, or repair "
+            "it."
+        ) from error
 
 
-def clean_model_url(url: str) -> str:
-    """Return the address of a model's folder, ending in a slash; a relative one stays relative.
-
-    The address of a repository on Hugging Face gets `resolve/main/`, unless it names a revision.
-
-    Source: WebLLM's `cleanModelUrl`.
-    """
-    # differs: WebLLM adds resolve/main/ for every host, so that other servers need that path too.
-    folder = url if url.endswith("/") else f"{url}/"
-    parts = urlsplit(folder)
-    if parts.hostname in _HUGGING_FACE_HOSTS and not re.search(r"/resolve/[^/]+/", parts.path):
-        folder += "resolve/main/"
-    return folder
+def range_too_long(address: str, begin: int, end: int, size: int) -> TruncatedFileError:
+    """Return the error for a range that ends after its file does."""
+    return TruncatedFileError(
+        f"{address} has {size} bytes, but bytes {begin} to {end} were asked for. The file is cut "
+        "short, or its index is of another version: download both again."
+    )

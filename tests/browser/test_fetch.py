@@ -80,6 +80,114 @@ def test_wasm_heap_does_not_hold_the_file(engine_worker: EngineWorker, files: Fi
     assert engine_worker.run(heap_growth, url=files.url) < 2_000_000
 
 
+async def ranges(url: str, path: str, cuts: list[list[int]]) -> list[object]:
+    from py_engine.storage.fetch_browser import FetchSource
+
+    source = FetchSource(url)
+    found: list[object] = [source.accepts_ranges]
+    for begin, end in cuts:
+        seen: list[int] = []
+        data = await source.read_range(path, begin, end, seen.append)
+        assert (seen[-1] if seen else 0) == data.byteLength == end - begin
+        found.append(data.to_bytes())
+    return [*found, source.accepts_ranges, await source.size(path)]
+
+
+CUTS = [[0, 1], [5, 5], [300, 700_001], [len(CONTENT) - 3, len(CONTENT)]]
+
+
+@pytest.mark.parametrize(("path", "accepts"), [("ranged.bin", True), ("whole.bin", False)])
+def test_ranges_and_sizes(
+    engine_worker: EngineWorker, files: FileServer, path: str, accepts: bool
+) -> None:
+    found = engine_worker.run(ranges, url=files.url, path=path, cuts=CUTS)
+    parts = [CONTENT[begin:end] for begin, end in CUTS]
+    assert found == [None, *parts, accepts, len(CONTENT)]
+
+
+def test_sizes_of_odd_files(engine_worker: EngineWorker, files: FileServer) -> None:
+    async def sizes(url: str) -> list[object]:
+        from py_engine.errors import MLCError
+        from py_engine.storage.fetch_browser import FetchSource
+
+        found: list[object] = []
+        for path in ("empty.bin", "none.bin", "unannounced.bin"):
+            try:
+                found.append(await FetchSource(url).size(path))
+            except MLCError as error:
+                found.append([type(error).__name__, str(error)])
+        return found
+
+    empty, missing, unannounced = engine_worker.run(sizes, url=files.url)
+    assert empty == 0
+    assert missing[0] == "MissingFileError"
+    assert unannounced[0] == "NetworkError"
+    assert "does not say how long the file is" in unannounced[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "begin", "end", "message"),
+    [
+        ("ranged.bin", len(CONTENT), len(CONTENT) + 9, "is shorter than its index says (HTTP 416)"),
+        ("ranged.bin", len(CONTENT) - 4, len(CONTENT) + 9, "ended after 4 of the 13 bytes"),
+        ("whole.bin", len(CONTENT) - 4, len(CONTENT) + 9, "ended after 4 of the 13 bytes"),
+        ("short.bin", 0, 9, "ended after 5 of the 9 bytes"),
+    ],
+)
+def test_ranges_past_the_end(
+    engine_worker: EngineWorker,
+    files: FileServer,
+    path: str,
+    begin: int,
+    end: int,
+    message: str,
+) -> None:
+    async def past(url: str, path: str, begin: int, end: int) -> str:
+        from py_engine.errors import TruncatedFileError
+        from py_engine.storage.fetch_browser import FetchSource
+
+        try:
+            await FetchSource(url).read_range(path, begin, end)
+        except TruncatedFileError as error:
+            return str(error)
+        return "nothing"
+
+    assert message in engine_worker.run(past, url=files.url, path=path, begin=begin, end=end)
+
+
+def test_busy_server_tells_when_to_come_back(
+    engine_worker: EngineWorker, files: FileServer
+) -> None:
+    async def wait(url: str) -> list[float]:
+        from py_engine.errors import NetworkError
+        from py_engine.storage.fetch_browser import FetchSource
+
+        try:
+            await FetchSource(url).read_bytes("overloaded.bin")
+        except NetworkError as error:
+            return [error.status, error.retry_after_s]
+        return []
+
+    assert engine_worker.run(wait, url=files.url) == [503, 9.0]
+
+
+def test_paths_stay_in_the_folder(engine_worker: EngineWorker, files: FileServer) -> None:
+    async def leave(url: str) -> list[str]:
+        from py_engine.errors import MissingFileError
+        from py_engine.storage.fetch_browser import FetchSource
+
+        refused = []
+        for path in ("../whole.bin", "//example.org/x", "/whole.bin"):
+            try:
+                await FetchSource(f"{url}/sub").read_bytes(path)
+            except MissingFileError as error:
+                refused.append(str(error).partition(" is not in the model's folder")[0])
+        return refused
+
+    found = engine_worker.run(leave, url=files.url)
+    assert found == ["'../whole.bin'", "'//example.org/x'", "'/whole.bin'"]
+
+
 def test_text_and_json(engine_worker: EngineWorker, files: FileServer) -> None:
     async def text(url: str) -> str:
         from py_engine.storage.fetch_browser import FetchSource
@@ -93,11 +201,11 @@ def test_text_and_json(engine_worker: EngineWorker, files: FileServer) -> None:
     ("path", "kind", "error", "message"),
     [
         ("none.bin", "bytes", "MissingFileError", "does not exist (HTTP 404)"),
-        ("private.bin", "bytes", "NetworkError", "is not public (HTTP 401)"),
+        ("private.bin", "bytes", "AccessDeniedError", "is not public (HTTP 401)"),
         ("overloaded.bin", "bytes", "NetworkError", "answered HTTP 503. Try again later"),
         ("truncated.bin", "bytes", "TruncatedFileError", f"of the {len(CONTENT)} bytes"),
         ("broken.bin", "bytes", "NetworkError", "the connection broke after"),
-        ("foreign.bin", "bytes", "NetworkError", "must allow this site (CORS)"),
+        ("foreign.bin", "bytes", "CrossOriginError", "header Access-Control-Allow-Origin"),
         ("page.json", "json", "ModelFileFormatError", "The server sent a web page instead"),
         (
             "text.txt",

@@ -63,6 +63,23 @@ class _Handler(BaseHTTPRequestHandler):
     def send_whole(self) -> None:
         self.send(CONTENT)
 
+    def send_ranged(self) -> None:
+        """A file in parts; pages of other sites do not see Content-Range."""
+        asked = self.headers.get("Range")
+        begin, _, last = (asked or "bytes=0-").removeprefix("bytes=").partition("-")
+        part = CONTENT[int(begin) : int(last) + 1 if last else None]
+        whole = f"bytes {begin}-{int(begin) + len(part) - 1}/{len(CONTENT)}"
+        if asked is None:
+            self.send(CONTENT)
+        elif part:
+            self.send(part, status=206, Content_Range=whole)
+        else:
+            self.send(b"", status=416)
+
+    def send_short(self) -> None:
+        """A part of which the end is missing."""
+        self.send(CONTENT[:5], status=206)
+
     def send_large(self) -> None:
         self.send(CONTENT * 24)
 
@@ -91,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send(b"", status=401)
 
     def send_overloaded(self) -> None:
-        self.send(b"", status=503)
+        self.send(b"", status=503, Retry_After="9", Access_Control_Expose_Headers="Retry-After")
 
     def send_foreign(self) -> None:
         """A file that other sites may not read."""

@@ -1,4 +1,4 @@
-"""Model sources: addresses, JSON errors, and the folder on disk."""
+"""Model sources: JSON errors, and the folder on disk."""
 
 from __future__ import annotations
 
@@ -7,29 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from py_engine.errors import MissingFileError, ModelFileFormatError
+from py_engine.errors import MissingFileError, ModelFileFormatError, TruncatedFileError
 from py_engine.storage.folder import FolderSource
-from py_engine.storage.source import byte_length, clean_model_url, parse_json
-
-HF = "https://huggingface.co/mlc-ai/X"
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        (HF, f"{HF}/resolve/main/"),
-        (f"{HF}/", f"{HF}/resolve/main/"),
-        (f"{HF}/resolve/main/", f"{HF}/resolve/main/"),
-        (f"{HF}/resolve/v1", f"{HF}/resolve/v1/"),
-        ("https://hf-mirror.com/a/b", "https://hf-mirror.com/a/b/resolve/main/"),
-        ("https://example.org/models/X", "https://example.org/models/X/"),
-        ("http://localhost:8000/huggingface.co/X", "http://localhost:8000/huggingface.co/X/"),
-        ("models/X", "models/X/"),
-        ("/models/X/", "/models/X/"),
-    ],
-)
-def test_clean_model_url(url: str, expected: str) -> None:
-    assert clean_model_url(url) == expected
+from py_engine.storage.source import FileInfo, byte_length, parse_json
 
 
 def test_parse_json_names_line_and_column() -> None:
@@ -60,6 +40,28 @@ def test_folder_reads_files(tmp_path: Path) -> None:
     assert asyncio.run(source.read_bytes("b.bin", seen.append)) == b"\xff\x00"
     assert seen == [2]
     assert source.url == f"{tmp_path.as_uri()}/"
+
+
+def test_folder_gives_ranges_sizes_and_a_listing(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(bytes(range(10)))
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.bin").write_bytes(b"12")
+    source, seen = FolderSource(tmp_path), list[int]()
+    assert asyncio.run(source.read_range("a.bin", 3, 6, seen.append)) == b"\x03\x04\x05"
+    assert asyncio.run(source.read_range("a.bin", 10, 10)) == b""
+    assert seen == [3]
+    assert asyncio.run(source.size("sub/b.bin")) == 2
+    assert asyncio.run(source.list_files()) == {"a.bin": FileInfo(10), "sub/b.bin": FileInfo(2)}
+    with pytest.raises(TruncatedFileError, match=r"a\.bin has 10 bytes, but bytes 8 to 11 were"):
+        asyncio.run(source.read_range("a.bin", 8, 11))
+
+
+def test_folder_of_one_file(tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    source = FolderSource(tmp_path / "x.gguf")
+    assert (source.url, source.entry) == (f"{tmp_path.as_uri()}/", "x.gguf")
+    assert asyncio.run(source.read_bytes(source.entry)) == b"GGUF"
+    assert FolderSource(tmp_path).entry == ""
 
 
 @pytest.mark.parametrize("path", ["none.json", "folder", "a.json/b"])
