@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -130,14 +131,12 @@ class FetchSource:
             url = next_page(header(response, "link"))
         return files
 
-    async def _respond(self, request: Request, *, accepted: tuple[int, ...] = ()) -> Any:
-        def refusal(status: int, get: Headers) -> ModelFileError:
-            error = status_error(request.address, status, get)
-            return self._hub.explained(error, get("x-error-code")) if self._hub else error
+    def request(self, path: str) -> tuple[str, dict[str, str]]:
+        """Return the address to ask for a file, and the headers to send.
 
-        return await request.respond(refusal, accepted=accepted)
-
-    def _request(self, path: str, **headers: str) -> Request:
+        Both may hold secrets: they are for the request alone. Raises MissingFileError for a path
+        outside of the folder.
+        """
         address = js.URL.new(quote(path), self.url)
         if not address.href.startswith(self.url):
             raise MissingFileError(
@@ -145,6 +144,16 @@ class FetchSource:
             )
         if self._address.query:
             address.search = self._address.query
-        if self._hub:
-            headers |= self._hub.headers(address.href)
-        return Request(str(address.href), headers)
+        return str(address.href), self._hub.headers(address.href) if self._hub else {}
+
+    def refusal(self, address: str, status: int, header: Headers) -> ModelFileError:
+        """Return the error for an answer that is not what was asked for."""
+        error = status_error(address, status, header)
+        return self._hub.explained(error, header("x-error-code")) if self._hub else error
+
+    async def _respond(self, request: Request, *, accepted: tuple[int, ...] = ()) -> Any:
+        return await request.respond(partial(self.refusal, request.address), accepted=accepted)
+
+    def _request(self, path: str, **headers: str) -> Request:
+        address, own = self.request(path)
+        return Request(address, {**own, **headers})
