@@ -1,14 +1,22 @@
-// Rows of the embedding table for the ids at `tokens[TOKEN_OFFSET...]`, one token per grid row.
+// Rows of the embedding table, one token per grid row: of the ids at `ids[ID_OFFSET...]`, or of the
+// positions that count up from the one there. A part of a table has ROWS rows from FIRST_ROW on and
+// writes those alone.
+fn wanted_row(token: u32) -> u32 {
+  if (BY_POSITION) { return ids[ID_OFFSET] + token; }
+  return ids[ID_OFFSET + token];
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(workgroup_id) group: vec3u) {
-  if (id.x < COLUMNS / 4u) {
-    let row = min(tokens[TOKEN_OFFSET + group.y], ROWS - 1u);
-    let at = group.y * (COLUMNS / 4u) + id.x;
-    let value = weight_vec4(row, id.x);
-    if (ADD) {
-      output[at] += value;
-    } else {
-      output[at] = value;
-    }
+  if (id.x >= COLUMNS / 4u) { return; }
+  // Below the part, this wraps to far beyond ROWS.
+  let row = min(wanted_row(group.y), TABLE_ROWS - 1u) - FIRST_ROW;
+  if (row >= ROWS) { return; }
+  let at = group.y * (COLUMNS / 4u) + id.x;
+  let value = weight_vec4(row, id.x) * SCALE;
+  if (ADD) {
+    output[at] += value;
+  } else {
+    output[at] = value;
   }
 }

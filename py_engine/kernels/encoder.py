@@ -1,4 +1,4 @@
-"""Kernels of encoders: LayerNorm, attention in both directions, and pooling.
+"""Kernels of encoders: attention in both directions, and pooling.
 
 The sequences of a batch lie one after another in rows of tokens, without padding; a pair (first
 token, end) says which tokens a sequence has.
@@ -7,31 +7,12 @@ token, end) says which tokens a sequence has.
 from __future__ import annotations
 
 from py_engine.gpu.types import Binding, KernelSpec
-from py_engine.kernels.rows import row_norm
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, kernel_spec
 
 HEAD_DIM_MULTIPLE = 4
 MAX_HEAD_DIM = 256
 
 _WORKGROUP = 64
-
-
-def layer_norm(
-    label: str, hidden_size: int, max_tokens: int, eps: float, *, lanes: int | None = None
-) -> KernelSpec:
-    """Build LayerNorm of each token's row, in place: x f32 (max_tokens, hidden_size).
-
-    `norm` and `bias` are f32 (hidden_size,). Source: Ba et al. 2016; `eps` is added to the variance
-    of the row.
-    """
-    row = f"array<vec4f, {hidden_size // 4}>"
-    bindings = (
-        Binding("norm", "read", row),
-        Binding("bias", "read", row),
-        STATE,
-        Binding("x", "read_write", f"array<vec4f, {max_tokens * hidden_size // 4}>"),
-    )
-    return row_norm("layer_norm", label, bindings, hidden_size, eps, lanes=lanes)
 
 
 def attention_bidirectional(label: str, n_heads: int, head_dim: int, max_tokens: int) -> KernelSpec:

@@ -1,9 +1,10 @@
 """Products with a weight matrix: GEMV for one token, GEMM for a prefill chunk.
 
-y[row] = sum over columns of w[row, column] * x[column], with RMSNorm of x folded in (GEMV only) and
-one of the epilogues: `store`, `residual` (add to what is there) or `swiglu` (the first half of the
-rows are gates: silu(gate) * up, half as many outputs). `bias`, `bias_residual` and `bias_gelu` add
-a bias f32 (rows,) first; GELU is the one with the error function.
+y[row] = sum over columns of w[row, column] * x[column]; in a GEMV a norm of x is folded in. An
+`Epilogue` says what becomes of y on its way out.
+
+A matrix may lie in several parts, each of some of its rows: a kernel of a part writes its outputs
+where they belong in the whole.
 
 Cost: reads every weight once (GEMV), or once for every 4 tokens (subgroups) or 32 (workgroup tile).
 """
@@ -15,57 +16,112 @@ from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
+from py_engine.kernels.norm import Norm
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 
-Epilogue = Literal["store", "residual", "swiglu", "bias", "bias_residual", "bias_gelu"]
-
-
-@dataclass(frozen=True)
-class _EpilogueKind:
-    snippets: tuple[str, ...]
-    adds: bool = False
-    biased: bool = False
-
-
-_EPILOGUES: dict[Epilogue, _EpilogueKind] = {
-    "store": _EpilogueKind(("row_plain", "epilogue_rows")),
-    "residual": _EpilogueKind(("row_plain", "epilogue_rows"), adds=True),
-    "swiglu": _EpilogueKind(("epilogue_swiglu",)),
-    "bias": _EpilogueKind(("row_bias", "epilogue_rows"), biased=True),
-    "bias_residual": _EpilogueKind(("row_bias", "epilogue_rows"), adds=True, biased=True),
-    "bias_gelu": _EpilogueKind(("row_bias_gelu", "epilogue_rows"), biased=True),
-}
+Activation = Literal["none", "silu", "gelu", "gelu_tanh"]
+"""`gelu` is the one with the error function (Hendrycks and Gimpel 2016), `gelu_tanh` its
+approximation with tanh."""
 
 _SUBGROUP_WORKGROUP = 64
 _PLAIN_WORKGROUP = 32
 
 
-def _n_quads(rows: int, epilogue: Epilogue) -> int:
-    """Return the number of work items of four rows; a SwiGLU item has two gates and two ups."""
-    return -(-rows // 4) if epilogue != "swiglu" else -(-(rows // 2) // 2)
+@dataclass(frozen=True)
+class Epilogue:
+    """What becomes of a product, in the order of the fields.
+
+    `bias` f32, one value a row of the whole matrix, is added. The `activation` follows; with
+    `gated` the first half of a part's rows are gates, and the outputs are activation(gate) * up,
+    half as many. `soft_cap` c is c * tanh(y / c). `residual` adds to what the output holds.
+    """
+
+    bias: bool = False
+    activation: Activation = "none"
+    gated: bool = False
+    soft_cap: float | None = None
+    residual: bool = False
 
 
-def _product_constants(
-    weight_format: WeightFormat, rows: int, columns: int, epilogue: Epilogue, workgroup: int
-) -> dict[str, int | float | bool | str]:
-    return {
-        "ROWS": rows,
-        "COLUMNS": columns,
-        "BLOCKS": columns // BLOCK,
-        "QUADS": _n_quads(rows, epilogue),
-        "WORKGROUP": workgroup,
-        "RESIDUAL": _EPILOGUES[epilogue].adds,
-        "format": weight_format,
-        "epilogue": epilogue,
-    }
+STORE = Epilogue()
 
 
-def _epilogue_bindings(rows: int, epilogue: Epilogue, n_tokens: int) -> list[Binding]:
-    size = n_tokens * (rows // 2 if epilogue == "swiglu" else rows)
-    output = Binding("output", "read_write", f"array<f32, {size}>")
-    if not _EPILOGUES[epilogue].biased:
-        return [output]
-    return [Binding("bias", "read", f"array<f32, {rows}>"), output]
+@dataclass(frozen=True)
+class _Product:
+    """What GEMV and GEMM of one matrix, or of a part of it, have in common."""
+
+    weight_format: WeightFormat
+    rows: int
+    columns: int
+    epilogue: Epilogue
+    first_output: int
+    n_outputs: int
+
+    @property
+    def quads(self) -> int:
+        """Work items of four rows; a gated one has two gates and two ups."""
+        return -(-(self.rows // 2) // 2) if self.epilogue.gated else -(-self.rows // 4)
+
+    @property
+    def constants(self) -> dict[str, int | float | bool | str]:
+        return {
+            "ROWS": self.rows,
+            "COLUMNS": self.columns,
+            "BLOCKS": self.columns // BLOCK,
+            "QUADS": self.quads,
+            "FIRST_OUTPUT": self.first_output,
+            "N_OUTPUTS": self.n_outputs,
+            "SOFT_CAP": float(self.epilogue.soft_cap or 0),
+            "RESIDUAL": self.epilogue.residual,
+            "GATED": self.epilogue.gated,
+            "format": self.weight_format,
+            "activation": self.epilogue.activation,
+        }
+
+    @property
+    def snippets(self) -> tuple[str, ...]:
+        """What unpacks the weights, then what stores the outputs."""
+        epilogue = self.epilogue
+        return (
+            "block",
+            *MATRIX_FORMATS[self.weight_format].snippets,
+            "bias_rows" if epilogue.bias else "bias_none",
+            f"activation_{epilogue.activation}",
+            "epilogue_store",
+            "epilogue_gated" if epilogue.gated else "epilogue_rows",
+            "input_block",
+        )
+
+    @property
+    def weights(self) -> tuple[Binding, ...]:
+        return MATRIX_FORMATS[self.weight_format].bindings(self.rows, self.columns)
+
+    def outputs(self, n_tokens: int) -> tuple[Binding, ...]:
+        """Return the bias, where there is one, and the output."""
+        output = Binding("output", "read_write", f"array<f32, {n_tokens * self.n_outputs}>")
+        if not self.epilogue.bias:
+            return (output,)
+        n_biases = self.n_outputs * (2 if self.epilogue.gated else 1)
+        return (Binding("bias", "read", f"array<f32, {n_biases}>"), output)
+
+    def groups(self, lanes: int | None, *, quads_per_workgroup: int) -> int:
+        """Return the grid's width: a quad a subgroup of the largest size, or as given without."""
+        if lanes is not None:
+            quads_per_workgroup = max(1, _SUBGROUP_WORKGROUP // lanes)
+        return -(-self.quads // quads_per_workgroup)
+
+
+def _product(
+    weight_format: WeightFormat,
+    rows: int,
+    columns: int,
+    epilogue: Epilogue,
+    first_output: int,
+    n_outputs: int | None,
+) -> _Product:
+    written = rows // 2 if epilogue.gated else rows
+    whole = written if n_outputs is None else n_outputs
+    return _Product(weight_format, rows, columns, epilogue, first_output, whole)
 
 
 def gemv(
@@ -74,45 +130,58 @@ def gemv(
     rows: int,
     columns: int,
     *,
-    epilogue: Epilogue = "store",
-    norm_eps: float | None = None,
+    epilogue: Epilogue = STORE,
+    norm: Norm | None = None,
+    first_output: int = 0,
+    n_outputs: int | None = None,
     lanes: int | None = None,
 ) -> KernelSpec:
     """Build a decode product of one token.
 
-    Shapes: weights (rows, columns), x f32 (columns,), norm f32 (columns,) when `norm_eps` is given
-    (RMSNorm of x first), output f32 (rows,), or (rows / 2,) for swiglu.
+    Shapes: weights (rows, columns), x f32 (columns,), the norm's buffers, bias f32 (n_outputs,) or
+    when gated (2 n_outputs,), output f32 (n_outputs,). Outputs from `first_output` on are written;
+    `n_outputs` is None for a matrix in one part.
     """
-    quads = _n_quads(rows, epilogue)
+    product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
     subgroups = lanes is not None
-    workgroup = _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP
-    constants = _product_constants(weight_format, rows, columns, epilogue, workgroup)
-    vectors = [Binding("x", "read", f"array<vec4f, {columns // 4}>")]
-    if norm_eps is not None:
-        constants["EPSILON"] = float(norm_eps)
-        vectors.append(Binding("norm", "read", f"array<vec4f, {columns // 4}>"))
-    matrix = MATRIX_FORMATS[weight_format]
+    constants = product.constants
+    constants["WORKGROUP"] = _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP
+    if norm is not None:
+        constants |= {"EPSILON": float(norm.eps), "norm": norm.kind}
+    variant = "subgroup" if subgroups else "workgroup"
     return kernel_spec(
         "gemv",
         label,
         snippets=(
-            "block",
-            *matrix.snippets,
-            "norm_none" if norm_eps is None else "norm_rms",
-            *_EPILOGUES[epilogue].snippets,
-            "input_block",
+            *product.snippets,
+            f"total_{variant}",
+            *_input_norm(norm),
             "gemv_accumulate",
-            "gemv_subgroup" if subgroups else "gemv_workgroup",
+            f"gemv_{variant}",
         ),
         bindings=(
-            *matrix.bindings(rows, columns),
-            *vectors,
-            *_epilogue_bindings(rows, epilogue, 1),
+            *product.weights,
+            Binding("x", "read", f"array<vec4f, {columns // 4}>"),
+            *(norm.bindings(columns) if norm else ()),
+            *product.outputs(1),
         ),
         constants=constants,
-        groups_x=_groups(quads, lanes, quads_per_workgroup=1),
+        groups_x=product.groups(lanes, quads_per_workgroup=1),
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
     )
+
+
+def _input_norm(norm: Norm | None) -> tuple[str, ...]:
+    """Return the snippets that fold a norm into the product.
+
+    RMSNorm's scale comes at the end, where a bias of the norm would be scaled too.
+    """
+    if norm is None:
+        return ("input_norm_none",)
+    if norm.kind == "rms":
+        assert not norm.bias, "a GEMV folds RMSNorm without a bias"
+        return ("input_norm_rms",)
+    return (norm.shift, "statistics_layer", "input_norm_layer")
 
 
 def gemm(
@@ -122,44 +191,30 @@ def gemm(
     columns: int,
     max_tokens: int,
     *,
-    epilogue: Epilogue = "store",
+    epilogue: Epilogue = STORE,
+    first_output: int = 0,
+    n_outputs: int | None = None,
     lanes: int | None = None,
 ) -> KernelSpec:
     """Build a prefill product of up to `max_tokens` tokens; `state` holds how many there are.
 
-    Shapes: weights (rows, columns), x f32 (max_tokens, columns), output f32 (max_tokens, rows), or
-    (max_tokens, rows / 2) for swiglu. Rows of tokens that are not there stay untouched.
+    Shapes: weights (rows, columns), x f32 (max_tokens, columns), bias as in `gemv`, output f32
+    (max_tokens, n_outputs). Rows of tokens that are not there stay untouched.
     """
-    quads = _n_quads(rows, epilogue)
+    product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
     subgroups = lanes is not None
-    workgroup = _SUBGROUP_WORKGROUP
-    constants = _product_constants(weight_format, rows, columns, epilogue, workgroup)
-    matrix = MATRIX_FORMATS[weight_format]
     return kernel_spec(
         "gemm",
         label,
-        snippets=(
-            "block",
-            *matrix.snippets,
-            *_EPILOGUES[epilogue].snippets,
-            "input_block",
-            "gemm_subgroup" if subgroups else "gemm_workgroup",
-        ),
+        snippets=(*product.snippets, "gemm_subgroup" if subgroups else "gemm_workgroup"),
         bindings=(
-            *matrix.bindings(rows, columns),
+            *product.weights,
             Binding("x", "read", f"array<vec4f, {max_tokens * columns // 4}>"),
             STATE,
-            *_epilogue_bindings(rows, epilogue, max_tokens),
+            *product.outputs(max_tokens),
         ),
-        constants={**constants, **STATE_WORDS},
-        groups_x=_groups(quads, lanes, quads_per_workgroup=8),
+        constants={**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS},
+        groups_x=product.groups(lanes, quads_per_workgroup=8),
         tokens_per_group=4 if subgroups else 32,
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
     )
-
-
-def _groups(quads: int, lanes: int | None, *, quads_per_workgroup: int) -> int:
-    """Return the grid's width: a quad a subgroup of the largest size, or as the workgroup says."""
-    if lanes is not None:
-        quads_per_workgroup = max(1, _SUBGROUP_WORKGROUP // lanes)
-    return -(-quads // quads_per_workgroup)

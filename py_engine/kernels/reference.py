@@ -7,6 +7,7 @@ so that a comparison sees the kernel's error alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,25 +42,54 @@ def unpack_matrix(constants: Constants, buffers: Buffers) -> Array:
     return (values * scales.reshape(rows, -1, 1).astype(np.float64)).reshape(rows, columns)
 
 
+def _normed(constants: Constants, x: Array, buffers: Buffers) -> Array:
+    """Return rows x (tokens, COLUMNS) after the norm in `constants`."""
+    x = x.astype(np.float64)
+    if constants["norm"] == "layer":
+        x = x - x.mean(axis=1, keepdims=True)
+    x = x / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + constants["EPSILON"])
+    shift: Array | float = buffers.get("norm_bias", 0.0)
+    return x * buffers["norm"] + shift
+
+
+def gelu(x: Array) -> Array:
+    """x times the normal distribution's cumulative function."""
+    erf = np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2))
+    y: Array = x * (1 + erf) / 2
+    return y
+
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "none": lambda x: x,
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu": gelu,
+    "gelu_tanh": lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+}
+
+
 def _epilogue(constants: Constants, y: Array, buffers: Buffers) -> None:
-    """Write products y (tokens, ROWS) to the first rows of the output."""
+    """Write products y (tokens, ROWS) to their columns of the output's first rows."""
+    activation, first = _ACTIVATIONS[constants["activation"]], constants["FIRST_OUTPUT"]
+    n_outputs, gated = constants["N_OUTPUTS"], constants["GATED"]
+    written = slice(first, first + y.shape[1] // (2 if gated else 1))
+    halves = np.split(y, 2, axis=1) if gated else [y]
     if "bias" in buffers:
-        y = y + buffers["bias"]
-    if constants["epilogue"] == "bias_gelu":
-        y = encoder.gelu(y)
-    if constants["epilogue"] == "swiglu":
-        gate, up = np.split(y, 2, axis=1)
-        y = gate / (1 + np.exp(-gate)) * up
-    rows = buffers["output"][: y.size].reshape(y.shape)
+        biases = buffers["bias"].reshape(-1, n_outputs)[:, written]
+        halves = [half + bias for half, bias in zip(halves, biases, strict=True)]
+    y = activation(halves[0])
+    if gated:
+        y = y * halves[1]
+    if cap := constants["SOFT_CAP"]:
+        y = cap * np.tanh(y / cap)
+    rows = buffers["output"].reshape(-1, n_outputs)[: len(y), written]
     rows[:] = y + rows if constants["RESIDUAL"] else y
 
 
 def gemv(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """y = W (RMSNorm(x) or x), then the epilogue."""
-    x = buffers["x"].astype(np.float64)
-    if "norm" in buffers:
-        x = x / np.sqrt(np.mean(x * x) + constants["EPSILON"]) * buffers["norm"]
-    _epilogue(constants, (unpack_matrix(constants, buffers) @ x)[None], buffers)
+    """y = W (normed x or x), then the epilogue."""
+    x = buffers["x"][None]
+    x = _normed(constants, x, buffers) if "norm" in constants else x.astype(np.float64)
+    _epilogue(constants, x @ unpack_matrix(constants, buffers).T, buffers)
 
 
 def gemm(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
@@ -70,19 +100,28 @@ def gemm(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
 
 
 def embed(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """Gather embedding rows, with ids clamped to the vocabulary."""
-    offset = constants["TOKEN_OFFSET"]
-    ids = np.minimum(buffers["tokens"][offset : offset + n_tokens], constants["ROWS"] - 1)
-    output = buffers["output"].reshape(-1, constants["COLUMNS"])[:n_tokens]
-    rows = unpack_matrix(constants, buffers)[ids]
-    output[:] = output + rows if constants["ADD"] else rows
+    """Gather embedding rows of a part of a table, with ids clamped to the table."""
+    offset = constants["ID_OFFSET"]
+    if constants["BY_POSITION"]:
+        ids = np.arange(n_tokens) + int(buffers["ids"][offset])
+    else:
+        ids = buffers["ids"][offset : offset + n_tokens].astype(np.int64)
+    rows = np.minimum(ids, constants["TABLE_ROWS"] - 1) - constants["FIRST_ROW"]
+    here = np.flatnonzero((rows >= 0) & (rows < constants["ROWS"]))
+    output = buffers["output"].reshape(-1, constants["COLUMNS"])
+    values = unpack_matrix(constants, buffers)[rows[here]] * constants["SCALE"]
+    output[here] = output[here] + values if constants["ADD"] else values
 
 
-def rms_norm(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """Scale rows to unit root mean square, then by the norm's weight."""
-    x = buffers["x"].reshape(-1, constants["COLUMNS"])[:n_tokens].astype(np.float64)
-    scale = 1 / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + constants["EPSILON"])
-    buffers["output"].reshape(-1, constants["COLUMNS"])[:n_tokens] = x * scale * buffers["norm"]
+def row_norm(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
+    """Normalise rows, or a part of each."""
+    count = int(buffers["state"][constants["STATE_N_TOKENS"]])
+    first = 4 * constants["FIRST4"]
+    part = np.s_[:count, first : first + constants["COLUMNS"]]
+    x = buffers["x"].reshape(-1, 4 * constants["ROW4"])[part]
+    output = buffers.get("output", buffers["x"]).reshape(-1, 4 * constants["ROW4"])[part]
+    normed = _normed(constants, x, buffers)
+    output[:] = output + normed if constants["target"] == "add" else normed
 
 
 def last_row(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
@@ -103,9 +142,9 @@ def convert(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
 REFERENCES: dict[str, Callable[[Constants, int, Buffers], None]] = {
     reference.__name__: reference
     for reference in (
-        gemv, gemm, embed, rms_norm, last_row, convert,
+        gemv, gemm, embed, row_norm, last_row, convert,
         attention_decode, rope_append, attention_prefill,
         sample, mask, adjust, logprobs,
-        encoder.layer_norm, encoder.attention_bidirectional, encoder.pool,
+        encoder.attention_bidirectional, encoder.pool,
     )
 }  # fmt: skip

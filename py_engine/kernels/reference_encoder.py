@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from py_engine.kernels.reference import Array, Buffers, Constants
-
-
-def gelu(x: Array) -> Array:
-    """x times the normal distribution's cumulative function (Hendrycks and Gimpel 2016)."""
-    erf = np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2))
-    y: Array = x * (1 + erf) / 2
-    return y
-
-
-def layer_norm(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """Shift and scale rows to mean 0 and variance 1, then by the norm's weight and bias."""
-    count = int(buffers["state"][constants["STATE_N_TOKENS"]])
-    rows = buffers["x"].reshape(-1, constants["COLUMNS"])[:count]
-    x = rows.astype(np.float64)
-    x -= x.mean(axis=1, keepdims=True)
-    x /= np.sqrt(np.mean(x * x, axis=1, keepdims=True) + constants["EPSILON"])
-    rows[:] = x * buffers["norm"] + buffers["bias"]
+    from py_engine.kernels.reference import Buffers, Constants
 
 
 def attention_bidirectional(constants: Constants, n_tokens: int, buffers: Buffers) -> None:

@@ -1,47 +1,70 @@
-"""Kernels that move or normalise rows: embedding gather, RMSNorm, and the chunk's last row."""
+"""Kernels that move or normalise rows: embedding gather, norms, and the chunk's last row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
+from py_engine.kernels.norm import Norm
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 
+Ids = Literal["tokens", "drawn", "positions"]
+"""Whose rows an embedding takes: those of the tokens given, of the token drawn last, or of the
+positions from the first token of this step on."""
+
+Target = Literal["copy", "add", "in_place"]
+"""Where a norm's rows go: to the output, onto what the output holds, or back to where they lay."""
+
 _WORKGROUP = 64
+
+_ID_OFFSETS: dict[Ids, int] = {
+    "tokens": 0,
+    "drawn": STATE_WORDS["STATE_TOKEN"],
+    "positions": STATE_WORDS["STATE_POSITION"],
+}
 
 
 def embed(
     label: str,
     weight_format: WeightFormat,
-    vocabulary: int,
+    rows: int,
     hidden_size: int,
     *,
     max_tokens: int = 1,
-    from_state: bool = False,
+    ids: Ids = "tokens",
+    first_row: int = 0,
+    table_rows: int | None = None,
+    scale: float = 1.0,
     add: bool = False,
 ) -> KernelSpec:
     """Build the gather of embedding rows: output f32 (max_tokens, hidden_size).
 
-    Ids come from `tokens` u32 (max_tokens,), or with `from_state` from the token drawn last.
-    An id past the vocabulary reads the last row. With `add`, rows are added to the output's.
+    The buffer `ids` is u32 (max_tokens,) for "tokens", otherwise `state`. The weights are `rows`
+    rows of a table from `first_row` on; only tokens whose row is among them are written. An id
+    past the table's `table_rows` (None: those of a table in one part) reads its last row. Values
+    are multiplied by `scale`. With `add`, rows are added to the output's.
     """
     matrix = MATRIX_FORMATS[weight_format]
-    n_ids = len(STATE_WORDS) if from_state else max_tokens
+    n_ids = max_tokens if ids == "tokens" else len(STATE_WORDS)
     return kernel_spec(
         "embed",
         label,
         snippets=("block", *matrix.snippets, "embed"),
         bindings=(
-            *matrix.bindings(vocabulary, hidden_size),
-            Binding("tokens", "read", f"array<u32, {n_ids}>"),
+            *matrix.bindings(rows, hidden_size),
+            Binding("ids", "read", f"array<u32, {n_ids}>"),
             Binding("output", "read_write", f"array<vec4f, {max_tokens * hidden_size // 4}>"),
         ),
         constants={
-            "ROWS": vocabulary,
+            "ROWS": rows,
             "COLUMNS": hidden_size,
             "BLOCKS": hidden_size // BLOCK,
-            "TOKEN_OFFSET": STATE_WORDS["STATE_TOKEN"] if from_state else 0,
+            "FIRST_ROW": first_row,
+            "TABLE_ROWS": rows if table_rows is None else table_rows,
+            "ID_OFFSET": _ID_OFFSETS[ids],
+            "BY_POSITION": ids == "positions",
+            "SCALE": float(scale),
             "ADD": add,
             "WORKGROUP": _WORKGROUP,
             "format": weight_format,
@@ -52,51 +75,53 @@ def embed(
 
 
 def row_norm(
-    name: str,
     label: str,
-    bindings: Sequence[Binding],
-    hidden_size: int,
-    eps: float,
+    columns: int,
+    max_tokens: int,
+    norm: Norm,
     *,
-    lanes: int | None,
+    target: Target = "copy",
+    row_size: int | None = None,
+    first_column: int = 0,
+    lanes: int | None = None,
 ) -> KernelSpec:
-    """Build a norm of each token's row out of the snippets NAME and NAME_subgroup or _workgroup.
+    """Build a norm of each token's row, or of `columns` of its `row_size` from `first_column` on.
 
-    With subgroups (of at most `lanes`) each has a row of its own, else a workgroup has.
+    Buffers: x f32 (max_tokens, row_size), the norm's, `state`, then output like x; in place they
+    are the norm's, `state`, x. With "add" this is the norm of a branch's output, added onto the
+    residual. With subgroups (of at most `lanes`) each has a row of its own, else a workgroup has.
     """
-    subgroups = lanes is not None
+    width = columns if row_size is None else row_size
+    rows = f"array<vec4f, {max_tokens * width // 4}>"
+    read = () if target == "in_place" else (Binding("x", "read", rows),)
+    written = Binding("x" if target == "in_place" else "output", "read_write", rows)
+    variant = "workgroup" if lanes is None else "subgroup"
     return kernel_spec(
-        name,
+        "row_norm",
         label,
-        snippets=(name, f"{name}_subgroup" if subgroups else f"{name}_workgroup"),
-        bindings=bindings,
+        snippets=(
+            f"total_{variant}",
+            f"row_{target}",
+            norm.shift,
+            f"statistics_{norm.kind}",
+            "row_norm",
+            f"row_norm_{variant}",
+        ),
+        bindings=(*read, *norm.bindings(columns), STATE, written),
         constants={
-            "COLUMNS": hidden_size,
-            "EPSILON": float(eps),
+            "COLUMNS": columns,
+            "ROW4": width // 4,
+            "FIRST4": first_column // 4,
+            "EPSILON": float(norm.eps),
             "WORKGROUP": _WORKGROUP,
             **STATE_WORDS,
+            "norm": norm.kind,
+            "target": target,
         },
         groups_x=1,
-        tokens_per_group=max(1, _WORKGROUP // lanes) if lanes is not None else 1,
-        directives=SUBGROUP_DIRECTIVES if subgroups else (),
+        tokens_per_group=1 if lanes is None else max(1, _WORKGROUP // lanes),
+        directives=() if lanes is None else SUBGROUP_DIRECTIVES,
     )
-
-
-def rms_norm(
-    label: str, hidden_size: int, max_tokens: int, eps: float, *, lanes: int | None = None
-) -> KernelSpec:
-    """Build RMSNorm of each token's row: x, output f32 (max_tokens, hidden_size).
-
-    Source: Zhang and Sennrich 2019, eq. 4; `eps` is added to the mean square.
-    """
-    rows = f"array<vec4f, {max_tokens * hidden_size // 4}>"
-    bindings = (
-        Binding("x", "read", rows),
-        Binding("norm", "read", f"array<vec4f, {hidden_size // 4}>"),
-        STATE,
-        Binding("output", "read_write", rows),
-    )
-    return row_norm("rms_norm", label, bindings, hidden_size, eps, lanes=lanes)
 
 
 def last_row(label: str, hidden_size: int, max_tokens: int) -> KernelSpec:

@@ -21,7 +21,8 @@ from py_engine.kernels.attention import (
     rope_table,
 )
 from py_engine.kernels.matmul import Epilogue, gemm, gemv
-from py_engine.kernels.rows import embed, last_row, rms_norm
+from py_engine.kernels.norm import Norm
+from py_engine.kernels.rows import embed, last_row, row_norm
 from py_engine.models.base import Draw, SamplingParams
 from py_engine.models.sampler import Sampler, sampler_kernels, sampler_sizes
 from py_engine.models.spec import DecoderSpec, LayerNames
@@ -34,24 +35,25 @@ def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpe
     heads = spec.attention
     width = spec.n_heads * spec.head_dim
     vocab, active = spec.vocab_size, spec.active_vocab_size
-    eps, chunk = spec.rms_norm_eps, spec.prefill_chunk_size
-    projected: Epilogue = "bias" if spec.qkv_bias else "store"
+    norm, chunk = Norm("rms", spec.rms_norm_eps), spec.prefill_chunk_size
+    projected, residual = Epilogue(bias=spec.qkv_bias), Epilogue(residual=True)
+    swiglu = Epilogue(activation="silu", gated=True)
     kernels = [
-        embed("embed", form, vocab, hidden, from_state=True),
-        gemv("qkv", form, spec.qkv_size, hidden, epilogue=projected, norm_eps=eps, lanes=lanes),
+        embed("embed", form, vocab, hidden, ids="drawn"),
+        gemv("qkv", form, spec.qkv_size, hidden, epilogue=projected, norm=norm, lanes=lanes),
         attention_decode("attention", heads),
-        gemv("output", form, hidden, width, epilogue="residual", lanes=lanes),
-        gemv("gate_up", form, 2 * inner, hidden, epilogue="swiglu", norm_eps=eps, lanes=lanes),
-        gemv("down", form, hidden, inner, epilogue="residual", lanes=lanes),
-        gemv("lm_head", form, active, hidden, norm_eps=eps, lanes=lanes),
+        gemv("output", form, hidden, width, epilogue=residual, lanes=lanes),
+        gemv("gate_up", form, 2 * inner, hidden, epilogue=swiglu, norm=norm, lanes=lanes),
+        gemv("down", form, hidden, inner, epilogue=residual, lanes=lanes),
+        gemv("lm_head", form, active, hidden, norm=norm, lanes=lanes),
         embed("prefill embed", form, vocab, hidden, max_tokens=chunk),
-        rms_norm("prefill norm", hidden, chunk, eps, lanes=lanes),
+        row_norm("prefill norm", hidden, chunk, norm, lanes=lanes),
         gemm("prefill qkv", form, spec.qkv_size, hidden, chunk, epilogue=projected, lanes=lanes),
         rope_append("prefill rope", heads, chunk),
         attention_prefill("prefill attention", heads, chunk),
-        gemm("prefill output", form, hidden, width, chunk, epilogue="residual", lanes=lanes),
-        gemm("prefill gate_up", form, 2 * inner, hidden, chunk, epilogue="swiglu", lanes=lanes),
-        gemm("prefill down", form, hidden, inner, chunk, epilogue="residual", lanes=lanes),
+        gemm("prefill output", form, hidden, width, chunk, epilogue=residual, lanes=lanes),
+        gemm("prefill gate_up", form, 2 * inner, hidden, chunk, epilogue=swiglu, lanes=lanes),
+        gemm("prefill down", form, hidden, inner, chunk, epilogue=residual, lanes=lanes),
         last_row("prefill last row", hidden, chunk),
     ]
     return {**{kernel.label: kernel for kernel in kernels}, **sampler_kernels(active)}

@@ -14,9 +14,10 @@ from itertools import accumulate, chain, pairwise
 
 from py_engine.errors import LimitSupportError
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Limits
-from py_engine.kernels.encoder import attention_bidirectional, layer_norm, pool
+from py_engine.kernels.encoder import attention_bidirectional, pool
 from py_engine.kernels.matmul import Epilogue, gemm
-from py_engine.kernels.rows import embed
+from py_engine.kernels.norm import Norm
+from py_engine.kernels.rows import embed, row_norm
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.encoder_spec import EncoderSpec
 from py_engine.weights.plan import matrix_tensors
@@ -27,17 +28,19 @@ def encoder_kernels(spec: EncoderSpec, lanes: int | None) -> dict[str, KernelSpe
     form, hidden, inner = spec.weight_format, spec.hidden_size, spec.intermediate_size
     room, sequences = spec.max_batch_tokens, spec.max_batch_size
     vocab, positions, types = spec.vocab_size, spec.n_positions, spec.n_token_types
-    residual: Epilogue = "bias_residual"
+    bias, gelu = Epilogue(bias=True), Epilogue(bias=True, activation="gelu")
+    residual = Epilogue(bias=True, residual=True)
+    norm = Norm("layer", spec.layer_norm_eps, bias=True)
     mean = spec.pooling == "mean"
     kernels = [
         embed("words", form, vocab, hidden, max_tokens=room),
         embed("positions", form, positions, hidden, max_tokens=room, add=True),
         embed("token types", form, types, hidden, max_tokens=room, add=True),
-        layer_norm("norm", hidden, room, spec.layer_norm_eps, lanes=lanes),
-        gemm("qkv", form, 3 * hidden, hidden, room, epilogue="bias", lanes=lanes),
+        row_norm("norm", hidden, room, norm, target="in_place", lanes=lanes),
+        gemm("qkv", form, 3 * hidden, hidden, room, epilogue=bias, lanes=lanes),
         attention_bidirectional("attention", spec.n_heads, spec.head_dim, room),
         gemm("attention output", form, hidden, hidden, room, epilogue=residual, lanes=lanes),
-        gemm("intermediate", form, inner, hidden, room, epilogue="bias_gelu", lanes=lanes),
+        gemm("intermediate", form, inner, hidden, room, epilogue=gelu, lanes=lanes),
         gemm("output", form, hidden, inner, room, epilogue=residual, lanes=lanes),
         pool("pool", hidden, room, sequences, mean=mean, normalize=spec.normalize),
     ]

@@ -1,7 +1,6 @@
-"""LayerNorm, attention in both directions and pooling against NumPy.
+"""Attention in both directions and pooling against NumPy.
 
-Pooling: 2e-6, a few f32 roundings. Attention: 1e-5, as for the decoder's prefill. LayerNorm: 1e-5,
-because the rows here lie up to 50 from 0 and only the 3 of their spread are kept.
+Pooling: 2e-6, a few f32 roundings. Attention: 1e-5, as for the decoder's prefill.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 import pytest
 
-from py_engine.kernels.encoder import attention_bidirectional, layer_norm, pool
+from py_engine.kernels.encoder import attention_bidirectional, pool
 from tests.kernels.cases import RunKernel, assert_close, expected_and_found, poisoned
 
 LENGTHS = [(1,), (5,), (64,), (3, 1, 4), (63, 2, 1, 70), (130, 65)]
@@ -25,34 +24,6 @@ def bounds(lengths: tuple[int, ...]) -> list[tuple[int, int]]:
 
 def state(n_tokens: int) -> np.ndarray:
     return np.array([0, n_tokens, 0, 0], np.uint32)
-
-
-@pytest.mark.parametrize(("hidden", "n_tokens"), [(32, 1), (96, 3), (384, 17), (1056, 33)])
-def test_layer_norm(run_kernel: RunKernel, variant: int | None, hidden: int, n_tokens: int) -> None:
-    rng = np.random.default_rng(hidden)
-    spec = layer_norm("norm under test", hidden, 40, 1e-12, lanes=variant)
-    x = poisoned(40 * hidden).view(np.float32).reshape(40, hidden)
-    # Means far from 0, where a variance from a difference of squares would lose all its digits.
-    x[:n_tokens] = rng.normal(rng.uniform(-50, 50, (n_tokens, 1)), 3, (n_tokens, hidden))
-    inputs = {
-        "norm": rng.normal(1, 0.3, hidden).astype(np.float32),
-        "bias": rng.normal(0, 0.3, hidden).astype(np.float32),
-        "state": state(n_tokens),
-        "x": x,
-    }
-    assert_close(expected_and_found(run_kernel, spec, inputs, n_tokens)["x"], 1e-5)
-
-
-def test_layer_norm_of_equal_values_is_the_bias(run_kernel: RunKernel, variant: int | None) -> None:
-    spec = layer_norm("norm under test", 64, 1, 1e-12, lanes=variant)
-    inputs = {
-        "norm": np.ones(64, np.float32),
-        "bias": np.arange(64, dtype=np.float32),
-        "state": state(1),
-        "x": np.full(64, 0.1, np.float32),
-    }
-    _, found = expected_and_found(run_kernel, spec, inputs)["x"]
-    np.testing.assert_allclose(found[:64], inputs["bias"], atol=0.02)
 
 
 @pytest.mark.parametrize(("n_heads", "head_dim"), [(1, 4), (3, 20), (12, 32), (2, 64), (2, 256)])

@@ -1,4 +1,4 @@
-"""GEMV and GEMM against NumPy, in every weight format, epilogue and variant.
+"""GEMV and GEMM against NumPy, in every weight format, epilogue, norm and variant.
 
 Tolerance 5e-6 of the largest output: sums of up to 4,864 f32 products in a few partial sums lose
 about sqrt(n) * 2^-24, more where all outputs are small because their products cancel; the
@@ -7,11 +7,14 @@ reference sums in float64.
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from py_engine.kernels.formats import WeightFormat
 from py_engine.kernels.matmul import Epilogue, gemm, gemv
+from py_engine.kernels.norm import Norm
 from tests.kernels.cases import (
     RunKernel,
     assert_close,
@@ -21,74 +24,143 @@ from tests.kernels.cases import (
 )
 
 TOLERANCE = 5e-6
-FORMATS = ("q4f16_1", "q4f32_1", "q0f16", "q0f32")
-EPILOGUES = ("store", "residual", "swiglu", "bias", "bias_residual", "bias_gelu")
+FORMATS: tuple[WeightFormat, ...] = get_args(WeightFormat)
+STORE = Epilogue()
+SWIGLU = Epilogue(activation="silu", gated=True)
+EPILOGUES = {
+    "store": STORE,
+    "residual": Epilogue(residual=True),
+    "swiglu": SWIGLU,
+    "bias": Epilogue(bias=True),
+    "bias residual": Epilogue(bias=True, residual=True),
+    "bias gelu": Epilogue(bias=True, activation="gelu"),
+    "bias gelu_tanh": Epilogue(bias=True, activation="gelu_tanh"),
+    "bias gated gelu_tanh": Epilogue(bias=True, activation="gelu_tanh", gated=True),
+    "soft cap": Epilogue(soft_cap=30.0),
+}
+NORMS = {
+    "rms": Norm("rms", 1e-5),
+    "layer": Norm("layer", 1e-5),
+    "layer bias": Norm("layer", 1e-5, bias=True),
+}
 
-GEMV_SHAPES = [(64, 96, True), (6, 64, False), (2, 32, True), (1030, 256, True), (130, 4864, False)]
-"""Rows, columns, with norm. Rows that are no multiple of a quad, columns from one block on."""
+GEMV_SHAPES = [(66, 256), (6, 512), (2, 256), (1030, 256), (130, 4864)]
+"""Rows, columns. Rows that are no multiple of a quad, columns of any whole number of blocks."""
 
-GEMM_SHAPES = [(66, 64, 7, 8), (130, 256, 64, 64), (2, 32, 1, 8), (64, 96, 33, 64)]
+GEMM_SHAPES = [(66, 256, 7, 8), (2, 512, 1, 8), (130, 256, 64, 64), (64, 768, 33, 64)]
 """Rows, columns, tokens, room for tokens: on, one past and below the tile's border."""
 
 
-def cases(shapes: list[tuple]) -> list[tuple]:
-    """Return every format and epilogue on the first two shapes, and the others with one of each."""
-    every = [(f, e, shape) for f in FORMATS for e in EPILOGUES for shape in shapes[:2]]
-    return every + [("q4f16_1", e, shape) for e in ("store", "swiglu") for shape in shapes[2:]]
+def cases(shapes: list[tuple[int, ...]]) -> list[tuple[WeightFormat, str, tuple[int, ...]]]:
+    """Return every format and every epilogue on two shapes, and the other shapes with two."""
+    every = [(form, "store", shape) for form in FORMATS for shape in shapes[:2]]
+    every += [("q4f16_1", name, shapes[i % 2]) for i, name in enumerate(EPILOGUES) if i]
+    return every + [("q4f16_1", name, s) for name in ("store", "swiglu") for s in shapes[2:]]
 
 
 def output_before(
-    rng: np.random.Generator, epilogue: str, n_tokens: int, rows: int, max_tokens: int
+    rng: np.random.Generator, epilogue: Epilogue, n_tokens: int, width: int, max_tokens: int
 ) -> np.ndarray:
     """Return the output's content before: poison, but a residual where there are tokens."""
-    width = rows // 2 if epilogue == "swiglu" else rows
     output = poisoned(max_tokens * width)
-    if "residual" in epilogue:
-        output[: n_tokens * width] = (
-            rng.normal(size=n_tokens * width).astype(np.float32).view(np.uint32)
-        )
+    if epilogue.residual:
+        rows = rng.normal(size=n_tokens * width).astype(np.float32)
+        output[: n_tokens * width] = rows.view(np.uint32)
     return output
 
 
-@pytest.mark.parametrize(("weight_format", "epilogue", "shape"), cases(GEMV_SHAPES))
+def bias_inputs(
+    rng: np.random.Generator, epilogue: Epilogue, n_outputs: int
+) -> dict[str, np.ndarray]:
+    """Return the bias of a whole matrix, where the epilogue has one."""
+    n_biases = n_outputs * (2 if epilogue.gated else 1)
+    return {"bias": rng.normal(size=n_biases).astype(np.float32)} if epilogue.bias else {}
+
+
+def norm_inputs(rng: np.random.Generator, norm: Norm, columns: int) -> dict[str, np.ndarray]:
+    """Return a norm's weight, and its bias where it has one."""
+    inputs = {"norm": rng.normal(1, 0.3, columns).astype(np.float32)}
+    if norm.bias:
+        inputs["norm_bias"] = rng.normal(0, 0.3, columns).astype(np.float32)
+    return inputs
+
+
+@pytest.mark.parametrize(("weight_format", "name", "shape"), cases(GEMV_SHAPES))
 def test_gemv(
     run_kernel: RunKernel,
     variant: int | None,
     weight_format: WeightFormat,
-    epilogue: Epilogue,
-    shape: tuple[int, int, bool],
+    name: str,
+    shape: tuple[int, int],
 ) -> None:
-    rows, columns, norm = shape
+    rows, columns = shape
+    epilogue = EPILOGUES[name]
     rng = np.random.default_rng(rows * columns)
-    spec = gemv(
-        "gemv under test",
-        weight_format,
-        rows,
-        columns,
-        epilogue=epilogue,
-        norm_eps=1e-5 if norm else None,
-        lanes=variant,
-    )
+    width = rows // 2 if epilogue.gated else rows
     inputs = matrix_inputs(rng, weight_format, rows, columns)
     inputs["x"] = rng.normal(size=columns).astype(np.float32)
-    if norm:
-        inputs["norm"] = rng.normal(1, 0.3, columns).astype(np.float32)
-    if "bias" in epilogue:
-        inputs["bias"] = rng.normal(size=rows).astype(np.float32)
-    inputs["output"] = output_before(rng, epilogue, 1, rows, 1)
+    inputs |= bias_inputs(rng, epilogue, width)
+    inputs["output"] = output_before(rng, epilogue, 1, width, 1)
+    spec = gemv("gemv under test", weight_format, rows, columns, epilogue=epilogue, lanes=variant)
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], TOLERANCE)
 
 
-@pytest.mark.parametrize(("weight_format", "epilogue", "shape"), cases(GEMM_SHAPES))
+@pytest.mark.parametrize("columns", [32, 96, 1056])
+@pytest.mark.parametrize("kind", NORMS)
+def test_gemv_folds_a_norm(
+    run_kernel: RunKernel, variant: int | None, kind: str, columns: int
+) -> None:
+    norm = NORMS[kind]
+    rng = np.random.default_rng(columns)
+    inputs = matrix_inputs(rng, "q4f16_1", 6, columns)
+    # Far from 0, where a variance from a difference of squares would lose all its digits.
+    inputs["x"] = rng.normal(40, 3, columns).astype(np.float32)
+    inputs |= norm_inputs(rng, norm, columns)
+    inputs["output"] = poisoned(6)
+    spec = gemv("gemv under test", "q4f16_1", 6, columns, norm=norm, lanes=variant)
+    assert_close(expected_and_found(run_kernel, spec, inputs)["output"], 2e-5)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_gemv_of_a_part_writes_into_its_place(
+    run_kernel: RunKernel, variant: int | None, gated: bool
+) -> None:
+    epilogue = Epilogue(bias=True, activation="silu", gated=gated)
+    rng = np.random.default_rng(gated)
+    inputs = matrix_inputs(rng, "q4f16_1", 10, 96)
+    inputs["x"] = rng.normal(size=96).astype(np.float32)
+    inputs |= bias_inputs(rng, epilogue, 31)
+    inputs["output"] = poisoned(31)
+    spec = gemv(
+        "gemv under test",
+        "q4f16_1",
+        10,
+        96,
+        epilogue=epilogue,
+        first_output=7,
+        n_outputs=31,
+        lanes=variant,
+    )
+    assert_close(expected_and_found(run_kernel, spec, inputs)["output"], TOLERANCE)
+
+
+@pytest.mark.parametrize(("weight_format", "name", "shape"), cases(GEMM_SHAPES))
 def test_gemm(
     run_kernel: RunKernel,
     variant: int | None,
     weight_format: WeightFormat,
-    epilogue: Epilogue,
+    name: str,
     shape: tuple[int, int, int, int],
 ) -> None:
     rows, columns, n_tokens, max_tokens = shape
+    epilogue = EPILOGUES[name]
     rng = np.random.default_rng(rows * columns + n_tokens)
+    width = rows // 2 if epilogue.gated else rows
+    inputs = matrix_inputs(rng, weight_format, rows, columns)
+    inputs["x"] = rng.normal(size=(max_tokens, columns)).astype(np.float32)
+    inputs["state"] = np.array([0, n_tokens, 0, 0], np.uint32)
+    inputs |= bias_inputs(rng, epilogue, width)
+    inputs["output"] = output_before(rng, epilogue, n_tokens, width, max_tokens)
     spec = gemm(
         "gemm under test",
         weight_format,
@@ -98,11 +170,30 @@ def test_gemm(
         epilogue=epilogue,
         lanes=variant,
     )
-    inputs = matrix_inputs(rng, weight_format, rows, columns)
-    inputs["x"] = rng.normal(size=(max_tokens, columns)).astype(np.float32)
-    inputs["state"] = np.array([0, n_tokens, 0, 0], np.uint32)
-    if "bias" in epilogue:
-        inputs["bias"] = rng.normal(size=rows).astype(np.float32)
-    inputs["output"] = output_before(rng, epilogue, n_tokens, rows, max_tokens)
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)
     assert_close(result["output"], TOLERANCE)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_gemm_of_a_part_writes_into_its_place(
+    run_kernel: RunKernel, variant: int | None, gated: bool
+) -> None:
+    epilogue = Epilogue(bias=True, activation="silu", gated=gated)
+    rng = np.random.default_rng(gated)
+    inputs = matrix_inputs(rng, "q4f16_1", 10, 96)
+    inputs["x"] = rng.normal(size=(9, 96)).astype(np.float32)
+    inputs["state"] = np.array([0, 6, 0, 0], np.uint32)
+    inputs |= bias_inputs(rng, epilogue, 31)
+    inputs["output"] = poisoned(9 * 31)
+    spec = gemm(
+        "gemm under test",
+        "q4f16_1",
+        10,
+        96,
+        9,
+        epilogue=epilogue,
+        first_output=7,
+        n_outputs=31,
+        lanes=variant,
+    )
+    assert_close(expected_and_found(run_kernel, spec, inputs, 6)["output"], TOLERANCE)

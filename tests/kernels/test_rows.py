@@ -1,6 +1,7 @@
-"""Embedding gather, RMSNorm, last row and weight conversion against NumPy.
+"""Embedding gather, norms of rows, last row and weight conversion against NumPy.
 
-Copies and conversions must be exact. RMSNorm: 1e-6, a few f32 roundings.
+Copies and conversions must be exact. RMSNorm: 1e-6, a few f32 roundings. LayerNorm: 1e-5, because
+the rows here lie up to 50 from 0 and only the 3 of their spread are kept.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from py_engine.kernels.convert import convert_spec
-from py_engine.kernels.rows import embed, last_row, rms_norm
+from py_engine.kernels.norm import Norm
+from py_engine.kernels.rows import Target, embed, last_row, row_norm
 from tests.kernels.cases import (
     RunKernel,
     assert_close,
@@ -27,8 +29,8 @@ def test_embed_chunk(
     rng = np.random.default_rng(vocabulary)
     spec = embed("embed under test", weight_format, vocabulary, hidden, max_tokens=9)
     inputs = matrix_inputs(rng, weight_format, vocabulary, hidden)
-    inputs["tokens"] = rng.integers(0, vocabulary, 9).astype(np.uint32)
-    inputs["tokens"][:3] = [0, vocabulary - 1, vocabulary + 7]
+    inputs["ids"] = rng.integers(0, vocabulary, 9).astype(np.uint32)
+    inputs["ids"][:3] = [0, vocabulary - 1, vocabulary + 7]
     inputs["output"] = poisoned(9 * hidden)
     assert_close(expected_and_found(run_kernel, spec, inputs, 7)["output"], 1e-7)
 
@@ -37,31 +39,122 @@ def test_embed_adds_to_what_is_there(run_kernel: RunKernel) -> None:
     rng = np.random.default_rng(2)
     spec = embed("embed under test", "q4f16_1", 203, 64, max_tokens=9, add=True)
     inputs = matrix_inputs(rng, "q4f16_1", 203, 64)
-    inputs["tokens"] = rng.integers(0, 203, 9).astype(np.uint32)
+    inputs["ids"] = rng.integers(0, 203, 9).astype(np.uint32)
     inputs["output"] = rng.normal(size=(9, 64)).astype(np.float32)
     assert_close(expected_and_found(run_kernel, spec, inputs, 7)["output"], 1e-6)
 
 
 def test_embed_last_drawn_token(run_kernel: RunKernel) -> None:
     rng = np.random.default_rng(1)
-    spec = embed("embed under test", "q4f16_1", 203, 64, from_state=True)
+    spec = embed("embed under test", "q4f16_1", 203, 64, ids="drawn")
     inputs = matrix_inputs(rng, "q4f16_1", 203, 64)
-    inputs["tokens"] = np.array([1, 2, 202, 3], np.uint32)
+    inputs["ids"] = np.array([1, 2, 202, 3], np.uint32)
     inputs["output"] = poisoned(64)
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], 1e-7)
 
 
-@pytest.mark.parametrize(("hidden", "n_tokens"), [(32, 1), (96, 3), (576, 17), (320, 33)])
-def test_rms_norm(run_kernel: RunKernel, variant: int | None, hidden: int, n_tokens: int) -> None:
+def test_embed_of_a_part_writes_its_rows_alone(run_kernel: RunKernel) -> None:
+    rng = np.random.default_rng(3)
+    spec = embed("embed under test", "q4f16_1", 20, 64, max_tokens=9, first_row=11, table_rows=31)
+    inputs = matrix_inputs(rng, "q4f16_1", 20, 64)
+    inputs["ids"] = np.array([0, 10, 11, 12, 29, 30, 31, 4_000_000_000, 12], np.uint32)
+    inputs["output"] = poisoned(9 * 64)
+    expected, found = expected_and_found(run_kernel, spec, inputs, 8)["output"]
+    assert_close((expected, found), 1e-7)
+    written = ~np.isnan(found.reshape(-1, 64)[:9, 0])
+    assert written.tolist() == [False, False, True, True, True, True, True, True, False]
+
+
+def test_embed_of_positions_adds_scaled_rows(run_kernel: RunKernel) -> None:
+    rng = np.random.default_rng(4)
+    spec = embed(
+        "embed under test", "q0f32", 30, 32, max_tokens=9, ids="positions", add=True, scale=5.5
+    )
+    inputs = matrix_inputs(rng, "q0f32", 30, 32)
+    inputs["ids"] = np.array([13, 7, 2, 5], np.uint32)
+    inputs["output"] = rng.normal(size=(9, 32)).astype(np.float32)
+    assert_close(expected_and_found(run_kernel, spec, inputs, 7)["output"], 1e-6)
+
+
+NORMS = {
+    "rms": Norm("rms", 1e-5),
+    "layer": Norm("layer", 1e-12),
+    "layer bias": Norm("layer", 1e-12, bias=True),
+}
+
+
+@pytest.mark.parametrize(("hidden", "n_tokens"), [(32, 1), (96, 3), (1056, 17), (320, 33)])
+@pytest.mark.parametrize(
+    ("kind", "target"), [("rms", "copy"), ("rms", "add"), ("layer", "copy"), ("layer bias", "add")]
+)
+def test_row_norm(
+    run_kernel: RunKernel,
+    variant: int | None,
+    kind: str,
+    target: Target,
+    hidden: int,
+    n_tokens: int,
+) -> None:
     rng = np.random.default_rng(hidden)
-    spec = rms_norm("norm under test", hidden, 40, 1e-5, lanes=variant)
+    norm = NORMS[kind]
+    spec = row_norm("norm under test", hidden, 40, norm, target=target, lanes=variant)
+    x = poisoned(40 * hidden).view(np.float32).reshape(40, hidden)
+    # Means far from 0, where a variance from a difference of squares would lose all its digits.
+    x[:n_tokens] = rng.normal(rng.uniform(-50, 50, (n_tokens, 1)), 3, (n_tokens, hidden))
+    output = poisoned(40 * hidden).view(np.float32).reshape(40, hidden)
+    if target == "add":
+        output[:n_tokens] = rng.normal(size=(n_tokens, hidden))
     inputs = {
-        "x": rng.normal(0, 30, (40, hidden)).astype(np.float32),
+        "x": x,
         "norm": rng.normal(1, 0.3, hidden).astype(np.float32),
+        "norm_bias": rng.normal(0, 0.3, hidden).astype(np.float32),
         "state": np.array([0, n_tokens, 0, 0], np.uint32),
-        "output": poisoned(40 * hidden),
+        "output": output,
     }
-    assert_close(expected_and_found(run_kernel, spec, inputs, n_tokens)["output"], 1e-6)
+    inputs = {binding.name: inputs[binding.name] for binding in spec.bindings}
+    result = expected_and_found(run_kernel, spec, inputs, n_tokens)["output"]
+    assert_close(result, 1e-6 if norm.kind == "rms" else 1e-5)
+
+
+@pytest.mark.parametrize("kind", ["rms", "layer bias"])
+def test_row_norm_of_a_part_in_place(run_kernel: RunKernel, variant: int | None, kind: str) -> None:
+    rng = np.random.default_rng(9)
+    norm = NORMS[kind]
+    spec = row_norm(
+        "norm under test",
+        96,
+        20,
+        norm,
+        target="in_place",
+        row_size=224,
+        first_column=64,
+        lanes=variant,
+    )
+    inputs = {
+        "norm": rng.normal(1, 0.3, 96).astype(np.float32),
+        "norm_bias": rng.normal(0, 0.3, 96).astype(np.float32),
+        "state": np.array([0, 17, 0, 0], np.uint32),
+        "x": rng.normal(3, 2, (20, 224)).astype(np.float32),
+    }
+    inputs = {binding.name: inputs[binding.name] for binding in spec.bindings}
+    expected, found = expected_and_found(run_kernel, spec, inputs, 17)["x"]
+    assert_close((expected, found), 1e-5)
+    found = found[: 20 * 224].reshape(20, 224)
+    np.testing.assert_array_equal(found[:, :64], inputs["x"][:, :64])
+    np.testing.assert_array_equal(found[:, 160:], inputs["x"][:, 160:])
+    np.testing.assert_array_equal(found[17:], inputs["x"][17:])
+
+
+def test_layer_norm_of_equal_values_is_the_bias(run_kernel: RunKernel, variant: int | None) -> None:
+    spec = row_norm("norm under test", 64, 1, NORMS["layer bias"], target="in_place", lanes=variant)
+    inputs = {
+        "norm": np.ones(64, np.float32),
+        "norm_bias": np.arange(64, dtype=np.float32),
+        "state": np.array([0, 1, 0, 0], np.uint32),
+        "x": np.full(64, 0.1, np.float32),
+    }
+    _, found = expected_and_found(run_kernel, spec, inputs)["x"]
+    np.testing.assert_allclose(found[:64], inputs["norm_bias"], atol=0.02)
 
 
 @pytest.mark.parametrize(("hidden", "n_tokens"), [(32, 1), (320, 5), (96, 8)])

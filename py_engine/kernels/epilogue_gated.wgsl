@@ -1,4 +1,4 @@
-// Rows are gate, then up: a quad takes two of each, so silu(gate) * up needs no second pass.
+// Rows are gates, then ups: a quad takes two of each, so activation(gate) * up needs no second pass.
 const PAIRS = ROWS / 2u;
 
 fn quad_rows(quad: u32) -> vec4u {
@@ -9,7 +9,8 @@ fn quad_rows(quad: u32) -> vec4u {
 fn finish(token: u32, quad: u32, lane: u32, y: vec4f) {
   let pair = quad * 2u + lane;
   if (lane < 2u && pair < PAIRS) {
-    let gate = y[lane];
-    output[token * PAIRS + pair] = gate / (1.0 + exp(-gate)) * y[lane + 2u];
+    let row = FIRST_OUTPUT + pair;
+    let gate = activation(biased(row, y[lane]));
+    store(token, row, gate * biased(N_OUTPUTS + row, y[lane + 2u]));
   }
 }

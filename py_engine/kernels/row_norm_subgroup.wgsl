@@ -5,6 +5,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
         @builtin(subgroup_size) size: u32) {
   let token = group.y * n_subgroups + subgroup;
   if (token >= state[STATE_N_TOKENS]) { return; }
-  let stride = min(size, WORKGROUP);
-  scale_row(token, lane, stride, subgroupAdd(square_sum(token, lane, stride)));
+  normalize_row(token, lane, min(size, WORKGROUP));
 }

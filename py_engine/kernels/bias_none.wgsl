@@ -1,0 +1,1 @@
+fn biased(row: u32, y: f32) -> f32 { return y; }

@@ -1,1 +1,0 @@
-fn row_value(row: u32, y: f32) -> f32 { return y + bias[row]; }
