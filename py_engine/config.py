@@ -10,82 +10,30 @@ import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from py_engine.chat_config import CHAT_CONFIG_FILE, ChatConfig, TokenizerInfo
 from py_engine.errors import ConfigurationFieldError, ModelNotFoundError
 from py_engine.json_fields import JsonFields
-from py_engine.model_address import HUB
+from py_engine.model_address import HUB, is_address
+from py_engine.model_record import ModelRecord, ModelType
 
 __all__ = [
     "CHAT_CONFIG_FILE",
     "AppConfig",
     "ChatConfig",
+    "HuggingFaceConfig",
     "InitProgressReport",
     "MLCEngineConfig",
     "ModelRecord",
+    "ModelType",
     "TokenizerInfo",
     "prebuilt_app_config",
 ]
 
-_RECORD_FIELDS = (
-    "model",
-    "model_id",
-    "overrides",
-    "required_features",
-    "vram_required_MB",
-    "low_resource_required",
-)
-
-
-@dataclass(frozen=True)
-class ModelRecord:
-    """One model that an application offers.
-
-    `model` is the URL of its files (`https://huggingface.co/owner/name`, any folder on a web
-    server, or a path relative to the site). `overrides` is merged over the model's own
-    configuration. `required_features` are WebGPU features. `extra` keeps WebLLM's other fields
-    (`model_lib`, `integrity`, ...), which are not needed here, for `to_dict`.
-    """
-
-    model: str
-    model_id: str
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    required_features: tuple[str, ...] = ()
-    vram_required_MB: float | None = None
-    low_resource_required: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    @staticmethod
-    def from_dict(data: Any) -> ModelRecord:
-        """Read a record of WebLLM's `model_list`. Raises ConfigurationFieldError."""
-        return _record(JsonFields(data, "ModelRecord", error=ConfigurationFieldError))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as WebLLM writes it, without empty fields."""
-        values = {
-            **self.extra,
-            "model": self.model,
-            "model_id": self.model_id,
-            "overrides": dict(self.overrides),
-            "required_features": list(self.required_features),
-            "vram_required_MB": self.vram_required_MB,
-            "low_resource_required": self.low_resource_required,
-        }
-        return {name: value for name, value in values.items() if value not in (None, [], {})}
-
-
-def _record(fields: JsonFields) -> ModelRecord:
-    vram = "vram_required_MB"
-    return ModelRecord(
-        model=fields.string("model"),
-        model_id=fields.string("model_id"),
-        overrides=dict(fields.object("overrides").data),
-        required_features=fields.strings("required_features", ()),
-        vram_required_MB=fields.number(vram, minimum=0) if vram in fields else None,
-        low_resource_required=fields.boolean("low_resource_required", False),
-        extra={name: v for name, v in fields.data.items() if name not in _RECORD_FIELDS},
-    )
+CACHE_BACKENDS = ("opfs", "cache", "indexeddb", "cross-origin")
+OPFS_ACCESS_MODES = ("async", "sync", "auto")
 
 
 @dataclass(frozen=True)
@@ -124,38 +72,83 @@ class HuggingFaceConfig:
         return config
 
 
+def _prebuilt_records() -> Sequence[ModelRecord]:
+    return _read_prebuilt().model_list
+
+
 @dataclass(frozen=True)
 class AppConfig:
-    """The models an application offers. `extra` keeps WebLLM's other fields for `to_dict`."""
+    """The models an application offers, by default the prebuilt ones, and where files come from.
 
-    model_list: Sequence[ModelRecord]
+    `cacheBackend` says where downloaded files are kept: "opfs" (the default), "cache" (Cache API),
+    "indexeddb" or "cross-origin". `opfsAccessMode` is WebLLM's; here the fastest way that the
+    thread has is taken. `extra` keeps other fields for `to_dict`.
+    """
+
+    model_list: Sequence[ModelRecord] = field(default_factory=_prebuilt_records)
+    cacheBackend: str | None = None
+    opfsAccessMode: str | None = None
+    huggingface: HuggingFaceConfig = field(default_factory=HuggingFaceConfig)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def from_dict(data: Any) -> AppConfig:
-        """Read WebLLM's `AppConfig`. Raises ConfigurationFieldError."""
+        """Read WebLLM's `AppConfig`; without `model_list` it offers the prebuilt models.
+
+        Raises ConfigurationFieldError.
+        """
         fields = JsonFields(data, "AppConfig", error=ConfigurationFieldError)
+        known = ("model_list", "cacheBackend", "opfsAccessMode", "huggingface")
+        records = (
+            tuple(map(ModelRecord.from_fields, fields.objects("model_list")))
+            if "model_list" in fields
+            else _prebuilt_records()
+        )
         return AppConfig(
-            model_list=tuple(map(_record, fields.objects("model_list"))),
-            extra={name: value for name, value in fields.data.items() if name != "model_list"},
+            model_list=records,
+            cacheBackend=_one_of(fields, "cacheBackend", CACHE_BACKENDS),
+            opfsAccessMode=_one_of(fields, "opfsAccessMode", OPFS_ACCESS_MODES),
+            huggingface=HuggingFaceConfig.from_fields(fields.object("huggingface")),
+            extra={name: value for name, value in fields.data.items() if name not in known},
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as WebLLM writes it."""
-        return {**self.extra, "model_list": [record.to_dict() for record in self.model_list]}
+        """Return the configuration as it travels to a worker, with the access token."""
+        hub, default = vars(self.huggingface), vars(HuggingFaceConfig())
+        values = {
+            **self.extra,
+            "model_list": [record.to_dict() for record in self.model_list],
+            "cacheBackend": self.cacheBackend,
+            "opfsAccessMode": self.opfsAccessMode,
+            "huggingface": {name: hub[name] for name in hub if hub[name] != default[name]} or None,
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
     def record(self, model_id: str) -> ModelRecord:
-        """Return the record of a model. Raises ModelNotFoundError."""
+        """Return the record of a model; an address that is no id stands for itself.
+
+        Raises ModelNotFoundError.
+        """
         for record in self.model_list:
             if record.model_id == model_id:
                 return record
+        if is_address(model_id):
+            return ModelRecord(model_id, model_id)
         known = [record.model_id for record in self.model_list]
         close = difflib.get_close_matches(model_id, known, n=3) or known[:3]
         raise ModelNotFoundError(
             f"model_id {model_id!r} is in no record of AppConfig.model_list "
-            f"({len(known)} records, such as {', '.join(close) or 'none'}). "
-            "Correct the id, or add a record for the model."
+            f"({len(known)} records, such as {', '.join(close) or 'none'}). Correct the id, add a "
+            "record for the model, or give its address (hf:owner/name, a URL)."
         )
+
+
+def _one_of(fields: JsonFields, name: str, values: tuple[str, ...]) -> str | None:
+    if name not in fields:
+        return None
+    if fields.value(name) not in values:
+        raise fields.invalid(name, f"one of {', '.join(values)}")
+    return fields.string(name)
 
 
 @dataclass(frozen=True)
@@ -195,12 +188,15 @@ prebuilt_app_config: AppConfig
 
 
 def __getattr__(name: str) -> Any:
-    # The list is only read when somebody asks for it: a worker boots without it.
     if name != "prebuilt_app_config":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _read_prebuilt()
+
+
+@cache
+def _read_prebuilt() -> AppConfig:
+    """Read the list when somebody first asks for it: a worker boots without it."""
     from importlib.resources import files
 
     text = files("py_engine").joinpath("model_list.json").read_text(encoding="utf-8")
-    config = AppConfig.from_dict({"model_list": json.loads(text)})
-    globals()[name] = config
-    return config
+    return AppConfig.from_dict({"model_list": json.loads(text)})

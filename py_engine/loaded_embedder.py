@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from py_engine.api.embedding import EmbeddingRequest
-from py_engine.config import ChatConfig, ModelRecord
+from py_engine.config import ChatConfig, ModelRecord, ModelType
 from py_engine.errors import (
     ConfigValueError,
     DeviceError,
@@ -29,7 +29,6 @@ from py_engine.storage.source import ModelSource
 from py_engine.tokenizer import Tokenizer, load_tokenizer
 from py_engine.turns import Turns
 
-EMBEDDING_MODEL_TYPE = 1
 """`ModelRecord.model_type` of embedding models; WebLLM's `ModelType.embedding`."""
 
 
@@ -165,7 +164,7 @@ class EmbeddingModel:
 
 def is_embedding_model(record: ModelRecord, config: ChatConfig) -> bool:
     """Return whether a model makes embeddings: its record says so, or its architecture does."""
-    named = record.extra.get("model_type") == EMBEDDING_MODEL_TYPE
+    named = record.model_type == ModelType.embedding
     return named or config.model_type in ENCODERS
 
 

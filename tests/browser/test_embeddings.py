@@ -31,11 +31,11 @@ import sys
 import types
 
 from py_engine import config
-from py_engine.config import AppConfig, ModelRecord
+from py_engine.config import AppConfig, ModelRecord, ModelType
 from py_engine.engine import MLCEngine
 
 CHAT_MODEL = config.prebuilt_app_config.model_list[0]
-ENCODER = ModelRecord(PATH, "tiny-bert", extra={"model_type": 1})
+ENCODER = ModelRecord(PATH, "tiny-bert", model_type=ModelType.embedding)
 engine = MLCEngine({"app_config": AppConfig([CHAT_MODEL, ENCODER])})
 
 

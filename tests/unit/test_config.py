@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -10,9 +13,11 @@ from py_engine import config as config_module
 from py_engine.config import (
     AppConfig,
     ChatConfig,
+    HuggingFaceConfig,
     InitProgressReport,
     MLCEngineConfig,
     ModelRecord,
+    ModelType,
     prebuilt_app_config,
 )
 from py_engine.errors import (
@@ -24,6 +29,8 @@ from py_engine.errors import (
     WindowSizeConfigurationError,
     WindowSizeSpecificationError,
 )
+from py_engine.model_address import parse_model_address
+from py_engine.tooling.model_catalogue import architecture_of, json_text, our_record
 
 CONFIG = {
     "model_type": "llama",
@@ -211,34 +218,105 @@ def test_long_values_are_cut_in_messages() -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_record_round_trip_keeps_unused_fields() -> None:
-    data = {
-        "model": "https://huggingface.co/mlc-ai/X",
-        "model_id": "X",
-        "model_lib": "https://example.org/x.wasm",
-        "overrides": {"context_window_size": 1024},
-        "required_features": ["shader-f16"],
-        "vram_required_MB": 12.5,
-        "low_resource_required": True,
-        "integrity": {"onFailure": "warn"},
+SRI = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+RECORD = {
+    "model": "https://huggingface.co/mlc-ai/X",
+    "model_id": "X",
+    "model_lib": "https://example.org/x.wasm",
+    "model_manifest": "mlc-model-manifest.json",
+    "overrides": {"context_window_size": 1024},
+    "required_features": ["shader-f16"],
+    "vram_required_MB": 12.5,
+    "buffer_size_required_bytes": 1000,
+    "low_resource_required": True,
+    "model_type": 1,
+    "architecture": "bert",
+    "integrity": {"config": SRI, "tokenizer": {"tokenizer.json": SRI}, "onFailure": "warn"},
+    "group": "mine",
+}
+
+
+def test_config_round_trip_keeps_all_fields() -> None:
+    app = {
+        "model_list": [RECORD],
+        "cacheBackend": "cache",
+        "opfsAccessMode": "sync",
+        "huggingface": {"endpoint": "https://mirror.org", "token": "hf_secret"},
+        "useIndexedDBCache": False,
     }
-    app = {"model_list": [data], "cacheBackend": "opfs"}
     config = AppConfig.from_dict(app)
-    assert config.model_list[0].required_features == ("shader-f16",)
-    assert config.to_dict() == app
+    record = config.model_list[0]
+    assert record.required_features == ("shader-f16",)
+    assert record.model_type is ModelType.embedding
+    assert record.integrity is not None
+    assert record.integrity.onFailure == "warn"
+    assert record.extra == {"group": "mine"}
+    assert config.huggingface == HuggingFaceConfig("https://mirror.org", token="hf_secret")
+    assert json.loads(json.dumps(config.to_dict())) == app | {
+        "model_list": [
+            RECORD | {"integrity": {"onFailure": "warn"} | RECORD["integrity"]}  # type: ignore[operator]
+        ]
+    }
+    assert "hf_secret" not in repr(config)
 
 
 def test_record_of_two_fields() -> None:
-    data = {"model": "m", "model_id": "i", "low_resource_required": False}
-    assert ModelRecord.from_dict({"model": "m", "model_id": "i"}) == ModelRecord("m", "i")
+    data = {"model": "m", "model_id": "i"}
+    assert ModelRecord.from_dict(data) == ModelRecord("m", "i")
     assert ModelRecord("m", "i").to_dict() == data
+    assert ModelRecord.from_dict(data | {"low_resource_required": False}).to_dict() == {
+        **data,
+        "low_resource_required": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": ""}, r"model is '', but must be a text that is not empty"),
+        ({"model_id": " "}, r"model_id is ' ', but must be a text that is not empty"),
+        ({"model_type": 3}, r"model_type is 3, but must be one of 0 \(LLM\), 1 \(embedding\), 2"),
+        ({"model_type": True}, r"model_type is True, but must be one of"),
+        ({"model_lib": 3}, r"model_lib is 3, but must be a string"),
+        ({"vram_required_MB": -1}, r"vram_required_MB is -1, but must be a number of at least 0"),
+        ({"buffer_size_required_bytes": 0.5}, r"buffer_size_required_bytes is 0\.5, but must be"),
+        ({"required_features": "shader-f16"}, r"required_features is 'shader-f16', but must be an"),
+        ({"integrity": {"config": "md5-x"}}, r"integrity\.config is 'md5-x', but must be an SRI"),
+        ({"integrity": {"files": {"a": "sha256-"}}}, r"integrity\.files\.a is 'sha256-', but"),
+        (
+            {"integrity": {"onFailure": "stop"}},
+            r"integrity\.onFailure is 'stop', but must be \"err",
+        ),
+    ],
+)
+def test_bad_record_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationFieldError, match=rf"^ModelRecord: {message}"):
+        ModelRecord.from_dict(RECORD | changes)
 
 
 @pytest.mark.parametrize(
     ("app", "message"),
     [
         (None, r"AppConfig is None, but must be a JSON object"),
-        ({}, r"AppConfig: model_list is missing; it must be an array of objects"),
+        ({"model_list": 3}, r"AppConfig: model_list is 3, but must be an array of objects"),
+        (
+            {"cacheBackend": "disk"},
+            r"AppConfig: cacheBackend is 'disk', but must be one of opfs, c",
+        ),
+        ({"opfsAccessMode": 1}, r"AppConfig: opfsAccessMode is 1, but must be one of async, sync"),
+        (
+            {"huggingface": {"endpoint": "x.org"}},
+            r"AppConfig: huggingface\.endpoint is 'x\.org', b",
+        ),
+        (
+            {"huggingface": {"token": 5}},
+            r"AppConfig: huggingface\.token is 5, but must be a string",
+        ),
+        ({"huggingface": {"path_template": "{model}"}}, r"huggingface\.path_template is '{model}'"),
+        (
+            {"huggingface": {"path_template": "files"}},
+            r"huggingface\.path_template is 'files', but",
+        ),
         ({"model_list": [3]}, r"AppConfig: model_list\[0\] is 3"),
         ({"model_list": [{"model_id": "x"}]}, r"AppConfig: model_list\[0\]\.model is missing"),
     ],
@@ -256,13 +334,66 @@ def test_unknown_model_suggests_close_ids() -> None:
         AppConfig([]).record("x")
 
 
-def test_prebuilt_list() -> None:
-    ids = [record.model_id for record in prebuilt_app_config.model_list]
-    assert len(set(ids)) == len(ids)
-    embedded = prebuilt_app_config.record("Llama-Storyteller-7M-q4f16_1-MLC")
-    assert embedded.model == "models/Llama-Storyteller-7M-q4f16_1-MLC/"
-    for record in prebuilt_app_config.model_list[1:]:
-        assert record.model == f"https://huggingface.co/mlc-ai/{record.model_id}"
+def test_an_address_needs_no_record() -> None:
+    for address in ("hf:owner/name@v1", "owner/name", "https://example.org/x.gguf", "local:mine"):
+        assert AppConfig([]).record(address) == ModelRecord(address, address)
+
+
+def test_a_config_without_a_list_offers_the_prebuilt_models() -> None:
+    assert AppConfig().model_list is prebuilt_app_config.model_list
+    config = AppConfig.from_dict({"cacheBackend": "indexeddb"})
+    assert (config.cacheBackend, config.model_list) == ("indexeddb", AppConfig().model_list)
+
+
+# webllm_map.md section 6: the records of npm @mlc-ai/web-llm 0.2.86 by architecture.
+WEBLLM_RECORDS = {
+    "llama": 47, "qwen2": 35, "phi3": 10, "qwen3": 10, "qwen3_5": 9, "gemma2": 8, "phi": 8,
+    "mistral": 7, "ministral3": 6, "olmo2": 4, "stablelm": 4, "gpt_neox": 4, "gemma": 4, "bert": 4,
+    "phi3_v": 2, "gemma4": 2, "gemma3_text": 1,
+}  # fmt: skip
+
+
+def test_prebuilt_list_has_our_model_and_all_of_webllms() -> None:
+    own, *others = prebuilt_app_config.model_list
+    assert own.model == "models/Llama-Storyteller-7M-q4f16_1-MLC/"
+    assert Counter(record.architecture for record in others) == WEBLLM_RECORDS
+    assert len({record.model_id for record in prebuilt_app_config.model_list}) == 1 + 165
+    for record in others:
+        folder = re.sub(r"-(1k|b\d+)$", "", record.model_id)  # the same weights under two ids
+        assert record.model == f"https://huggingface.co/mlc-ai/{folder}"
+        assert parse_model_address(record.model).place == f"mlc-ai/{folder}"
+        assert record.vram_required_MB
+        assert record.model_lib
+    # Our kernels fall back where an adapter lacks f16, so that an f16 build needs no feature.
+    assert all(record.required_features == () for record in others)
+
+
+def test_prebuilt_overrides_are_webllms() -> None:
+    contexts = Counter(
+        r.overrides.get("context_window_size") for r in prebuilt_app_config.model_list
+    )
+    assert contexts == {4096: 125, 1024: 26, 2048: 10, None: 5}
+    short = prebuilt_app_config.record("Llama-3-8B-Instruct-q4f16_1-MLC-1k")
+    assert short.overrides == {"context_window_size": 1024}
+    mistral = prebuilt_app_config.record("Mistral-7B-Instruct-v0.3-q4f16_1-MLC")
+    assert mistral.overrides["sliding_window_size"] == -1
+    encoder = prebuilt_app_config.record("snowflake-arctic-embed-s-q0f32-MLC-b4")
+    assert (encoder.model_type, encoder.overrides) == (ModelType.embedding, {})
+
+
+def test_catalogue_script_makes_the_records() -> None:
+    record = {"model": "m", "model_id": "gemma-2-2b-it-q4f16_1-MLC", "required_features": ["x"]}
+    assert our_record(record) == {
+        "model": "m",
+        "model_id": "gemma-2-2b-it-q4f16_1-MLC",
+        "architecture": "gemma2",
+    }
+    assert json.loads(json_text([record, record])) == [record, record]
+    with pytest.raises(ValueError, match="Unheard-1B is of no known family: add a pattern"):
+        architecture_of("Unheard-1B")
+
+
+def test_prebuilt_list_is_read_when_it_is_first_used() -> None:
     assert config_module.prebuilt_app_config is prebuilt_app_config
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = config_module.no_such_name

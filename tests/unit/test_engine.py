@@ -774,7 +774,7 @@ def test_wrong_engine_options_are_named() -> None:
     with pytest.raises(ConfigValueError, match=r"logLevel.*log_level"):
         MLCEngine({"logLevel": "WARN"}, host=FakeHost())
     with pytest.raises(ConfigurationFieldError, match="model_list"):
-        MLCEngine({"app_config": {"models": []}}, host=FakeHost())
+        MLCEngine({"app_config": {"model_list": {}}}, host=FakeHost())
 
 
 def test_app_config_may_be_a_plain_object() -> None:
