@@ -44,7 +44,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Binding:
-    """One storage buffer of a kernel: `type` is its WGSL type, of a size known when it is built."""
+    """One storage buffer of a kernel: `type` is its WGSL type.
+
+    Sizes known when it is built make a kernel faster; an array without one is as long as its
+    buffer.
+    """
 
     name: str
     access: Access

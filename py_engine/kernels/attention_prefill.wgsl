@@ -1,8 +1,5 @@
 // Causal attention of a chunk: a thread for one query of one head, four keys a step, no barrier.
 // The threads of a workgroup share the head and so read the same keys at the same time.
-const HEAD4 = HEAD_DIM / 4u;
-const HEAD8 = HEAD_DIM / 8u;
-const N_REP = N_HEADS / N_KV_HEADS;
 const MASKED = -3.4e38;
 // First the sinks, seen from the query's place in the window, then all else.
 const SINK_PHASE = 0u;
@@ -12,38 +9,40 @@ const FIRST_PHASE = select(1u, SINK_PHASE, SINKS > 0u);
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let token = group.y * WORKGROUP + thread;
   if (token >= state[STATE_N_TOKENS]) { return; }
-  let head = group.x;
+  let head = head_of(token, FIRST_CACHE_HEAD * N_REP + group.x, true);
+  let cache_head = group.x / N_REP;
   let position = state[STATE_POSITION] + token;
-  let cache = (head / N_REP) * SLOTS * HEAD4;
-  let query = (token * (N_HEADS + 2u * N_KV_HEADS) + head) * HEAD4;
+  let statistics = head_statistics(head);
+  let scale = query_scale(position);
   var q: array<vec4f, HEAD4>;
   var sums: array<vec4f, HEAD4>;
   var highest = MASKED;
   var denominator = 0.0;
   for (var phase = FIRST_PHASE; phase < 2u; phase++) {
+    var place = position;
     var oldest = first_in_window(position);
     var begin = first_in_window(position - thread);
     var end = position + 1u;
-    for (var i = 0u; i < HEAD4; i++) { q[i] = qkv[query + i] * SCALE; }
     if (SINKS > 0u && phase == SINK_PHASE) {
+      place = visible_keys(position) - 1u;
       oldest = 0u;
       begin = 0u;
       end = min(end, SINKS);
-      for (var i = 0u; i < HEAD8; i++) {
-        let low = q[i];
-        let r = rotation(position + 1u - visible_keys(position), i);
-        q[i] = low * r.cosine + q[i + HEAD8] * r.sine;
-        q[i + HEAD8] = q[i + HEAD8] * r.cosine - low * r.sine;
-      }
+    }
+    for (var i = 0u; i < HEAD8; i++) {
+      let eight = turned(head, i, place, statistics);
+      q[low_of(i)] = eight.low * scale;
+      q[high_of(i)] = eight.high * scale;
     }
     for (var key = begin; key < end; key += 4u) {
       let wanted = key + vec4u(0u, 1u, 2u, 3u);
-      let rows = cache + slots_of(min(wanted, vec4u(end - 1u))) * HEAD4;
+      let rows = (slots_of(min(wanted, vec4u(end - 1u))) * CACHE_HEADS + cache_head) * HEAD4;
       var scores = vec4f(0.0);
       for (var i = 0u; i < HEAD4; i++) {
         scores += vec4f(dot(q[i], unpack_halfs(k_cache[rows.x + i])), dot(q[i], unpack_halfs(k_cache[rows.y + i])),
                         dot(q[i], unpack_halfs(k_cache[rows.z + i])), dot(q[i], unpack_halfs(k_cache[rows.w + i])));
       }
+      scores = vec4f(score_of(scores.x), score_of(scores.y), score_of(scores.z), score_of(scores.w));
       scores = select(vec4f(MASKED), scores, (wanted < vec4u(end)) & (wanted >= vec4u(oldest)));
       let higher = max(highest, max(max(scores.x, scores.y), max(scores.z, scores.w)));
       let correction = exp(highest - higher);
@@ -57,5 +56,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       }
     }
   }
-  for (var i = 0u; i < HEAD4; i++) { output[(token * N_HEADS + head) * HEAD4 + i] = sums[i] / denominator; }
+  for (var i = 0u; i < HEAD4; i++) {
+    output[(token * N_HEADS + head.number) * HEAD4 + i] = output_of(sums[i] / denominator, token, head.number, i);
+  }
 }

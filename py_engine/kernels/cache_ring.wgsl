@@ -11,7 +11,7 @@ fn slots_of(positions: vec4u) -> vec4u {
 // The slot of a query's `key`-th visible key, where `oldest` is that of the first after the sinks.
 fn slot_of_key(key: u32, oldest: u32) -> u32 {
   let slot = oldest + key - SINKS;
-  return select(select(slot, slot - RING, slot >= SLOTS), key, key < SINKS);
+  return select(select(slot, slot - RING, slot >= SINKS + RING), key, key < SINKS);
 }
 
 fn visible_keys(position: u32) -> u32 { return min(position + 1u, WINDOW); }

@@ -10,41 +10,54 @@ if TYPE_CHECKING:
     from py_engine.kernels.reference import Array, Buffers, Constants
 
 
-def _rotate(
-    constants: Constants, rope: Array, x: Array, positions: Array, sign: float = 1.0
-) -> Array:
-    """RoPE of x (tokens, heads, head_dim) from the two tables, by angle addition.
-
-    A `sign` of -1 turns back.
-    """
-    half, bits = constants["HEAD_DIM"] // 2, constants["ROPE_FINE_BITS"]
-    table = rope.reshape(-1, 2, half).astype(np.float64)
+def _rotate(constants: Constants, buffers: Buffers, x: Array, positions: Array) -> Array:
+    """RoPE of x (tokens, heads, head_dim) from the two tables, by angle addition."""
+    rotated, bits = constants["ROTARY_DIM"], constants["ROPE_FINE_BITS"]
+    if not rotated:
+        return x
+    half = rotated // 2
+    table = buffers["rope"].reshape(-1, 2, half).astype(np.float64)
     coarse = table[positions >> bits]
     fine = table[constants["ROPE_COARSE"] + (positions & ((1 << bits) - 1))]
     cosine = (coarse[:, 0] * fine[:, 0] - coarse[:, 1] * fine[:, 1])[:, None]
-    sine = sign * (coarse[:, 1] * fine[:, 0] + coarse[:, 0] * fine[:, 1])[:, None]
-    low, high = x[..., :half], x[..., half:]
-    return np.concatenate([low * cosine - high * sine, high * cosine + low * sine], axis=-1)
+    sine = (coarse[:, 1] * fine[:, 0] + coarse[:, 0] * fine[:, 1])[:, None]
+    low, high, rest = np.split(x, [half, rotated], axis=-1)
+    turned = [low * cosine - high * sine, high * cosine + low * sine, rest]
+    return np.concatenate(turned, axis=-1)
+
+
+def _normed(constants: Constants, x: Array, weights: Array) -> Array:
+    """Norm of queries or keys x (tokens, heads, head_dim)."""
+    kind = constants["QK_NORM"]
+    axes = (-2, -1) if kind == "full_rms" else -1
+    if kind == "head_layer":
+        x = x - x.mean(axis=axes, keepdims=True)
+    scaled = x / np.sqrt(np.mean(x * x, axis=axes, keepdims=True) + constants["EPSILON"])
+    normed: Array = scaled * weights.reshape(-1, x.shape[-1])
+    return normed
 
 
 def _split_heads(
     constants: Constants, buffers: Buffers, n_tokens: int
-) -> tuple[Array, Array, Array]:
-    """Return q, k and v, (tokens, heads, head_dim), normed where there are norms of heads."""
+) -> tuple[Array, Array, Array, Array]:
+    """Return q, k, v and the gates, (tokens, heads, head_dim), q and k normed if they are."""
     heads, kv_heads = constants["N_HEADS"], constants["N_KV_HEADS"]
-    rows = buffers["qkv"].reshape(-1, heads + 2 * kv_heads, constants["HEAD_DIM"])
-    q, k, v = np.split(rows[:n_tokens].astype(np.float64), [heads, heads + kv_heads], axis=1)
-    if "q_norm" in buffers:
-        q, k = (
-            x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + constants["EPSILON"]) * norm
-            for x, norm in ((q, buffers["q_norm"]), (k, buffers["k_norm"]))
-        )
-    return q, k, v
+    each = constants["HEADS_PER_QUERY"]
+    rows = buffers["qkv"].reshape(-1, each * heads + 2 * kv_heads, constants["HEAD_DIM"])
+    rows = rows[:n_tokens].astype(np.float64)
+    queries, k, v = np.split(rows, [each * heads, each * heads + kv_heads], axis=1)
+    q, gates = queries[:, ::each], queries[:, each - 1 :: each]
+    if "QK_NORM" in constants:
+        q = _normed(constants, q, buffers["q_norm"])
+        k = _normed(constants, k, buffers["k_norm"])
+    return q, k, v, gates
 
 
 def _cache(constants: Constants, words: Array) -> Array:
-    shape = (constants["N_KV_HEADS"], constants["SLOTS"], constants["HEAD_DIM"])
-    return words.view(np.float16).reshape(shape)
+    """Return a cache (slots, heads, head_dim), of as many slots as the buffer has room for."""
+    heads, size = constants["CACHE_HEADS"], constants["HEAD_DIM"]
+    halfs = words.view(np.float16)
+    return halfs[: len(halfs) // (heads * size) * heads * size].reshape(-1, heads, size)
 
 
 def _slots(constants: Constants, positions: Array) -> Array:
@@ -58,67 +71,66 @@ def _slots(constants: Constants, positions: Array) -> Array:
 
 
 def _append(constants: Constants, buffers: Buffers, k: Array, v: Array, at: Array) -> None:
+    first, count = constants["FIRST_CACHE_HEAD"], constants["CACHE_HEADS"]
     here = _slots(constants, at)
-    _cache(constants, buffers["k_cache"])[:, here] = k.transpose(1, 0, 2)
-    _cache(constants, buffers["v_cache"])[:, here] = v.transpose(1, 0, 2)
+    k = _rotate(constants, buffers, k, at)
+    _cache(constants, buffers["k_cache"])[here] = k[:, first : first + count]
+    _cache(constants, buffers["v_cache"])[here] = v[:, first : first + count]
 
 
-def _hidden_by_window(constants: Constants, at: Array) -> Array:
-    """Return how many positions after the sinks each query no longer sees."""
-    window = constants.get("WINDOW", constants["SLOTS"])
-    hidden: Array = np.maximum(0, at + 1 - window)
-    return hidden
+def _query_scale(constants: Constants, at: Array) -> Array:
+    steps = np.log1p(at // constants["QUERY_SCALING_CONTEXT"])
+    scale: Array = constants["SCALE"] * (1 + constants["QUERY_SCALING_BETA"] * steps)
+    return scale
 
 
-def _attend(constants: Constants, buffers: Buffers, q: Array, at: Array) -> None:
-    """Attention of queries (tokens, heads, head_dim) that are rotated at their positions `at`."""
-    sinks = constants["SINKS"]
-    hidden = _hidden_by_window(constants, at)
+def _attend(constants: Constants, buffers: Buffers, q: Array, gates: Array, at: Array) -> None:
+    """Attention of queries (tokens, heads, head_dim) at positions `at`, not rotated yet."""
+    sinks, n_rep = constants["SINKS"], constants["N_HEADS"] // constants["N_KV_HEADS"]
+    hidden = np.maximum(0, at + 1 - constants.get("WINDOW", at[-1] + 1))
     kept = np.arange(at[-1] + 1)
     kept = kept[(kept < sinks) | (kept >= sinks + hidden[0])]
     slots = _slots(constants, kept)
-    n_rep = constants["N_HEADS"] // constants["N_KV_HEADS"]
-    k = np.repeat(_cache(constants, buffers["k_cache"])[:, slots], n_rep, axis=0)
-    v = np.repeat(_cache(constants, buffers["v_cache"])[:, slots], n_rep, axis=0)
-
-    def scores_of(queries: Array) -> Array:
-        scaled = queries * constants["SCALE"]
-        products: Array = np.einsum("thd,hkd->htk", scaled, k.astype(np.float64))
-        return products
-
-    scores = scores_of(q)
+    k = np.repeat(_cache(constants, buffers["k_cache"])[slots], n_rep, axis=1).astype(np.float64)
+    v = np.repeat(_cache(constants, buffers["v_cache"])[slots], n_rep, axis=1).astype(np.float64)
+    first = constants["FIRST_CACHE_HEAD"] * n_rep
+    here = slice(first, first + k.shape[1])
+    q = q[:, here] * _query_scale(constants, at)[:, None, None]
+    scores = np.einsum("thd,khd->htk", _rotate(constants, buffers, q, at), k)
     if sinks:
-        from_window = scores_of(_rotate(constants, buffers["rope"], q, hidden, sign=-1.0))
+        from_window = np.einsum("thd,khd->htk", _rotate(constants, buffers, q, at - hidden), k)
         scores = np.where(kept < sinks, from_window, scores)
+    if "SOFT_CAP" in constants:
+        scores = constants["SOFT_CAP"] * np.tanh(scores / constants["SOFT_CAP"])
     visible = (kept <= at[:, None]) & ((kept < sinks) | (kept >= sinks + hidden[:, None]))
     scores = np.where(visible, scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
-    out = np.einsum("htk,hkd->thd", weights, v.astype(np.float64))
-    buffers["output"][: out.size] = out.ravel()
+    out = np.einsum("htk,khd->thd", weights, v)
+    if constants["HEADS_PER_QUERY"] == 2:
+        out = out / (1 + np.exp(-gates[:, here]))
+    rows = buffers["output"].reshape(-1, constants["N_HEADS"], constants["HEAD_DIM"])
+    rows[: len(at), here] = out
 
 
 def attention_decode(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Norms of heads, RoPE, append to the cache, attend: one token."""
     at = np.array([int(buffers["state"][constants["STATE_POSITION"]])])
-    q, k, v = _split_heads(constants, buffers, 1)
-    _append(constants, buffers, _rotate(constants, buffers["rope"], k, at), v, at)
-    _attend(constants, buffers, _rotate(constants, buffers["rope"], q, at), at)
+    q, k, v, gates = _split_heads(constants, buffers, 1)
+    _append(constants, buffers, k, v, at)
+    _attend(constants, buffers, q, gates, at)
 
 
 def rope_append(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """Norm and rotate q in place, and k; append k and v to the cache."""
+    """Append normed, rotated keys and values to the cache."""
     at = int(buffers["state"][constants["STATE_POSITION"]]) + np.arange(n_tokens)
-    q, k, v = _split_heads(constants, buffers, n_tokens)
-    _append(constants, buffers, _rotate(constants, buffers["rope"], k, at), v, at)
-    heads, kv_heads = constants["N_HEADS"], constants["N_KV_HEADS"]
-    qkv = buffers["qkv"].reshape(-1, heads + 2 * kv_heads, constants["HEAD_DIM"])
-    qkv[:n_tokens, :heads] = _rotate(constants, buffers["rope"], q, at)
+    _, k, v, _ = _split_heads(constants, buffers, n_tokens)
+    _append(constants, buffers, k, v, at)
 
 
 def attention_prefill(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """Causal attention of a chunk whose queries are rotated and whose keys are in the cache."""
+    """Causal attention of a chunk whose keys are in the cache."""
     count = int(buffers["state"][constants["STATE_N_TOKENS"]])
     at = int(buffers["state"][constants["STATE_POSITION"]]) + np.arange(count)
-    q, _, _ = _split_heads(constants, buffers, count)
-    _attend(constants, buffers, q, at)
+    q, _, _, gates = _split_heads(constants, buffers, count)
+    _attend(constants, buffers, q, gates, at)

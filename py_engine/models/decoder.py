@@ -14,12 +14,8 @@ from typing import Any
 
 from py_engine.errors import ContextWindowSizeExceededError
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec
-from py_engine.kernels.attention import (
-    attention_decode,
-    attention_prefill,
-    rope_append,
-    rope_table,
-)
+from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
+from py_engine.kernels.attention_shape import rope_table
 from py_engine.kernels.matmul import Epilogue, gemm, gemv
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.rows import embed, last_row, row_norm
@@ -269,7 +265,7 @@ class _Recorder:
                 dispatch("norm", x, self._norm(layer.input_norm), "state", normed),
                 dispatch("qkv", *self._matrix(layer.qkv), normed, "state", *bias, qkv),
                 dispatch("rope", qkv, *head_norms, "rope", "state", k, v),
-                dispatch("attention", qkv, "rope", "state", k, v, attended),
+                dispatch("attention", qkv, *head_norms, "rope", "state", k, v, attended),
                 dispatch("output", *self._matrix(layer.output), attended, "state", x),
                 dispatch("norm", x, self._norm(layer.post_attention_norm), "state", normed),
                 dispatch("gate_up", *self._matrix(layer.gate_up), normed, "state", activated),

@@ -5,14 +5,13 @@ from __future__ import annotations
 from py_engine.config import ChatConfig
 from py_engine.errors import UnsupportedModelConfigError
 from py_engine.json_fields import JsonFields, shown
-from py_engine.kernels.attention import HEAD_DIM_MULTIPLE, SlidingWindow
+from py_engine.kernels.attention_shape import HEAD_DIM_MULTIPLE, MAX_HEAD_DIM, SlidingWindow
 from py_engine.kernels.formats import BLOCK
 from py_engine.models.rope import rope_inv_freq, rope_settings
 from py_engine.models.spec import MAX_SLIDING_POSITIONS, DecoderSpec, LayerNames
 from py_engine.weights.formats import weight_format
 
 DEFAULT_PREFILL_CHUNK_SIZE = 256
-MAX_HEAD_DIM = 256
 
 
 def llama_spec(config: ChatConfig) -> DecoderSpec:

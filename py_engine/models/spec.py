@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from py_engine.kernels.attention import AttentionShape, SlidingWindow
+from py_engine.kernels.attention_shape import AttentionShape, QkNorm, SlidingWindow
 from py_engine.kernels.formats import WeightFormat
 
 MAX_SLIDING_POSITIONS = 1 << 20
@@ -78,5 +78,5 @@ class DecoderSpec:
             self.head_dim,
             self.context_window_size,
             self.window,
-            self.rms_norm_eps if self.layers[0].head_norms else None,
+            QkNorm("head_rms", self.rms_norm_eps) if self.layers[0].head_norms else None,
         )

@@ -38,13 +38,13 @@ class NumpyKernel:
 
 
 def binding_view(binding: Binding, data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return a buffer's bytes as its binding's scalar type, cut to the declared size."""
+    """Return a buffer's bytes as its binding's scalar type, cut to the declared size if any."""
     if binding.type == "Sampling":
         return data[: SAMPLING.itemsize].view(SAMPLING)
-    element, size = binding.type.removeprefix("array<").removesuffix(">").split(", ")
+    element, _, size = binding.type.removeprefix("array<").removesuffix(">").partition(", ")
     width = {"vec2": 2, "vec4": 4}.get(element[:4], 1)
     dtype = np.float32 if element.endswith("f") or element == "f32" else np.uint32
-    return data.view(dtype)[: int(size) * width]
+    return data.view(dtype)[: int(size) * width if size else None]
 
 
 class NumpyProgram:

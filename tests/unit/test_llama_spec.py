@@ -13,7 +13,7 @@ from py_engine.errors import (
     UnknownQuantizationError,
     UnsupportedModelConfigError,
 )
-from py_engine.kernels.attention import SlidingWindow
+from py_engine.kernels.attention_shape import SlidingWindow
 from py_engine.models.registry import decoder_spec
 from py_engine.models.spec import MAX_SLIDING_POSITIONS, DecoderSpec
 

@@ -9,6 +9,7 @@ import pytest
 from py_engine.config import ChatConfig
 from py_engine.errors import UnsupportedModelConfigError
 from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.attention_shape import QkNorm
 from py_engine.models.decoder import decoder_kernels
 from py_engine.models.registry import decoder_spec
 from py_engine.models.spec import DecoderSpec
@@ -76,7 +77,7 @@ def test_qwen_2_5_has_a_bias_and_no_norms_of_heads() -> None:
 def test_qwen_3_has_norms_of_heads_and_no_bias() -> None:
     made = spec("qwen3", QWEN3_0_6B)
     assert made.qkv_size == 4096
-    assert made.attention.qk_norm_eps == 1e-6
+    assert made.attention.qk_norm == QkNorm("head_rms", 1e-6)
     slots = {slot.name: slot.shape for slot in weight_slots(made)}
     for norm in ("q_norm", "k_norm"):
         assert slots[f"model.layers.27.self_attn.{norm}.weight"] == (128,)

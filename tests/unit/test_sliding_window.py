@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from py_engine.kernels.attention import SlidingWindow
+from py_engine.kernels.attention_shape import SlidingWindow
 
 WINDOWS = [(1, 0, 1), (2, 1, 1), (5, 0, 3), (5, 4, 3), (8, 2, 20), (20, 4, 8)]
 """Size, sinks, longest chunk."""
