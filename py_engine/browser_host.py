@@ -6,11 +6,12 @@ Imported only where an engine is made without another host.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pywebllm_worker
 from pyodide.ffi import JsException
 
-from py_engine.config import ChatConfig, ModelRecord
+from py_engine.config import AppConfig, ChatConfig, ModelRecord
 from py_engine.errors import ConfigurationError
 from py_engine.gpu.adapter import request_device
 from py_engine.gpu.types import Device
@@ -21,7 +22,7 @@ from py_engine.models.base import LoadProgress, TextModel
 from py_engine.models.embedder import Embedder
 from py_engine.models.encoder_loader import load_embedder
 from py_engine.models.loader import load_model
-from py_engine.storage.fetch_browser import FetchSource
+from py_engine.storage.open_browser import BrowserSources
 from py_engine.storage.source import ModelSource
 from py_engine.tokenizer import Tokenizer
 
@@ -29,9 +30,16 @@ from py_engine.tokenizer import Tokenizer
 class BrowserHost:
     """Implements `host.EngineHost`."""
 
-    def open_source(self, record: ModelRecord) -> ModelSource:
-        """Return the record's folder on its web server; a relative one is the site's."""
-        return FetchSource(record.model, base_url=pywebllm_worker.siteUrl)
+    def __init__(self) -> None:
+        self._sources = BrowserSources(pywebllm_worker.siteUrl)
+
+    async def open_source(self, record: ModelRecord, app_config: AppConfig) -> ModelSource:
+        """Return where the record's files are; a relative address is the site's."""
+        return await self._sources.open(record, app_config)
+
+    async def register_local_files(self, name: str, files: Any) -> str:
+        """Take JavaScript Files, or handles of files and folders."""
+        return await self._sources.register_local_files(name, files)
 
     async def request_device(self, required_features: Sequence[str]) -> Device:
         """Return a device of the browser's fastest GPU."""

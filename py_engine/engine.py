@@ -55,7 +55,8 @@ class MLCEngine:
         config = _engine_config(engine_config)
         self._app_config = config.app_config
         self._on_progress: ProgressCallback | None = config.init_progress_callback
-        self._models = ModelSet(_browser_host() if host is None else host)
+        self._host = _browser_host() if host is None else host
+        self._models = ModelSet(self._host)
         self._reported_fields: set[str] = set()
         self.chat = Chat(self.chat_completion)
         self.completions = Completions(self.completion)
@@ -90,6 +91,15 @@ class MLCEngine:
             )
         logging.getLogger("py_engine").setLevel(LOG_LEVELS[log_level])
 
+    async def register_local_files(self, name: str, files: Any) -> str:
+        """Make files that the user picked loadable, and return their address, `local:NAME`.
+
+        `files` is a JavaScript File, a FileSystemDirectoryHandle, or several Files. They are read
+        where they lie; the same name again replaces them.
+        Errors: ConfigurationFieldError for something else, MissingFileError for an empty folder.
+        """
+        return await self._host.register_local_files(name, files)
+
     async def reload(
         self,
         model_id: str | Sequence[str],
@@ -97,9 +107,11 @@ class MLCEngine:
     ) -> None:
         """Unload everything, then load one model or several, one after another.
 
+        A model id is one of the records', or an address (`hf:owner/name`, a URL, `local:NAME`).
         `chat_opts` overrides fields of the models' mlc-chat-config.json, one mapping for each
-        model. When it fails nothing is loaded. A call of `unload` or `reload` meanwhile ends it
-        early, without an error and with nothing loaded by it.
+        model. When it fails, or the task that calls it is cancelled, nothing is loaded; what was
+        downloaded is kept. A call of `unload` or `reload` meanwhile ends it early, without an
+        error and with nothing loaded by it.
         Errors: ConfigurationError's, ModelFileError's and DeviceError's classes.
         """
         await self._models.load(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from py_engine.config import ChatConfig, ModelRecord
+from py_engine.config import AppConfig, ChatConfig, ModelRecord
 from py_engine.gpu.types import Device
 from py_engine.grammar import GrammarCompiler
 from py_engine.models.base import LoadProgress, TextModel
@@ -17,8 +17,12 @@ from py_engine.tokenizer import Tokenizer
 class EngineHost(Protocol):
     """The files, the GPU, and the libraries. `browser_host.BrowserHost` is the browser's."""
 
-    def open_source(self, record: ModelRecord) -> ModelSource:
-        """Return where the record's files are."""
+    async def open_source(self, record: ModelRecord, app_config: AppConfig) -> ModelSource:
+        """Return where the record's files are. Errors: as the source's readers."""
+        ...
+
+    async def register_local_files(self, name: str, files: Any) -> str:
+        """Take what a user picked; return the address, `local:NAME`, that it is then loaded by."""
         ...
 
     async def request_device(self, required_features: Sequence[str]) -> Device:

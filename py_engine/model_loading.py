@@ -8,10 +8,12 @@ from typing import Any
 
 from py_engine.config import CHAT_CONFIG_FILE, ChatConfig, ModelRecord
 from py_engine.conversation import load_prompt_renderer
+from py_engine.errors import UnknownArchitectureError
 from py_engine.gpu.types import Device
 from py_engine.host import EngineHost
 from py_engine.loaded_embedder import EmbeddingModel, is_embedding_model, load_embedding_model
 from py_engine.loaded_model import LoadedModel
+from py_engine.models.registry import ARCHITECTURES, ENCODERS
 from py_engine.progress import LoadReporter
 from py_engine.storage.source import ModelSource
 from py_engine.tokenizer import Tokenizer, load_tokenizer
@@ -19,14 +21,17 @@ from py_engine.tokenizer import Tokenizer, load_tokenizer
 
 async def open_model(
     host: EngineHost,
+    source: ModelSource,
     record: ModelRecord,
     chat_opts: Mapping[str, Any] | None,
     device: Device,
     reporter: LoadReporter,
 ) -> LoadedModel | EmbeddingModel:
-    """Load the model of `record` onto `device`. On failure nothing stays in memory."""
+    """Load the model of `record` from `source` onto `device`.
+
+    On failure nothing stays in memory.
+    """
     reporter.begin_model(record.model_id)
-    source = host.open_source(record)
     config = ChatConfig.from_json(
         await source.read_json(CHAT_CONFIG_FILE), overrides=record.overrides, chat_opts=chat_opts
     )
@@ -40,6 +45,19 @@ async def open_model(
     except BaseException:
         tokenizer.destroy()
         raise
+
+
+def require_known_architecture(record: ModelRecord) -> None:
+    """Refuse a record of an architecture that is not here, before anything of it is fetched.
+
+    Raises UnknownArchitectureError.
+    """
+    known = {*ARCHITECTURES, *ENCODERS}
+    if record.architecture is not None and record.architecture not in known:
+        raise UnknownArchitectureError(
+            f"{record.model_id} is a model of the architecture {record.architecture!r}, which is "
+            f"not supported. Supported are {', '.join(sorted(known))}: choose such a model."
+        )
 
 
 async def _load_language_model(

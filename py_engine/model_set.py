@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from py_engine.config import AppConfig, ModelRecord
@@ -22,12 +23,20 @@ from py_engine.gpu.types import Device
 from py_engine.host import EngineHost
 from py_engine.loaded_embedder import EmbeddingModel
 from py_engine.loaded_model import LoadedModel
-from py_engine.model_loading import open_model
+from py_engine.model_loading import open_model, require_known_architecture
 from py_engine.model_selection import select_model_id
 from py_engine.progress import LoadReporter, ProgressCallback
 
 ChatOpts = Mapping[str, Any]
-LoadPlan = list[tuple[ModelRecord, ChatOpts | None]]
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """The records to load, each with its options, and the configuration they are from."""
+
+    app_config: AppConfig
+    models: Sequence[tuple[ModelRecord, ChatOpts | None]]
+
 
 logger = logging.getLogger(__name__)
 
@@ -134,13 +143,14 @@ class ModelSet:
         return device
 
     async def _load(self, plan: LoadPlan, callback: Callable[[], ProgressCallback | None]) -> None:
-        reporter = LoadReporter(callback, len(plan))
-        features = sorted({name for record, _ in plan for name in record.required_features})
+        reporter = LoadReporter(callback, len(plan.models))
+        features = sorted({name for record, _ in plan.models for name in record.required_features})
         try:
             device = self._device = await self._host.request_device(features)
             self._watcher = asyncio.ensure_future(self._watch(device))
-            for record, chat_opts in plan:
-                model = await open_model(self._host, record, chat_opts, device, reporter)
+            for record, chat_opts in plan.models:
+                source = await self._host.open_source(record, plan.app_config)
+                model = await open_model(self._host, source, record, chat_opts, device, reporter)
                 self._add(record.model_id, model, device)
                 reporter.finish_model(record.model_id, str(device.info))
         except BaseException:
@@ -183,9 +193,10 @@ def load_plan(
     model_id: str | Sequence[str],
     chat_opts: ChatOpts | Sequence[ChatOpts | None] | None,
 ) -> LoadPlan:
-    """Return the records to load, each with its options.
+    """Return what to load.
 
-    Errors: ReloadArgumentSizeUnmatchedError, ReloadModelIdNotUniqueError, ModelNotFoundError.
+    Errors: ReloadArgumentSizeUnmatchedError, ReloadModelIdNotUniqueError, ModelNotFoundError,
+    UnknownArchitectureError.
     """
     ids = [model_id] if isinstance(model_id, str) else list(model_id)
     options: list[ChatOpts | None] = [None] * len(ids)
@@ -197,7 +208,10 @@ def load_plan(
         )
     if len(set(ids)) < len(ids):
         raise ReloadModelIdNotUniqueError(f"reload: {ids} has an id twice. Give each id once.")
-    return [(app_config.record(each), opts) for each, opts in zip(ids, options, strict=True)]
+    records = [app_config.record(each) for each in ids]
+    for record in records:
+        require_known_architecture(record)
+    return LoadPlan(app_config, list(zip(records, options, strict=True)))
 
 
 def _device_lost(reason: str) -> DeviceLostError:

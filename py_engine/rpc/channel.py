@@ -46,9 +46,12 @@ class Channel:
         """Send a request whose reply, if there is one, does not matter."""
         self._post(kind, self._transport.new_uuid(), content)
 
-    async def call(self, kind: str, content: "Any" = None) -> "Any":
+    async def call(
+        self, kind: str, content: "Any" = None, attachments: "list[Any] | None" = None
+    ) -> "Any":
         """Send a request and return the content of its reply; None when it has none.
 
+        `attachments` are pairs of a path and a JavaScript object that can be cloned.
         Errors: what the worker raised, as the same class of py_engine.errors; WorkerFailedError
         when the worker is gone.
         """
@@ -56,7 +59,7 @@ class Channel:
         reply: Any = asyncio.Future()
         self._pending[uuid] = reply
         try:
-            self._post(kind, uuid, content)
+            self._post(kind, uuid, content, attachments)
             return await reply
         finally:
             self._pending.pop(uuid, None)
@@ -67,12 +70,17 @@ class Channel:
             self._transport.close()
             self._on_failure(reason, True)
 
-    def _post(self, kind: str, uuid: str, content: "Any") -> None:
+    def _post(
+        self, kind: str, uuid: str, content: "Any", attachments: "list[Any] | None" = None
+    ) -> None:
         if self._failure is not None:
             raise error_from(self._failure)
         content = jsonable(content, kind)
         check_content(kind, content)
-        self._transport.post({"kind": kind, "uuid": uuid, "content": content})
+        message = {"kind": kind, "uuid": uuid, "content": content}
+        if attachments is not None:
+            message["attachments"] = attachments
+        self._transport.post(message)
 
     def _on_message(self, message: "dict[str, Any]") -> None:
         kind = message.get("kind")

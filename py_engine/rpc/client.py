@@ -16,6 +16,7 @@ from py_engine.rpc.channel import Channel
 from py_engine.rpc.chunk_stream import ChunkStream, collect_dropped_streams
 from py_engine.rpc.messages import INIT_PROGRESS
 from py_engine.rpc.transport import Transport
+from py_engine.storage.picked import local_address, picked_entries
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,12 +71,26 @@ class WebWorkerMLCEngine:
         """Set the worker's level: TRACE, DEBUG, INFO, WARN, ERROR or SILENT."""
         self._channel.send("setLogLevel", log_level)
 
+    async def register_local_files(self, name: str, files: "Any") -> str:
+        """Make files that the user picked loadable, and return their address, `local:NAME`.
+
+        `files` is a File, a FileSystemDirectoryHandle, or several Files (`input.files`). They are
+        read where they lie, for as long as the worker lives; the same name again replaces them.
+        """
+        address = local_address(name)
+        await self._channel.call("registerLocalFiles", {"name": name}, picked_entries(files))
+        return address
+
     async def reload(
         self,
         model_id: "str | Sequence[str]",
         chat_opts: "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None" = None,
     ) -> None:
-        """Unload what is loaded and load one or several models."""
+        """Unload what is loaded and load one or several models.
+
+        A model id is one of the records', or an address (`hf:owner/name`, a URL, `local:NAME`).
+        Cancelling the call ends the download; what has come is kept for the next time.
+        """
         model_ids = [model_id] if isinstance(model_id, str) else list(model_id)
         options = plain(chat_opts)
         if options is not None and not isinstance(options, list):
@@ -83,7 +98,12 @@ class WebWorkerMLCEngine:
         self._loads += 1
         this_load = self._loads
         self.model_id = self.chat_opts = None
-        await self._channel.call("reload", _fields(modelId=model_ids, chatOpts=options))
+        try:
+            await self._channel.call("reload", _fields(modelId=model_ids, chatOpts=options))
+        except asyncio.CancelledError:
+            if this_load == self._loads and not self._channel.is_closed:
+                self._channel.send("unload")  # WebLLM's way to end a load
+            raise
         if this_load == self._loads:
             self.model_id, self.chat_opts = model_ids, options
 

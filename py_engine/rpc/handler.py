@@ -89,6 +89,7 @@ class WebWorkerMLCEngineHandler:
         self._own: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "reload": self._reload,
             "unload": self._unload,
+            "registerLocalFiles": self._register_local_files,
             "completionStreamNextChunk": self._next_chunk,
             "completionStreamReturn": self._return_stream,
             "resumeChatCompletion": self._resume,
@@ -117,7 +118,7 @@ class WebWorkerMLCEngineHandler:
             return
         if message is None or "kind" not in message:
             return  # not of this protocol: other scripts post messages too
-        kind, uuid, content = str(message["kind"]), message.get("uuid"), message.get("content")
+        kind, uuid, content = str(message["kind"]), message.get("uuid"), _content(message)
         if kind == "keepAlive":
             self.post_message({"kind": HEARTBEAT, "uuid": uuid})
         elif kind in self._at_once:
@@ -234,6 +235,10 @@ class WebWorkerMLCEngineHandler:
         await self._forget_models()
         await self._call_engine("unload")
 
+    async def _register_local_files(self, content: dict[str, Any]) -> str:
+        files = content.get("attachments", [])
+        return str(await self._call_engine("register_local_files", content["name"], files))
+
     async def _forget_models(self) -> int:
         """Note that nothing is loaded and end the open streams; returns the count of loads."""
         self._loads += 1
@@ -272,6 +277,14 @@ def _read(event: Any) -> Message | None:
     from py_engine.rpc.transport_browser import from_js_message
 
     return from_js_message(event.data)
+
+
+def _content(message: Message) -> Any:
+    """Return a message's content, with its attachments where it has some."""
+    content = message.get("content")
+    if "attachments" in message and isinstance(content, dict):
+        return {**content, "attachments": message["attachments"]}
+    return content
 
 
 def _stream_key(content: dict[str, Any]) -> str:

@@ -1,11 +1,12 @@
 """WebLLM's worker messages: one table of kinds for both ends, and the errors that cross.
 
 A request is `{kind, uuid, content}`; a reply is `{kind: "return" | "throw", uuid, content}`.
-Kinds and fields are those of npm `@mlc-ai/web-llm` 0.2.86 (`message.d.ts`). What we add is the kind
-"countTokens", and fields that an older peer ignores: `error` in a "throw", beside the string
-`content`.
+Kinds and fields are those of npm `@mlc-ai/web-llm` 0.2.86 (`message.d.ts`). What we add are the
+kinds "countTokens" and "registerLocalFiles", and fields that an older peer ignores: `error` in a
+"throw", beside the string `content`.
 
-Runs on CPython, Pyodide and MicroPython. Messages are plain dicts of JSON values.
+Runs on CPython, Pyodide and MicroPython. Messages are plain dicts of JSON values; only the
+`attachments` of "registerLocalFiles", pairs of a path and a File or handle, are not.
 """
 
 import py_engine.errors as errors
@@ -46,6 +47,7 @@ KINDS: "dict[str, tuple[str, ...] | None]" = {
     "completionStreamReturn": ("streamId",),
     "embedding": ("request", "streamId?", "modelId?", "chatOpts?"),
     "countTokens": ("messages", "modelId?", "tools?"),
+    "registerLocalFiles": ("name",),
     "listResumableSessions": None,
     "resumeChatCompletion": ("sessionId", "options?"),
     "resumeChatCompletionStreamInit": ("sessionId", "options?", "streamId"),

@@ -29,13 +29,20 @@ MAX_MESSAGE_DEPTH = MAX_DEPTH + 10
 
 
 def to_js_message(message: "dict[str, Any]") -> "Any":
-    """Return a message as a JavaScript object."""
-    return js.JSON.parse(json.dumps(message))
+    """Return a message as a JavaScript object, its attachments as they are."""
+    plain = {key: value for key, value in message.items() if key != "attachments"}
+    js_message = js.JSON.parse(json.dumps(plain))
+    if "attachments" in message:
+        js_message.attachments = js.Array.new()
+        for path, item in message["attachments"]:
+            js_message.attachments.push(js.Array.of(path, item))
+    return js_message
 
 
 def from_js_message(data: "Any") -> "dict[str, Any] | None":
     """Return the `data` of a message event as a dict; None when it is no object.
 
+    Of its `attachments` only the paths become Python's.
     Errors: MessageFormatError, with the message's `uuid`, when JSON cannot carry it.
     """
     try:
@@ -47,7 +54,11 @@ def from_js_message(data: "Any") -> "dict[str, Any] | None":
     if is_too_deep(text, MAX_MESSAGE_DEPTH):
         raise _refusal(data, f"a message is nested deeper than {MAX_MESSAGE_DEPTH} levels.")
     message = json.loads(text)
-    return message if isinstance(message, dict) else None
+    if not isinstance(message, dict):
+        return None
+    if "attachments" in message:
+        message["attachments"] = [(str(pair[0]), pair[1]) for pair in data.attachments]
+    return message
 
 
 def _refusal(data: "Any", text: str) -> MessageFormatError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -112,12 +113,12 @@ class FetchSource:
                     raise
         return self._listing
 
-    async def choose_entry(self) -> None:
-        """Set `entry` to the GGUF file that the address of a repository means, if it means one."""
-        if self._hub is None or self.entry:
-            return
-        files = await self.list_files() or {}
-        self.entry = chosen_gguf(files, self._address.quantization, self.url)
+    def choose_entry(self, files: Mapping[str, FileInfo]) -> None:
+        """Set `entry` to the GGUF file that a repository's address means, if it means one.
+
+        Raises MissingFileError when it is not among `files`.
+        """
+        self.entry = self.entry or chosen_gguf(files, self._address.quantization, self.url)
 
     async def _read_tree(self, hub: HubRepository) -> dict[str, FileInfo]:
         files: dict[str, FileInfo] = {}

@@ -27,11 +27,12 @@ class AlteredHost(BrowserHost):
     """Serves other files than the site for some paths: `alter[path](data)`."""
 
     def __init__(self):
+        super().__init__()
         self.alter = {}
         self.device = None
 
-    def open_source(self, record):
-        source = super().open_source(record)
+    async def open_source(self, record, app_config):
+        source = await super().open_source(record, app_config)
         read_bytes, alter = source.read_bytes, self.alter
 
         async def altered(path, on_bytes=None):

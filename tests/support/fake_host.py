@@ -79,6 +79,8 @@ class FakeHost:
         self.files = {model_id: model_files() for model_id in model_ids or ("model",)}
         self.scripts: dict[str, Sequence[int]] = {}
         self.sources: list[MemorySource] = []
+        self.app_configs: list[AppConfig] = []
+        self.registered: dict[str, Any] = {}
         self.devices: list[FakeDevice] = []
         self.requested_features: list[list[str]] = []
         self.loaded: list[FakeModel] = []
@@ -94,10 +96,15 @@ class FakeHost:
         """Records of the models that have files."""
         return AppConfig([ModelRecord(f"memory:/{name}/", name) for name in self.files])
 
-    def open_source(self, record: ModelRecord) -> MemorySource:
+    async def open_source(self, record: ModelRecord, app_config: AppConfig) -> MemorySource:
+        self.app_configs.append(app_config)
         source = MemorySource(self.files[record.model_id], record.model)
         self.sources.append(source)
         return source
+
+    async def register_local_files(self, name: str, files: Any) -> str:
+        self.registered[name] = files
+        return f"local:{name}"
 
     async def request_device(self, required_features: Sequence[str]) -> Any:
         self.requested_features.append(list(required_features))

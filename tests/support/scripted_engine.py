@@ -55,6 +55,12 @@ class ScriptedEngine:
             raise errors.ModelNotFoundError("model_id 'missing' is in no record.")
         self.loaded = model_id
 
+    async def register_local_files(self, name: str, files: Any) -> str:
+        """Take the files; `get_message` then tells their paths and texts."""
+        texts = [f"{path}={await file.text()}" for path, file in files]
+        self.last_message = f"{name}: {', '.join(texts)}"
+        return f"local:{name}"
+
     async def unload(self) -> None:
         self.calls.append(("unload", None))
         self.loaded = []

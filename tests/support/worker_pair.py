@@ -1,4 +1,7 @@
-"""A proxy and a handler back to back in one event loop; messages cross as JSON, as in a browser."""
+"""A proxy and a handler back to back in one event loop; messages cross as JSON, as in a browser.
+
+Attachments cross as they are.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +48,27 @@ class JsonTransport(Transport):
         self.is_closed = True
 
     def _soon(self, function: Any, message: dict[str, Any]) -> None:
-        text = json.dumps(message, allow_nan=False)
+        attachments = {key: message[key] for key in message if key == "attachments"}
+        plain = {key: message[key] for key in message if key != "attachments"}
+        text = json.dumps(plain, allow_nan=False)
         asyncio.get_running_loop().call_soon(
-            lambda: None if self.is_closed else function(json.loads(text))
+            lambda: None if self.is_closed else function(json.loads(text) | attachments)
         )
+
+
+class PickedFile:
+    """What a JavaScript File has, as far as the page looks at it."""
+
+    def __init__(self, name: str = "x.gguf", text: str = "GGUF") -> None:
+        self.name = name
+        self.size = len(text)
+        self._text = text
+
+    def slice(self) -> None:
+        """Tell that this is a File."""
+
+    async def text(self) -> str:
+        return self._text
 
 
 class WorkerPair:

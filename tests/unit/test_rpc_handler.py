@@ -9,7 +9,7 @@ from py_engine.rpc.client import WebWorkerMLCEngine
 from py_engine.rpc.handler import WebWorkerMLCEngineHandler
 from py_engine.rpc.messages import KINDS, NO_REPLY
 from tests.support.scripted_engine import ScriptedEngine
-from tests.support.worker_pair import MODEL, JsonTransport, ask
+from tests.support.worker_pair import MODEL, JsonTransport, PickedFile, ask
 
 CONTENTS: dict[str, Any] = {
     "reload": {"modelId": [MODEL]},
@@ -110,6 +110,7 @@ def test_the_client_sends_every_kind_but_the_service_workers() -> None:
         await engine.get_max_storage_buffer_binding_size()
         await engine.get_gpu_vendor()
         await engine.count_tokens([])
+        await engine.register_local_files("mine", [("x.gguf", PickedFile())])
         await engine.list_resumable_sessions()
         await engine.resume_chat_completion("x")
         resumed = await engine.resume_chat_completion("x", continue_generation=True, stream=True)

@@ -32,8 +32,8 @@ ERROR_CLASSES = [
 ]
 
 
-def test_the_kinds_are_webllms_and_one_of_ours() -> None:
-    assert sorted(KINDS) == sorted([*WEBLLM_KINDS.split(), "countTokens"])
+def test_the_kinds_are_webllms_and_some_of_ours() -> None:
+    assert sorted(KINDS) == sorted([*WEBLLM_KINDS.split(), "countTokens", "registerLocalFiles"])
 
 
 def test_a_missing_field_is_named() -> None:

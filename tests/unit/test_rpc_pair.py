@@ -13,7 +13,7 @@ from py_engine.config import AppConfig, MLCEngineConfig
 from py_engine.rpc.client import WebWorkerMLCEngine, create_web_worker_mlc_engine
 from py_engine.rpc.handler import WebWorkerMLCEngineHandler
 from tests.support.scripted_engine import ScriptedEngine
-from tests.support.worker_pair import MODEL, WorkerPair, ask, text_of
+from tests.support.worker_pair import MODEL, PickedFile, WorkerPair, ask, text_of
 
 
 def in_event_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -74,6 +74,45 @@ async def test_messages_have_webllms_fields() -> None:
     assert chunk["content"] == {"streamId": "id-2"}
     end = pair.transport.received[-1]
     assert end == {"kind": "return", "uuid": pair.transport.sent[-1]["uuid"]}
+
+
+@in_event_loop
+async def test_local_files_cross_beside_the_message() -> None:
+    pair = WorkerPair()
+    engine = await pair.loaded()
+    files = [PickedFile("config.json", "{}"), ("sub/x.bin", PickedFile("x.bin", "01"))]
+    assert await engine.register_local_files("mine", files) == "local:mine"
+    assert await engine.get_message() == "mine: config.json={}, sub/x.bin=01"
+    assert pair.transport.sent[-2]["content"] == {"name": "mine"}
+    with pytest.raises(errors.ConfigurationFieldError, match="nothing was picked"):
+        await engine.register_local_files("mine", [])
+
+
+@in_event_loop
+async def test_a_cancelled_reload_ends_the_load_in_the_worker() -> None:
+    pair = WorkerPair(ScriptedEngine(seconds_per_word=60))
+    loading = asyncio.ensure_future(pair.client.reload(MODEL))
+    await asyncio.sleep(0.01)
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    await asyncio.sleep(0.01)
+    assert kinds(pair.transport.sent) == ["reload", "unload"]
+    assert pair.engine.calls[-1] == ("unload", None)
+    assert pair.client.model_id is None
+
+
+@in_event_loop
+async def test_a_cancelled_reload_leaves_a_newer_one_alone() -> None:
+    pair = WorkerPair(ScriptedEngine(seconds_per_word=0.01))
+    first = asyncio.ensure_future(pair.client.reload("old"))
+    await asyncio.sleep(0.005)
+    second = asyncio.ensure_future(pair.client.reload(MODEL))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert "unload" not in kinds(pair.transport.sent)
+    assert pair.client.model_id == [MODEL]
 
 
 @in_event_loop

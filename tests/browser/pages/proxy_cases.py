@@ -280,6 +280,23 @@ async def case_embedded_model_answers():
     same(type(await chat.get_gpu_vendor()), str)
 
 
+def new_file(name, text):
+    return js.File.new(js.Array.of(text), name)
+
+
+async def case_local_files():
+    chat = await engine()
+    picked = [new_file("config.json", "{}"), ["sub/x.bin", new_file("x.bin", "012")]]
+    same(await chat.register_local_files("mine", picked), "local:mine")
+    same(await chat.get_message(), "mine: config.json={}, sub/x.bin=012")
+    chosen = js.DataTransfer.new()  # the only way for a script to a FileList
+    chosen.items.add(new_file("x.gguf", "GGUF"))
+    await chat.register_local_files("list", chosen.files)
+    same(await chat.get_message(), "list: x.gguf=GGUF")
+    error = await error_of(chat.register_local_files("mine", ["x.gguf"]))
+    assert isinstance(error, errors.ConfigurationFieldError), error
+
+
 async def case_embedded_model_is_freed():
     chat = await embedded_model()
     request = ask("Tell me a story about a fox.", stream=True)

@@ -1,0 +1,96 @@
+"""A source that compares files with the hashes of the model's record before they are used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from py_engine.errors import ModelFileFormatError
+from py_engine.integrity import OnFailure, check_digest, sri_digest, verify_integrity
+from py_engine.storage.host_bytes import to_bytes
+from py_engine.storage.source import FileInfo, HostBytes, ModelSource, OnBytes, parse_json
+
+# A larger file is hashed in pieces of this size, in Python: browsers only hash what is in memory.
+PIECE_BYTES = 1 << 26
+
+
+class IntegritySource:
+    """A `ModelSource` over another one. A file with a hash is read whole before it is used.
+
+    A mismatch raises IntegrityError, or is logged where `on_failure` is "warn". What else the
+    other source can do is there too.
+    """
+
+    def __init__(
+        self, source: ModelSource, hashes: Mapping[str, str], on_failure: OnFailure
+    ) -> None:
+        self._source = source
+        self._hashes = hashes
+        self._on_failure = on_failure
+        self._verified: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    @property
+    def url(self) -> str:
+        """The folder's address."""
+        return self._source.url
+
+    @property
+    def entry(self) -> str:
+        """The file that the address names."""
+        return self._source.entry
+
+    async def read_text(self, path: str) -> str:
+        """Return a UTF-8 file."""
+        data = to_bytes(await self.read_bytes(path))
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ModelFileFormatError(
+                f"{self.url}{path} is not UTF-8 text: byte {error.start} is invalid. "
+                "Download the file again, or repair it."
+            ) from error
+
+    async def read_json(self, path: str) -> Any:
+        """Return a parsed JSON file."""
+        return parse_json(await self.read_text(path), f"{self.url}{path}")
+
+    async def read_bytes(self, path: str, on_bytes: OnBytes | None = None) -> HostBytes:
+        """Return a whole file."""
+        data = await self._source.read_bytes(path, on_bytes)
+        if path in self._hashes:
+            await verify_integrity(data, self._hashes[path], self.url + path, self._on_failure)
+            self._verified.add(path)
+        return data
+
+    async def read_range(
+        self, path: str, begin: int, end: int, on_bytes: OnBytes | None = None
+    ) -> HostBytes:
+        """Return a part of a file."""
+        if path in self._hashes and path not in self._verified:
+            await self._verify(path)
+        return await self._source.read_range(path, begin, end, on_bytes)
+
+    async def size(self, path: str) -> int:
+        """Return a file's length in bytes."""
+        return await self._source.size(path)
+
+    async def list_files(self) -> Mapping[str, FileInfo] | None:
+        """Return all files by path; None where the place cannot be listed."""
+        return await self._source.list_files()
+
+    async def _verify(self, path: str) -> None:
+        size = await self._source.size(path)
+        if size <= PIECE_BYTES:
+            await self.read_bytes(path)
+            return
+        algorithm, expected = sri_digest(self._hashes[path])
+        digest = hashlib.new(algorithm)
+        for begin in range(0, size, PIECE_BYTES):
+            piece = await self._source.read_range(path, begin, min(begin + PIECE_BYTES, size))
+            digest.update(to_bytes(piece))
+        check_digest(algorithm, digest.digest(), expected, self.url + path, self._on_failure)
+        self._verified.add(path)
