@@ -1,6 +1,6 @@
 // Rows of the embedding table, one token per grid row: of the ids at `ids[ID_OFFSET...]`, or of the
 // positions that count up from the one there. A part of a table has ROWS rows from FIRST_ROW on and
-// writes those alone.
+// writes those alone. A thread has 16 columns.
 fn wanted_row(token: u32) -> u32 {
   if (BY_POSITION) { return ids[ID_OFFSET] + token; }
   return ids[ID_OFFSET + token];
@@ -8,15 +8,17 @@ fn wanted_row(token: u32) -> u32 {
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(workgroup_id) group: vec3u) {
-  if (id.x >= COLUMNS / 4u) { return; }
+  if (id.x >= COLUMNS / 16u) { return; }
   // Below the part, this wraps to far beyond ROWS.
   let row = min(wanted_row(group.y), TABLE_ROWS - 1u) - FIRST_ROW;
   if (row >= ROWS) { return; }
-  let at = group.y * (COLUMNS / 4u) + id.x;
-  let value = weight_vec4(row, id.x) * SCALE;
-  if (ADD) {
-    output[at] += value;
-  } else {
-    output[at] = value;
+  let values = weight_16(row, id.x) * SCALE;
+  for (var i = 0u; i < 4u; i++) {
+    let at = (group.y * (COLUMNS / 16u) + id.x) * 4u + i;
+    if (ADD) {
+      output[at] += values[i];
+    } else {
+      output[at] = values[i];
+    }
   }
 }

@@ -1,37 +1,71 @@
 """How a weight matrix lies on the GPU, one row of a table per weight format.
 
-A matrix has `rows` outputs and `columns` inputs; columns are a multiple of 32 (`BLOCK`).
+A matrix has `rows` outputs and `columns` inputs. Kernels take columns in blocks of 32 (`BLOCK`),
+of which every row has a whole number; K-quants of GGUF have 256 columns in a block of their own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from py_engine.gpu.types import Binding
 
-WeightFormat = Literal["q4f16_1", "q4f32_1", "q0f16", "q0f32"]
-"""MLC's names: 4-bit codes with f16 or f32 scales, or plain f16 or f32."""
+MlcFormat = Literal["q4f16_1", "q4f32_1", "q3f16_1"]
+"""MLC's names: codes of 4 or 3 bits in groups along the columns, with f16 or f32 scales."""
+
+FloatFormat = Literal["q0f16", "q0bf16", "q0f32"]
+"""Plain f16, bf16 or f32."""
+
+GgufFormat = Literal[
+    "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"
+]  # fmt: skip
+"""GGUF's blocks, with the names of its types in lower case."""
+
+WeightFormat = Literal[MlcFormat, FloatFormat, GgufFormat]
+
+GGUF_FORMATS: tuple[GgufFormat, ...] = get_args(GgufFormat)
+FLOAT_FORMATS: tuple[FloatFormat, ...] = get_args(FloatFormat)
 
 BLOCK = 32
+
+_ELEMENT_BYTES = {"u32": 4, "vec4u": 16, "vec4f": 16}
 
 
 @dataclass(frozen=True)
 class MatrixFormat:
-    """Snippets that unpack a format, and the element types of its buffers.
+    """Snippets that unpack a format, and how its buffers are laid out.
 
-    A block has `elements_per_block` of `element` in the buffer `weights`, and one value of the type
-    `scale` in the buffer `scales`, if the format has scales.
+    A format's own block has `block_columns` columns: `elements_per_block` of `element` in the
+    buffer `weights`, and one value of the type `scale` in the buffer `scales`, if the format has
+    scales there. `block_bytes` is the size of a GGUF block in its file.
     """
 
     snippets: tuple[str, ...]
     element: str
     elements_per_block: int
     scale: Literal["f16", "f32"] | None = None
+    block_columns: int = BLOCK
+    block_bytes: int | None = None
+
+    @property
+    def column_multiple(self) -> int:
+        """What the number of columns must be a multiple of."""
+        return max(BLOCK, self.block_columns) if self.block_columns % BLOCK == 0 else BLOCK
+
+    @property
+    def block_words(self) -> int:
+        """Words (u32) of a block in the buffer `weights`."""
+        return self.elements_per_block * _ELEMENT_BYTES[self.element] // 4
+
+    def row_blocks(self, columns: int) -> int:
+        """Return the number of the format's own blocks in a row."""
+        return -(-columns // self.block_columns)
 
     def bindings(self, rows: int, columns: int) -> tuple[Binding, ...]:
         """Return the buffers of a `rows` x `columns` matrix."""
-        blocks = rows * columns // BLOCK
+        blocks = rows * self.row_blocks(columns)
         size = blocks * self.elements_per_block
         weights = Binding("weights", "read", f"array<{self.element}, {size}>")
         if self.scale is None:
@@ -40,10 +74,51 @@ class MatrixFormat:
         scales = pairs if self.scale == "f16" else f"array<f32, {blocks}>"
         return (weights, Binding("scales", "read", scales))
 
+    def buffer_bytes(self, rows: int, columns: int) -> Mapping[str, int]:
+        """Return the sizes of these buffers, by name."""
+        blocks = rows * self.row_blocks(columns)
+        sizes = {"weights": 4 * blocks * self.block_words}
+        if self.scale is not None:
+            sizes["scales"] = 4 * (-(-blocks // 2) if self.scale == "f16" else blocks)
+        return sizes
+
+
+def _scaled(snippet: str, element: str, per_block: int, block_bytes: int) -> MatrixFormat:
+    """Return a GGUF format whose blocks begin with their f16 scale, which lies apart."""
+    snippets = ("bytes", snippet, "scale_f16", "halves_scaled")
+    return MatrixFormat(snippets, element, per_block, "f16", block_bytes=block_bytes)
+
+
+def _whole(
+    snippets: tuple[str, ...], element: str, per_block: int, block_bytes: int, columns: int = 256
+) -> MatrixFormat:
+    """Return a GGUF format whose blocks lie as in the file, padded to whole words."""
+    return MatrixFormat(
+        ("bytes", *snippets, "halves_plain"),
+        element,
+        per_block,
+        block_columns=columns,
+        block_bytes=block_bytes,
+    )
+
 
 MATRIX_FORMATS: dict[WeightFormat, MatrixFormat] = {
-    "q4f16_1": MatrixFormat(("weight_q4", "scale_f16"), "vec4u", 1, "f16"),
-    "q4f32_1": MatrixFormat(("weight_q4", "scale_f32"), "vec4u", 1, "f32"),
-    "q0f16": MatrixFormat(("halfs", "weight_f16"), "vec4u", 4),
-    "q0f32": MatrixFormat(("weight_f32",), "vec4f", 8),
+    "q4f16_1": MatrixFormat(("scale_f16", "weight_q4"), "vec4u", 1, "f16"),
+    "q4f32_1": MatrixFormat(("scale_f32", "weight_q4"), "vec4u", 1, "f32"),
+    "q3f16_1": MatrixFormat(
+        ("scale_f16", "weight_q3", "halves_plain"), "u32", 4, "f16", block_columns=40
+    ),
+    "q0f16": MatrixFormat(("elements_f16", "weight_16bit", "halves_plain"), "vec4u", 4),
+    "q0bf16": MatrixFormat(("elements_bf16", "weight_16bit", "halves_plain"), "vec4u", 4),
+    "q0f32": MatrixFormat(("weight_f32", "halves_plain"), "vec4f", 8),
+    "q4_0": _scaled("weight_q4_0", "vec4u", 1, 18),
+    "q5_0": _scaled("weight_q5_0", "u32", 5, 22),
+    "q8_0": _scaled("weight_q8_0", "vec4u", 2, 34),
+    "q4_1": _whole(("weight_q4_1",), "u32", 5, 20, columns=32),
+    "q5_1": _whole(("weight_q5_1",), "u32", 6, 24, columns=32),
+    "q2_k": _whole(("weight_q2_k",), "u32", 21, 84),
+    "q3_k": _whole(("weight_q3_k",), "vec4u", 7, 110),
+    "q4_k": _whole(("k_scales", "weight_q4_k"), "vec4u", 9, 144),
+    "q5_k": _whole(("k_scales", "weight_q5_k"), "vec4u", 11, 176),
+    "q6_k": _whole(("weight_q6_k",), "u32", 53, 210),
 }

@@ -11,13 +11,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   let first_token = group.y * 32u;
   var y: array<vec4f, 4>;
   for (var block = 0u; block < BLOCKS; block++) {
-    for (var i = thread; i < 256u; i += 64u) {
-      let line = i >> 3u;
-      let column4 = block * 8u + (i & 7u);
-      let row = quad_rows(min(group.x * 8u + (line >> 2u), QUADS - 1u))[line & 3u];
-      tile_w[line * STRIDE + (i & 7u)] = weight_vec4(row, column4);
-      let token = min(first_token + line, n_tokens - 1u);
-      tile_x[line * STRIDE + (i & 7u)] = x[token * BLOCKS * 8u + column4];
+    // Half a tile row of either matrix: 16 columns.
+    let line = thread >> 1u;
+    let half = thread & 1u;
+    let row = quad_rows(min(group.x * 8u + (line >> 2u), QUADS - 1u))[line & 3u];
+    let values = weight_16(row, block * 2u + half);
+    let token = min(first_token + line, n_tokens - 1u);
+    for (var i = 0u; i < 4u; i++) {
+      tile_w[line * STRIDE + half * 4u + i] = values[i];
+      tile_x[line * STRIDE + half * 4u + i] = x[token * BLOCKS * 8u + block * 8u + half * 4u + i];
     }
     workgroupBarrier();
     for (var k = 0u; k < 8u; k++) {

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from py_engine.kernels import reference_encoder as encoder
 from py_engine.kernels.reference_attention import attention_decode, attention_prefill, rope_append
+from py_engine.kernels.reference_formats import matrix_values
 from py_engine.kernels.reference_sampling import adjust, logprobs, mask, sample
 
 Array = npt.NDArray[Any]
@@ -25,21 +26,8 @@ Constants = Mapping[str, Any]
 
 def unpack_matrix(constants: Constants, buffers: Buffers) -> Array:
     """Return the weight matrix (ROWS, COLUMNS) as float64 out of its buffers."""
-    rows, columns = constants["ROWS"], constants["COLUMNS"]
-    weights = buffers["weights"]
-    match constants["format"]:
-        case "q0f32":
-            return weights.view(np.float32).reshape(rows, columns).astype(np.float64)
-        case "q0f16":
-            return weights.view(np.float16).reshape(rows, columns).astype(np.float64)
-        case "q4f16_1":
-            scales = buffers["scales"].view(np.float16)[: rows * columns // 32]
-        case _:
-            scales = buffers["scales"].view(np.float32)
-    words = weights.reshape(rows, columns // 8, 1)
-    codes = (words >> (4 * np.arange(8, dtype=np.uint32))) & 15
-    values = (codes.astype(np.float64) - 7).reshape(rows, columns // 32, 32)
-    return (values * scales.reshape(rows, -1, 1).astype(np.float64)).reshape(rows, columns)
+    shape = constants["ROWS"], constants["COLUMNS"]
+    return matrix_values(constants["format"], *shape, buffers).astype(np.float64)
 
 
 def _normed(constants: Constants, x: Array, buffers: Buffers) -> Array:
@@ -114,12 +102,10 @@ def embed(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
 
 
 def row_norm(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """Normalise rows, or a part of each."""
+    """Normalise rows."""
     count = int(buffers["state"][constants["STATE_N_TOKENS"]])
-    first = 4 * constants["FIRST4"]
-    part = np.s_[:count, first : first + constants["COLUMNS"]]
-    x = buffers["x"].reshape(-1, 4 * constants["ROW4"])[part]
-    output = buffers.get("output", buffers["x"]).reshape(-1, 4 * constants["ROW4"])[part]
+    x = buffers["x"].reshape(-1, constants["COLUMNS"])[:count]
+    output = buffers.get("output", buffers["x"]).reshape(-1, constants["COLUMNS"])[:count]
     normed = _normed(constants, x, buffers)
     output[:] = output + normed if constants["target"] == "add" else normed
 

@@ -69,7 +69,7 @@ def embed(
             "WORKGROUP": _WORKGROUP,
             "format": weight_format,
         },
-        groups_x=-(-hidden_size // 4 // _WORKGROUP),
+        groups_x=-(-hidden_size // 16 // _WORKGROUP),
         tokens_per_group=1,
     )
 
@@ -81,18 +81,15 @@ def row_norm(
     norm: Norm,
     *,
     target: Target = "copy",
-    row_size: int | None = None,
-    first_column: int = 0,
     lanes: int | None = None,
 ) -> KernelSpec:
-    """Build a norm of each token's row, or of `columns` of its `row_size` from `first_column` on.
+    """Build a norm of each token's row.
 
-    Buffers: x f32 (max_tokens, row_size), the norm's, `state`, then output like x; in place they
-    are the norm's, `state`, x. With "add" this is the norm of a branch's output, added onto the
+    Buffers: x f32 (max_tokens, columns), the norm's, `state`, then output like x; in place they are
+    the norm's, `state`, x. With "add" this is the norm of a branch's output, added onto the
     residual. With subgroups (of at most `lanes`) each has a row of its own, else a workgroup has.
     """
-    width = columns if row_size is None else row_size
-    rows = f"array<vec4f, {max_tokens * width // 4}>"
+    rows = f"array<vec4f, {max_tokens * columns // 4}>"
     read = () if target == "in_place" else (Binding("x", "read", rows),)
     written = Binding("x" if target == "in_place" else "output", "read_write", rows)
     variant = "workgroup" if lanes is None else "subgroup"
@@ -110,8 +107,6 @@ def row_norm(
         bindings=(*read, *norm.bindings(columns), STATE, written),
         constants={
             "COLUMNS": columns,
-            "ROW4": width // 4,
-            "FIRST4": first_column // 4,
             "EPSILON": float(norm.eps),
             "WORKGROUP": _WORKGROUP,
             **STATE_WORDS,

@@ -1,1 +1,1 @@
-fn weight_scale(row: u32, block: u32) -> f32 { return scales[row * BLOCKS + block]; }
+fn scale_at(i: u32) -> f32 { return scales[i]; }

@@ -9,14 +9,21 @@ fn weight_block(row: u32, block: u32) -> Block {
                even_codes(words.z), odd_codes(words.z), even_codes(words.w), odd_codes(words.w));
 }
 
+fn weight_scale(row: u32, block: u32) -> f32 { return scale_at(row * BLOCKS + block); }
+
 fn arrange(x: Block) -> Block {
   return Block(vec4f(x.a.xz, x.b.xz), vec4f(x.a.yw, x.b.yw), vec4f(x.c.xz, x.d.xz), vec4f(x.c.yw, x.d.yw),
                vec4f(x.e.xz, x.f.xz), vec4f(x.e.yw, x.f.yw), vec4f(x.g.xz, x.h.xz), vec4f(x.g.yw, x.h.yw));
 }
 
-fn weight_vec4(row: u32, column4: u32) -> vec4f {
-  let block = column4 >> 3u;
-  let word = weights[row * BLOCKS + block][(column4 >> 1u) & 3u] >> ((column4 & 1u) * 16u);
-  let codes = vec4u(word, word >> 4u, word >> 8u, word >> 12u) & vec4u(15u);
-  return (vec4f(codes) - 7.0) * weight_scale(row, block);
+fn weight_16(row: u32, i: u32) -> mat4x4f {
+  let words = weights[row * BLOCKS + (i >> 1u)];
+  let pair = select(words.xy, words.zw, (i & 1u) == 1u);
+  let p = even_codes(pair.x);
+  let q = odd_codes(pair.x);
+  let r = even_codes(pair.y);
+  let s = odd_codes(pair.y);
+  let codes = mat4x4f(vec4f(p.x, q.x, p.y, q.y), vec4f(p.z, q.z, p.w, q.w),
+                      vec4f(r.x, s.x, r.y, s.y), vec4f(r.z, s.z, r.w, s.w));
+  return weight_scale(row, i >> 1u) * codes;
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from py_engine.config import ChatConfig
 from py_engine.errors import UnknownQuantizationError
 from py_engine.json_fields import shown
@@ -15,7 +13,7 @@ GROUP_SIZE = 32
 CODES_PER_WORD = 8
 """4-bit codes in a u32, the first in the lowest bits."""
 
-WEIGHT_FORMATS: tuple[WeightFormat, ...] = get_args(WeightFormat)
+WEIGHT_FORMATS: tuple[WeightFormat, ...] = ("q4f16_1", "q4f32_1", "q0f16", "q0f32")
 
 
 def parse_weight_format(name: str, where: str) -> WeightFormat:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.formats import MATRIX_FORMATS, GgufFormat, WeightFormat
 from py_engine.kernels.reference import REFERENCES
+from py_engine.kernels.reference_formats import packed_blocks
 from tests.support.numpy_device import binding_view
 
 Array = np.ndarray[Any, Any]
@@ -68,17 +70,50 @@ def assert_close(pair: tuple[Array, Array], tolerance: float) -> None:
     assert error <= tolerance, f"relative error {error:.2e} exceeds {tolerance:.0e}"
 
 
+_HALVES: dict[GgufFormat, tuple[int, ...]] = {
+    "q4_0": (0,),
+    "q4_1": (0, 2),
+    "q5_0": (0,),
+    "q5_1": (0, 2),
+    "q8_0": (0,),
+    "q2_k": (80, 82),
+    "q3_k": (108,),
+    "q4_k": (0, 2),
+    "q5_k": (0, 2),
+    "q6_k": (208,),
+}
+"""Bytes of a GGUF block where its f16 scale and minimum stand."""
+
+
+def gguf_blocks(
+    rng: np.random.Generator, weight_format: GgufFormat, rows: int, columns: int
+) -> Array:
+    """Return random blocks as they stand in a file, u8 (blocks, bytes), with finite scales."""
+    form = MATRIX_FORMATS[weight_format]
+    shape = (rows * form.row_blocks(columns), form.block_bytes or 0)
+    blocks = rng.integers(0, 256, shape, dtype=np.uint8)
+    for at in _HALVES[weight_format]:
+        halves = rng.uniform(-0.1, 0.1, (len(blocks), 1)).astype(np.float16)
+        blocks[:, at : at + 2] = halves.view(np.uint8)
+    return blocks
+
+
 def matrix_inputs(
-    rng: np.random.Generator, weight_format: str, rows: int, columns: int
+    rng: np.random.Generator, weight_format: WeightFormat, rows: int, columns: int
 ) -> dict[str, Array]:
     """Return random buffers of a weight matrix in a format."""
-    if weight_format == "q0f32":
-        return {"weights": rng.normal(size=(rows, columns)).astype(np.float32)}
-    if weight_format == "q0f16":
-        return {"weights": rng.normal(size=(rows, columns)).astype(np.float16)}
-    words = rng.integers(0, 1 << 32, (rows, columns // 8), dtype=np.uint32)
-    kind = np.float16 if weight_format == "q4f16_1" else np.float32
-    return {
-        "weights": words,
-        "scales": rng.uniform(0.01, 0.1, (rows, columns // 32)).astype(kind),
-    }
+    form = MATRIX_FORMATS[weight_format]
+    if weight_format in _HALVES:
+        return packed_blocks(weight_format, gguf_blocks(rng, weight_format, rows, columns))
+    values = rng.normal(size=(rows, columns)).astype(np.float32)
+    match weight_format:
+        case "q0f32":
+            return {"weights": values}
+        case "q0f16":
+            return {"weights": values.astype(np.float16)}
+        case "q0bf16":
+            return {"weights": (values.view(np.uint32) >> 16).astype(np.uint16)}
+    groups = rows * form.row_blocks(columns)
+    words = rng.integers(0, 1 << 32, (groups, form.block_words), dtype=np.uint32)
+    kind = np.float16 if form.scale == "f16" else np.float32
+    return {"weights": words, "scales": rng.uniform(0.01, 0.1, groups).astype(kind)}

@@ -47,15 +47,14 @@ NORMS = {
 GEMV_SHAPES = [(66, 256), (6, 512), (2, 256), (1030, 256), (130, 4864)]
 """Rows, columns. Rows that are no multiple of a quad, columns of any whole number of blocks."""
 
-GEMM_SHAPES = [(66, 256, 7, 8), (2, 512, 1, 8), (130, 256, 64, 64), (64, 768, 33, 64)]
+GEMM_SHAPES = [(66, 256, 7, 8), (10, 512, 1, 8), (130, 256, 64, 64), (64, 768, 33, 64)]
 """Rows, columns, tokens, room for tokens: on, one past and below the tile's border."""
 
 
-def cases(shapes: list[tuple[int, ...]]) -> list[tuple[WeightFormat, str, tuple[int, ...]]]:
-    """Return every format and every epilogue on two shapes, and the other shapes with two."""
-    every = [(form, "store", shape) for form in FORMATS for shape in shapes[:2]]
-    every += [("q4f16_1", name, shapes[i % 2]) for i, name in enumerate(EPILOGUES) if i]
-    return every + [("q4f16_1", name, s) for name in ("store", "swiglu") for s in shapes[2:]]
+def cases(shapes: list[tuple[int, ...]]) -> list[tuple[str, tuple[int, ...]]]:
+    """Return every epilogue on one of the first two shapes, and two of them on the others."""
+    every = [(name, shapes[i % 2]) for i, name in enumerate(EPILOGUES)]
+    return every + [(name, shape) for name in ("store", "swiglu") for shape in shapes[2:]]
 
 
 def output_before(
@@ -85,24 +84,36 @@ def norm_inputs(rng: np.random.Generator, norm: Norm, columns: int) -> dict[str,
     return inputs
 
 
-@pytest.mark.parametrize(("weight_format", "name", "shape"), cases(GEMV_SHAPES))
-def test_gemv(
+def check_gemv(
     run_kernel: RunKernel,
-    variant: int | None,
     weight_format: WeightFormat,
-    name: str,
+    epilogue: Epilogue,
     shape: tuple[int, int],
+    lanes: int | None,
 ) -> None:
     rows, columns = shape
-    epilogue = EPILOGUES[name]
     rng = np.random.default_rng(rows * columns)
     width = rows // 2 if epilogue.gated else rows
     inputs = matrix_inputs(rng, weight_format, rows, columns)
     inputs["x"] = rng.normal(size=columns).astype(np.float32)
     inputs |= bias_inputs(rng, epilogue, width)
     inputs["output"] = output_before(rng, epilogue, 1, width, 1)
-    spec = gemv("gemv under test", weight_format, rows, columns, epilogue=epilogue, lanes=variant)
+    spec = gemv("gemv under test", weight_format, rows, columns, epilogue=epilogue, lanes=lanes)
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], TOLERANCE)
+
+
+@pytest.mark.parametrize(("name", "shape"), cases(GEMV_SHAPES))
+def test_gemv(
+    run_kernel: RunKernel, variant: int | None, name: str, shape: tuple[int, int]
+) -> None:
+    check_gemv(run_kernel, "q4f16_1", EPILOGUES[name], shape, variant)
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_gemv_of_every_format(
+    run_kernel: RunKernel, lanes: int | None, weight_format: WeightFormat
+) -> None:
+    check_gemv(run_kernel, weight_format, STORE, GEMV_SHAPES[0], lanes)
 
 
 @pytest.mark.parametrize("columns", [32, 96, 1056])
@@ -144,16 +155,14 @@ def test_gemv_of_a_part_writes_into_its_place(
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], TOLERANCE)
 
 
-@pytest.mark.parametrize(("weight_format", "name", "shape"), cases(GEMM_SHAPES))
-def test_gemm(
+def check_gemm(
     run_kernel: RunKernel,
-    variant: int | None,
     weight_format: WeightFormat,
-    name: str,
+    epilogue: Epilogue,
     shape: tuple[int, int, int, int],
+    lanes: int | None,
 ) -> None:
     rows, columns, n_tokens, max_tokens = shape
-    epilogue = EPILOGUES[name]
     rng = np.random.default_rng(rows * columns + n_tokens)
     width = rows // 2 if epilogue.gated else rows
     inputs = matrix_inputs(rng, weight_format, rows, columns)
@@ -162,16 +171,29 @@ def test_gemm(
     inputs |= bias_inputs(rng, epilogue, width)
     inputs["output"] = output_before(rng, epilogue, n_tokens, width, max_tokens)
     spec = gemm(
-        "gemm under test",
-        weight_format,
-        rows,
-        columns,
-        max_tokens,
-        epilogue=epilogue,
-        lanes=variant,
+        "gemm under test", weight_format, rows, columns, max_tokens, epilogue=epilogue, lanes=lanes
     )
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)
     assert_close(result["output"], TOLERANCE)
+
+
+@pytest.mark.parametrize(("name", "shape"), cases(GEMM_SHAPES))
+def test_gemm(
+    run_kernel: RunKernel, variant: int | None, name: str, shape: tuple[int, int, int, int]
+) -> None:
+    check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, variant)
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_gemm_of_every_format(
+    run_kernel: RunKernel, lanes: int | None, weight_format: WeightFormat
+) -> None:
+    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], lanes)
+
+
+@pytest.mark.parametrize("weight_format", ["q0f32", "q3f16_1", "q6_k"])
+def test_gemm_of_a_tile(run_kernel: RunKernel, weight_format: WeightFormat) -> None:
+    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], None)
 
 
 @pytest.mark.parametrize("gated", [False, True])
