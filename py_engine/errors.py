@@ -29,6 +29,9 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   |-- MissingTensorError
     |   |-- TensorShapeError
     |   `-- ConversionError
+    |-- StorageError
+    |   |-- StorageFullError
+    |   `-- StorageBusyError
     |-- DeviceError
     |   |-- WebGPUNotAvailableError
     |   |-- WebGPUNotFoundError
@@ -216,6 +219,18 @@ class TensorShapeError(ModelFileError):
 
 class ConversionError(ModelFileError):
     """A checkpoint cannot be converted to MLC's format."""
+
+
+class StorageError(MLCError):
+    """The browser's storage refused; a model that cannot be stored can still be loaded."""
+
+
+class StorageFullError(StorageError):
+    """The browser gives this site no more room; the text names models that could be deleted."""
+
+
+class StorageBusyError(StorageError):
+    """A model's files are being written, here or in another tab."""
 
 
 class DeviceError(MLCError):

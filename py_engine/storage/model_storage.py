@@ -1,0 +1,220 @@
+"""All models in one store: opening one, listing them, deleting them, and the room there is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from py_engine.errors import StorageBusyError, StorageFullError
+from py_engine.storage.download import Downloader, RemoteFile
+from py_engine.storage.host_bytes import cut, to_bytes
+from py_engine.storage.identity import Identity
+from py_engine.storage.locks import Locks
+from py_engine.storage.source import HostBytes
+from py_engine.storage.store import FileStore, StoredFile
+from py_engine.storage.tasks import run_together
+from py_engine.storage.transport import Request
+
+LISTING, WANTED = "?listing", "?wanted"
+"""Notes kept as files beside a model's: its listing, and the paths that loading it needs."""
+
+
+@dataclass(frozen=True)
+class OtherFile:
+    """A whole file and what its server said of it."""
+
+    data: HostBytes
+    identity: Identity
+
+
+class OtherStore(Protocol):
+    """Another program's store of whole files by URL, as WebLLM's: read, and deleted from, only."""
+
+    async def get(self, url: str) -> OtherFile | None:
+        """Return a file; None where there is none."""
+        ...
+
+    async def has(self, url: str) -> bool:
+        """Whether there is a file."""
+        ...
+
+    async def delete(self, folder_url: str) -> int:
+        """Delete all files under an address; return how many bytes they had."""
+        ...
+
+
+class Room(Protocol):
+    """How much more the browser lets this site store."""
+
+    async def free_bytes(self) -> int | None:
+        """Return the bytes; None where the browser does not tell."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model in the store. `url` is its folder's; `is_complete` when all of it is there, verified.
+
+    `files` has the bytes that are there by path, `total_bytes` counts what loading the model needs.
+    """
+
+    url: str
+    files: dict[str, int]
+    total_bytes: int
+    is_complete: bool
+
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes of the model are there."""
+        return sum(self.files.values())
+
+
+class ModelStorage:
+    """The models in `files`. `backend` is what `AppConfig.cacheBackend` calls the kind of store."""
+
+    def __init__(
+        self,
+        files: FileStore,
+        downloader: Downloader,
+        locks: Locks,
+        room: Room,
+        other: OtherStore | None = None,
+    ) -> None:
+        self.files = files
+        self.downloader = downloader
+        self._locks = locks
+        self._room = room
+        self._other = other
+
+    @property
+    def backend(self) -> str:
+        """The kind of store, as in `AppConfig.cacheBackend`."""
+        return self.files.blobs.backend
+
+    async def models(self) -> list[StoredModel]:
+        """Return all models, also those that are there in part."""
+        by_url: dict[str, dict[str, StoredFile]] = {}
+        for file in await self.files.files():
+            by_url.setdefault(file.record.url, {})[file.record.path] = file
+        return [await _summary(url, files) for url, files in sorted(by_url.items())]
+
+    async def has(self, url: str, paths: Iterable[str] | None = None) -> bool:
+        """Whether files are there, verified; by default all that loading the model needs.
+
+        Files that WebLLM downloaded count where `paths` names them.
+        """
+        if paths is None:
+            return any(model.url == url and model.is_complete for model in await self.models())
+        for path in paths:
+            file = await self.files.find(url, path)
+            is_here = file is not None and file.is_verified
+            if not is_here and not (self._other and await self._other.has(f"{url}{path}")):
+                return False
+        return True
+
+    async def delete(self, url: str, paths: Iterable[str] | None = None) -> int:
+        """Delete a model, or only some of its files; return how many bytes that set free.
+
+        What WebLLM stored of the whole model goes, too. Errors: StorageBusyError while a tab
+        downloads one of the files.
+        """
+        wanted = None if paths is None else set(paths)
+        freed = 0
+        for file in await self.files.files():
+            if file.record.url == url and (wanted is None or file.record.path in wanted):
+                await self._delete_file(url, file.record.path)
+                freed += file.stored_bytes
+        if wanted is None:
+            for path in await self.files.absences(url):
+                await self.files.discard(url, path)
+            if self._other is not None:
+                freed += await self._other.delete(url)
+        return freed
+
+    async def adopt(self, remote: RemoteFile) -> None:
+        """Copy a file that another program stored, unless we have some of it; not verified yet."""
+        if self._other is None or not await self._other.has(f"{remote.url}{remote.path}"):
+            return
+        async with self._locks.hold(remote.lock):
+            if await self.files.find(remote.url, remote.path) is not None:
+                return
+            found = await self._other.get(f"{remote.url}{remote.path}")
+            if found is None or not found.identity.may_equal(remote.known or found.identity):
+                return
+            identity = remote.known or found.identity
+            file = await self.files.create(
+                remote.url, remote.path, identity, self.downloader.piece_bytes
+            )
+            for index in range(file.n_pieces):
+                await file.write(index, cut(found.data, *file.span(index)))
+
+    async def stored_bytes(self, url: str, paths: Iterable[str]) -> int:
+        """Return how many bytes of some files are there."""
+        files = await run_together(self.files.find(url, path) for path in paths)
+        return sum(file.stored_bytes for file in files if file is not None)
+
+    async def read_note(self, url: str, path: str) -> str | None:
+        """Return a text that was kept beside a model's files."""
+        file = await self.files.find(url, path)
+        if file is None or not file.is_verified:
+            return None
+        return to_bytes(await file.read(0, file.size)).decode()
+
+    async def write_note(self, url: str, path: str, text: str) -> None:
+        """Keep a text beside a model's files."""
+        if await self.read_note(url, path) == text:
+            return
+        data = text.encode()
+        async with self._locks.hold(f"pywebllm:{url}{path}"):
+            file = await self.files.create(url, path, Identity(len(data)), max(1, len(data)))
+            await file.write(0, data)
+            await file.finish({})
+
+    async def check_room(self, url: str, needed: int) -> None:
+        """Raise StorageFullError unless the browser lets us store `needed` bytes more."""
+        free = await self._room.free_bytes()
+        if free is not None and needed > free:
+            raise await self.full_error(url, needed)
+
+    async def full_error(self, url: str, needed: int) -> StorageFullError:
+        """Return the error for a model that does not fit, with what could be deleted for it."""
+        free = await self._room.free_bytes()
+        others = [model for model in await self.models() if model.url != url]
+        named = ", ".join(
+            f"{model.url} ({_megabytes(model.stored_bytes)})"
+            for model in sorted(others, key=lambda model: -model.stored_bytes)
+        )
+        remedy = f"Delete a stored model: {named}." if named else "No other model is stored."
+        left = "less" if free is None else f"only {_megabytes(free)}"
+        return StorageFullError(
+            f"{url} needs {_megabytes(needed)} more, but the browser lets this site store {left}. "
+            f"{remedy} Or free space on the device, or choose a smaller model; what was downloaded "
+            "is kept."
+        )
+
+    async def _delete_file(self, url: str, path: str) -> None:
+        async with self._locks.try_hold(RemoteFile(url, path, Request("")).lock) as is_free:
+            if not is_free:
+                raise StorageBusyError(
+                    f"{url}{path} is being downloaded, here or in another tab. Stop loading the "
+                    "model there, then delete it."
+                )
+            await self.files.discard(url, path)
+
+
+async def _summary(url: str, files: dict[str, StoredFile]) -> StoredModel:
+    note, _ = files.pop(WANTED, None), files.pop(LISTING, None)
+    stored = {path: file.stored_bytes for path, file in files.items()}
+    total = sum(file.size for file in files.values())
+    if note is None or not note.is_verified:
+        return StoredModel(url, stored, total, False)
+    wanted: dict[str, int] = json.loads(to_bytes(await note.read(0, note.size)))
+    is_complete = all(path in files and files[path].is_verified for path in wanted)
+    missing = sum(size for path, size in wanted.items() if path not in files)
+    return StoredModel(url, stored, total + missing, is_complete)
+
+
+def _megabytes(n: int) -> str:
+    return f"{n / 1e6:,.0f} MB" if n < 1e10 else f"{n / 1e9:,.0f} GB"

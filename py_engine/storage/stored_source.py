@@ -1,0 +1,281 @@
+"""A model's files out of the store, downloaded into it first where they are not there.
+
+Which copy counts:
+
+* A file whose hash is known (from the listing of its repository, or `model-manifest.json`) is
+  verified once. While that hash stays the same it is neither downloaded nor asked for again.
+* Any other file is compared with its server once a load, by size and ETag or Last-Modified.
+* Without a network, what is stored is what there is: a model that was loaded once loads again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from py_engine.errors import (
+    MissingFileError,
+    ModelFileError,
+    ModelFileFormatError,
+    NetworkError,
+    StorageFullError,
+)
+from py_engine.storage.download import RemoteFile
+from py_engine.storage.expected import (
+    MANIFEST_FILE,
+    ExpectedFiles,
+    listing_from_text,
+    listing_text,
+)
+from py_engine.storage.host_bytes import to_bytes
+from py_engine.storage.http_errors import Headers
+from py_engine.storage.identity import sha256_of
+from py_engine.storage.model_storage import LISTING, WANTED, ModelStorage
+from py_engine.storage.source import (
+    FileInfo,
+    HostBytes,
+    ModelSource,
+    OnBytes,
+    parse_json,
+    range_too_long,
+)
+from py_engine.storage.store import LostPieceError, StoredFile
+from py_engine.storage.tasks import run_together
+from py_engine.storage.transfer import Advance, integrity_error
+from py_engine.storage.transport import Request
+
+_FILES_AT_ONCE = 4
+
+
+class RemoteSource(ModelSource, Protocol):
+    """A source over HTTP that says how to ask for its files."""
+
+    def request(self, path: str) -> tuple[str, dict[str, str]]:
+        """Return the address to ask for a file, and the headers to send."""
+        ...
+
+    def refusal(self, address: str, status: int, header: Headers) -> ModelFileError:
+        """Return the error for an answer that is not what was asked for."""
+        ...
+
+
+class StoredSource:
+    """A `ModelSource` over `remote` that keeps what it reads in `storage`.
+
+    `download` brings whole files, several at once. A range that is read of any other file is
+    fetched alone: an index can be read before it is known which files are needed.
+
+    Errors of all readers: those of `Downloader.fetch`, StorageError's classes.
+    """
+
+    def __init__(self, remote: RemoteSource, storage: ModelStorage) -> None:
+        self._remote = remote
+        self._storage = storage
+        self._expected: ExpectedFiles | None = None
+        self._asking = asyncio.Lock()
+        self._files: dict[str, StoredFile] = {}
+        self._wanted: dict[str, int] = {}
+        self._early: dict[str, dict[tuple[int, int], str]] = {}
+
+    @property
+    def url(self) -> str:
+        """The address of the model's folder."""
+        return self._remote.url
+
+    @property
+    def entry(self) -> str:
+        """The path of the one file that the model's address names; "" where it names a folder."""
+        return self._remote.entry
+
+    async def read_text(self, path: str) -> str:
+        """Return a UTF-8 file."""
+        text = await self._decoded(await self._verified(path))
+        (await self._expected_files()).add_file(path, text)
+        return text
+
+    async def read_json(self, path: str) -> Any:
+        """Return a parsed JSON file."""
+        return parse_json(await self.read_text(path), f"{self.url}{path}")
+
+    async def read_bytes(self, path: str, on_bytes: OnBytes | None = None) -> HostBytes:
+        """Return a whole file."""
+        file = await self._verified(path, _summed(on_bytes))
+        return await self._read(path, 0, file.size)
+
+    async def read_range(
+        self, path: str, begin: int, end: int, on_bytes: OnBytes | None = None
+    ) -> HostBytes:
+        """Return a part of a file: of a verified one if the file is being downloaded."""
+        if path in self._wanted:
+            await self._verified(path)
+        else:
+            await self._have_range(path, begin, end)
+        data = await self._read(path, begin, end)
+        if on_bytes is not None:
+            on_bytes(end - begin)
+        return data
+
+    async def size(self, path: str) -> int:
+        """Return a file's length in bytes."""
+        known = (await self._expected_files()).get(path)
+        if known is not None:
+            return known.size
+        await self._have_range(path, 0, 0)
+        return self._files[path].size
+
+    async def list_files(self) -> Mapping[str, FileInfo] | None:
+        """Return all files by path, without a network as they were last."""
+        note = f"{self.url}{LISTING}"
+        try:
+            listing = await self._storage.downloader.fetcher.retry(note, self._remote.list_files)
+        except NetworkError:
+            text = await self._storage.read_note(self.url, LISTING)
+            if text is None:
+                raise
+            return listing_from_text(text)
+        if listing is not None:
+            await self._storage.write_note(self.url, LISTING, listing_text(listing))
+        return listing
+
+    async def download(self, paths: Iterable[str], on_bytes: OnBytes | None = None) -> None:
+        """Have files in the store, verified; `on_bytes(n)` counts the bytes of all that are there.
+
+        Before anything is downloaded it is checked that there is room for all of it.
+        """
+        remotes = [await self._remote_file(path) for path in dict.fromkeys(paths)]
+        sizes = {file.path: file.expected.size if file.expected else 0 for file in remotes}
+        stored = await self._storage.stored_bytes(self.url, sizes)
+        await self._storage.check_room(self.url, sum(sizes.values()) - stored)
+        self._wanted |= sizes
+        await self._storage.write_note(self.url, WANTED, json.dumps(self._wanted))
+        places = asyncio.Semaphore(_FILES_AT_ONCE)
+        advance = _summed(on_bytes)
+
+        async def bring(path: str) -> None:
+            async with places:
+                await self._verified(path, advance)
+
+        await run_together(map(bring, sizes))
+
+    async def _verified(self, path: str, advance: Advance = lambda n: None) -> StoredFile:
+        """Return a file that is all there; only the first call in a load may ask the server."""
+        file = self._files.get(path)
+        if file is not None and file.is_verified:
+            advance(file.size)
+            return file
+        return await self._fetch(await self._remote_file(path), advance)
+
+    async def _fetch(self, remote: RemoteFile, advance: Advance = lambda n: None) -> StoredFile:
+        path = remote.path
+        try:
+            await self._storage.adopt(remote)
+            file = await self._storage.downloader.fetch(remote, advance)
+        except NetworkError as error:
+            raise await self._unless_absent(path, error) from error
+        except StorageFullError as error:
+            raise await self._storage.full_error(self.url, await self._lacking(path)) from error
+        await self._check_early(path, file)
+        self._files[path] = file
+        return file
+
+    async def _have_range(self, path: str, begin: int, end: int) -> None:
+        file = self._files.get(path)
+        if file is not None and file.pieces.issuperset(file.covering(begin, end)):
+            return
+        remote = await self._remote_file(path)
+        try:
+            file = await self._storage.downloader.fetch_range(remote, begin, end)
+        except NetworkError as error:
+            raise await self._unless_absent(path, error) from error
+        self._files[path] = file
+
+    async def _read(self, path: str, begin: int, end: int) -> HostBytes:
+        file = self._files[path]
+        if end > file.size:
+            raise range_too_long(f"{self.url}{path}", begin, end, file.size)
+        try:
+            data = await file.read(begin, end)
+        except LostPieceError:  # deleted by another tab, or evicted by the browser
+            del self._files[path]
+            file = await self._verified(path)
+            data = await file.read(begin, end)
+        if not file.is_verified and not file.identity.pieces:
+            self._early.setdefault(path, {})[begin, end] = await sha256_of(data)
+        return data
+
+    async def _check_early(self, path: str, file: StoredFile) -> None:
+        """Check what was given out of a file before all of it could be verified."""
+        for (begin, end), digest in self._early.pop(path, {}).items():
+            actual = await sha256_of(await file.read(begin, end))
+            if actual != digest:
+                where = f"{self.url}{path} (bytes {begin} to {end}, which came damaged at first)"
+                raise integrity_error(where, actual, digest)
+
+    async def _lacking(self, path: str) -> int:
+        file = await self._storage.files.find(self.url, path)
+        return file.size - file.stored_bytes if file else 0
+
+    async def _unless_absent(self, path: str, error: NetworkError) -> ModelFileError:
+        """Return what is wrong without a network: that, unless the file never was there."""
+        if not await self._storage.files.is_absent(self.url, path):
+            return error
+        return MissingFileError(
+            f"{self.url}{path} did not exist when its server was last asked, and cannot be asked "
+            "for now. Check the network."
+        )
+
+    async def _remote_file(self, path: str) -> RemoteFile:
+        return self._described(path, await self._expected_files())
+
+    def _described(self, path: str, expected: ExpectedFiles) -> RemoteFile:
+        if expected.listed is not None and path not in expected.listed:
+            raise MissingFileError(
+                f"{self.url}{path} does not exist. Correct the model's address, or put the file "
+                "there."
+            )
+        address, headers = self._remote.request(path)
+        request = Request(address, headers, self._remote.refusal)
+        return RemoteFile(self.url, path, request, expected.get(path))
+
+    async def _expected_files(self) -> ExpectedFiles:
+        async with self._asking:
+            if self._expected is None:
+                self._expected = await self._ask_for_hashes()
+        return self._expected
+
+    async def _ask_for_hashes(self) -> ExpectedFiles:
+        expected = ExpectedFiles()
+        listing = await self.list_files()
+        if listing is not None:
+            expected.add_listing(listing)
+        if listing is None or MANIFEST_FILE in listing:
+            try:
+                manifest = await self._fetch(self._described(MANIFEST_FILE, expected))
+            except MissingFileError:
+                return expected
+            expected.add_file(MANIFEST_FILE, await self._decoded(manifest))
+        return expected
+
+    async def _decoded(self, file: StoredFile) -> str:
+        try:
+            return to_bytes(await self._read(file.record.path, 0, file.size)).decode()
+        except UnicodeDecodeError as error:
+            raise ModelFileFormatError(
+                f"{self.url}{file.record.path} is not UTF-8 text: byte {error.start} is invalid. "
+                "Download the file again, or repair it."
+            ) from error
+
+
+def _summed(on_bytes: OnBytes | None) -> Advance:
+    """Return a function that takes differences and tells `on_bytes` their sum."""
+    total = 0
+
+    def advance(n: int) -> None:
+        nonlocal total
+        total += n
+        if on_bytes is not None:
+            on_bytes(total)
+
+    return advance
