@@ -167,6 +167,13 @@ class Device(Protocol):
         """Fill a buffer with zeros."""
         ...
 
+    def copy_buffer(self, source: Buffer, target: Buffer, nbytes: int) -> None:
+        """Copy the first `nbytes` (a multiple of 4) of `source` to the beginning of `target`.
+
+        It happens after all that was submitted before; both may be destroyed at once.
+        """
+        ...
+
     async def read_buffer(
         self, buffer: Buffer, offset: int = 0, nbytes: int | None = None
     ) -> bytes:

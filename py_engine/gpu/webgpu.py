@@ -139,6 +139,12 @@ class WebGPUDevice:
         encoder.clearBuffer(_handle(buffer))
         self._queue.submit(to_js([encoder.finish()]))
 
+    def copy_buffer(self, source: Buffer, target: Buffer, nbytes: int) -> None:
+        self.require_alive()
+        encoder = self.handle.createCommandEncoder()
+        encoder.copyBufferToBuffer(_handle(source), 0, _handle(target), 0, nbytes)
+        self._queue.submit(to_js([encoder.finish()]))
+
     async def read_buffer(
         self, buffer: Buffer, offset: int = 0, nbytes: int | None = None
     ) -> bytes:

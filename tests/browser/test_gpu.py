@@ -229,6 +229,27 @@ def test_chained_programs_run_in_one_submit_and_share_their_grids(
     assert found["shrunk"] == found["grown"] + 3 * 2
 
 
+async def _copied() -> list[bytes]:
+    from py_engine.gpu.adapter import request_device
+
+    device = await request_device()
+    source, target = device.create_buffer(32, "source"), device.create_buffer(64, "target")
+    async with device.check("copying"):
+        device.write_buffer(source, 0, bytes(range(32)))
+        device.write_buffer(target, 0, b"\xff" * 64)
+        device.copy_buffer(source, target, 20)
+        source.destroy()
+        copied = await device.read_buffer(target)
+    device.destroy()
+    return [copied[:20], copied[20:]]
+
+
+def test_copies_the_beginning_of_a_buffer_that_may_be_destroyed_at_once(
+    engine_worker: EngineWorker,
+) -> None:
+    assert engine_worker.run(_copied) == [bytes(range(20)), b"\xff" * 44]
+
+
 _COUNT_LONG = "@group(0) @binding(0) var<storage, read_write> x: array<u32, 4>; \
 @compute @workgroup_size(1) \
 fn main() { for (var i = 0u; i < 10000000u; i++) { x[1] ^= x[2] + i; } }"

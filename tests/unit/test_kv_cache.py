@@ -1,0 +1,168 @@
+"""The KV cache that grows: what it holds, how often it copies, and what a full GPU does to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from py_engine.errors import LimitSupportError, OutOfMemoryError
+from py_engine.kernels.attention_shape import AttentionShape, SlidingWindow
+from py_engine.models import kv_cache
+from py_engine.models.kv_cache import KvCache
+from tests.support.numpy_device import NumpyBuffer, NumpyDevice
+
+FULL = AttentionShape(4, 2, 16, 1000)
+LOCAL = AttentionShape(4, 2, 16, 1000, SlidingWindow.for_chunks(20, 0, 5))
+CACHES = {"0": FULL, "1": LOCAL, "2": FULL}
+LABELS = [f"{kind} {name}" for name in CACHES for kind in ("k_cache", "v_cache")]
+
+
+class Gpu(NumpyDevice):
+    """A GPU with memory for `budget` bytes, which counts what it copies.
+
+    As in WebGPU, a failed allocation gives a buffer, and an error at the end of the check.
+    """
+
+    def __init__(self, budget: int = 1 << 30) -> None:
+        super().__init__()
+        self.budget = budget
+        self.copied = 0
+        self._is_full = False
+
+    @property
+    def held(self) -> int:
+        return sum(buffer.nbytes for buffer in self.buffers if buffer.data is not None)
+
+    def create_buffer(self, nbytes: int, label: str) -> NumpyBuffer:
+        self._is_full |= self.held + nbytes > self.budget
+        return super().create_buffer(nbytes, label)
+
+    def copy_buffer(self, source: Any, target: Any, nbytes: int) -> None:
+        self.copied += nbytes
+        super().copy_buffer(source, target, nbytes)
+
+    @asynccontextmanager
+    async def check(self, what: str) -> AsyncIterator[None]:
+        yield
+        if self._is_full:
+            self._is_full = False
+            raise OutOfMemoryError(f"The GPU refused while {what}.")
+
+
+def slots(cache: KvCache, label: str) -> int:
+    return cache.buffers[label].nbytes // FULL.slot_bytes
+
+
+def fill(cache: KvCache, rng: np.random.Generator) -> dict[str, bytes]:
+    """Write random bytes into every buffer and return them."""
+    written = {}
+    for label, buffer in cache.buffers.items():
+        data = rng.bytes(buffer.nbytes)
+        buffer.view(np.uint8)[:] = np.frombuffer(data, np.uint8)  # type: ignore[attr-defined]
+        written[label] = data
+    return written
+
+
+def assert_begins_with(cache: KvCache, written: dict[str, bytes]) -> None:
+    for label, data in written.items():
+        held = cache.buffers[label].view(np.uint8)[: len(data)]  # type: ignore[attr-defined]
+        assert held.tobytes() == data, label
+
+
+def test_it_grows_by_doubling_and_keeps_what_it_had() -> None:
+    device, rng = Gpu(), np.random.default_rng(1)
+    cache = KvCache(device, CACHES, first_tokens=16)
+    assert list(cache.buffers) == LABELS
+    assert {slots(cache, label) for label in LABELS} == {16}
+    for n_tokens, full, local in ((16, 16, 16), (17, 32, 24), (33, 64, 24), (600, 1000, 24)):
+        written = fill(cache, rng)
+        before = dict(cache.buffers)
+        assert cache.has_room(n_tokens) == (full == 16)
+        assert asyncio.run(cache.ensure(n_tokens)) == (cache.buffers != before)
+        assert cache.has_room(n_tokens)
+        assert [slots(cache, label) for label in LABELS] == [full, full, local, local, full, full]
+        assert_begins_with(cache, written)
+    assert len(device.live_buffers) == len(LABELS)
+    cache.destroy()
+    assert device.live_buffers == [] and cache.buffers == {}
+
+
+def test_a_token_is_copied_less_than_once() -> None:
+    device = Gpu()
+    cache = KvCache(device, {"0": AttentionShape(1, 1, 8, 1 << 16)}, first_tokens=8)
+
+    async def run() -> int:
+        return sum([await cache.ensure(n_tokens) for n_tokens in range(1, 1 + (1 << 14))])
+
+    assert asyncio.run(run()) == 11
+    assert device.copied < 2 * 16 * (1 << 14)
+
+
+def test_a_full_gpu_ends_the_growth_and_loses_nothing() -> None:
+    """For every budget: what was there is still there, and room that was had is used."""
+    rng, lost = np.random.default_rng(2), 0
+    slot = FULL.slot_bytes
+    # 3 x 2 buffers of 16 slots; then two layers of 2 x 64 and one of 2 x 24.
+    for budget in range(6 * 16 * slot, 400 * slot, 13 * slot):
+        device = Gpu(budget)
+        cache = KvCache(device, CACHES, first_tokens=16)
+        written = fill(cache, rng)
+        try:
+            asyncio.run(cache.ensure(50))
+        except OutOfMemoryError as error:
+            assert "making room for" in str(error)
+            assert not cache.has_room(50)
+            lost += 1
+        else:
+            assert cache.has_room(50)
+        assert device.held <= budget
+        assert cache.has_room(16)
+        assert_begins_with(cache, written)
+        assert sorted(device.live_buffers) == sorted(LABELS)
+        device.budget = 1 << 30
+        asyncio.run(cache.ensure(50))
+        assert cache.has_room(50)
+        assert_begins_with(cache, written)
+    assert 5 < lost < 23
+
+
+def test_a_layer_that_is_being_replaced_is_all_that_is_held_twice() -> None:
+    caches = {str(layer): FULL for layer in range(8)}
+    small, large = 2 * 512 * FULL.slot_bytes, 2 * 1000 * FULL.slot_bytes
+    device = Gpu(7 * large + large + small)
+    cache = KvCache(device, caches)
+    asyncio.run(cache.ensure(600))
+    assert device.held == 8 * large
+
+
+def test_it_waits_for_the_gpu_to_free_large_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+
+    class Waiting(NumpyDevice):
+        async def synchronize(self) -> None:
+            waits.append(sum(label.endswith(" 3") for label in self.live_buffers))
+
+    caches = {str(layer): FULL for layer in range(4)}
+    for most, expected in ((1 << 20, []), (3 * 512 * FULL.slot_bytes, [2, 2])):
+        monkeypatch.setattr(kv_cache, "_UNSYNCHRONIZED_BYTES", most)
+        waits.clear()
+        asyncio.run(KvCache(Waiting(), caches).ensure(600))
+        assert waits == expected
+
+
+def test_nothing_stays_of_caches_that_cannot_be_made() -> None:
+    class Small(NumpyDevice):
+        def create_buffer(self, nbytes: int, label: str) -> NumpyBuffer:
+            if label == "v_cache 1":
+                raise LimitSupportError("too large")
+            return super().create_buffer(nbytes, label)
+
+    device = Small()
+    with pytest.raises(LimitSupportError):
+        KvCache(device, CACHES)
+    assert device.live_buffers == []
