@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from py_engine.weights.quantization import stored_value
 from tests.conformance.fixtures import Fixture
-from tests.conformance.recipe import make_weights
+from tests.conformance.recipe import stored_weights
 
 Array = np.ndarray
 
@@ -53,10 +52,8 @@ def dense_logits(
 ) -> Array:
     """Return the logits after each token from number `first` on, (tokens, vocab_size), float64."""
     config = fixture.case.config
-    weights = {
-        name: stored_value(weight, fixture.case.quantization).astype(np.float64)
-        for name, weight in make_weights(fixture.case, fixture.seed).items()
-    }
+    stored = stored_weights(fixture.case, fixture.tensors, fixture.seed)
+    weights = {name: weight.astype(np.float64) for name, weight in stored.items()}
 
     def norm(x: Array, name: str) -> Array:
         scale = np.sqrt((x * x).mean(axis=-1, keepdims=True) + config["rms_norm_eps"])

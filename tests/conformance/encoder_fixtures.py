@@ -14,9 +14,9 @@ import numpy as np
 from py_engine.weights.convert import write_model
 from py_engine.weights.hf_encoder import encoder_config_json
 from py_engine.weights.quantization import F32
+from tests.conformance.cases import Case
 from tests.conformance.encoder_recipe import ENCODER_CASES, encoder_case, make_encoder_weights
-from tests.conformance.fixtures import FOLDER
-from tests.conformance.recipe import Case
+from tests.conformance.recipe import FOLDER
 
 TOKENIZER = FOLDER / "bert_tokenizer.json"
 POOLINGS = ("cls", "mean")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from py_engine.weights.quantization import F32
-from tests.conformance.recipe import Case, draw_uniform
+from tests.conformance.cases import Case
+from tests.conformance.recipe import draw_uniform
 
 LENGTHS = (1, 40, 7, 19)
 """Tokens of the sequences of a batch; the second fills the context window."""

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from py_engine.weights.quantization import stored_value
+from tests.conformance.cases import Case
 from tests.conformance.encoder_fixtures import TOKENIZER, EncoderFixture
 from tests.conformance.encoder_recipe import (
     TEXT_CASE,
@@ -15,7 +16,6 @@ from tests.conformance.encoder_recipe import (
     make_encoder_weights,
     make_sequences,
 )
-from tests.conformance.recipe import Case
 
 
 @torch.no_grad()

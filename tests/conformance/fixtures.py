@@ -1,4 +1,4 @@
-"""The stored results of transformers for the cases of `recipe.py`, and their models as folders."""
+"""The stored results of transformers for the models of `cases.py`, and these models as folders."""
 
 from __future__ import annotations
 
@@ -6,30 +6,45 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from py_engine.weights.convert import write_model
 from py_engine.weights.hf_config import chat_config_json
 from py_engine.weights.quantization import F32
-from tests.conformance.recipe import CASES, N_PROMPT, PREFILL_CHUNK_SIZE, Case, make_weights
+from tests.conformance.cases import (
+    CASES,
+    N_PROMPT,
+    PENDING,
+    PREFILL_CHUNK_SIZE,
+    Case,
+    case_named,
+)
+from tests.conformance.recipe import FOLDER, Tensors, make_weights, tensors_from_json
+from tests.support.safetensors_file import write_safetensors
 
-FOLDER = Path(__file__).parent / "fixtures"
+Dtype = Literal["F32", "F16", "BF16"]
 
 
 @dataclass(frozen=True)
 class Fixture:
     """A case with its seed, and what transformers computes for it in f32.
 
-    `logits[i]`, (vocab_size,), belong to the step that consumed `token_ids[positions[i]]`; the
-    positions are some of the prompt's, its last one, and all of the greedy continuation.
+    `logits[i]`, (vocab_size,), are those after the first `positions[i] + 1` of `token_ids`; the
+    positions are two within the prompt, its last one, and some of the greedy continuation.
+    `logits_of_f16_cache` are the same with keys and values that were rounded to f16. `margins` are
+    the gaps between the two best logits at every greedy step.
     """
 
     case: Case
     seed: int
+    tensors: Tensors
     token_ids: list[int]
     positions: list[int]
     logits: F32
+    logits_of_f16_cache: F32
+    margins: list[float]
 
     @property
     def prompt_ids(self) -> list[int]:
@@ -41,32 +56,44 @@ class Fixture:
         """The greedy continuation of the prompt."""
         return self.token_ids[N_PROMPT:]
 
+    @property
+    def prefix_lengths(self) -> list[int]:
+        """Lengths of the prompt's beginnings whose logits are stored."""
+        return [position + 1 for position in self.positions if position + 1 < N_PROMPT]
+
     def logits_at(self, position: int) -> F32:
         """Return the logits after the token at `position`, (vocab_size,)."""
         row: F32 = self.logits[self.positions.index(position)]
         return row
 
 
-def fixture_names() -> list[str]:
+def all_names() -> list[str]:
     """Return the names of all cases."""
     return [case.name for case in CASES]
 
 
+def fixture_names() -> list[str]:
+    """Return the names of the cases that our decoder runs."""
+    return [name for name in all_names() if name not in PENDING]
+
+
 def load_fixture(name: str) -> Fixture:
     """Return a stored fixture."""
-    case = next(case for case in CASES if case.name == name)
     with np.load(FOLDER / f"{name}.npz") as stored:
         return Fixture(
-            case=case,
+            case=case_named(name),
             seed=int(stored["seed"]),
+            tensors=tensors_from_json(stored["tensors"].tobytes().decode()),
             token_ids=stored["token_ids"].tolist(),
             positions=stored["positions"].tolist(),
             logits=stored["logits"],
+            logits_of_f16_cache=stored["logits_of_f16_cache"],
+            margins=stored["margins"].tolist(),
         )
 
 
 def load_rope() -> list[list[float]]:
-    """Return transformers' rotation frequencies for `recipe.ROPE_CASES`."""
+    """Return transformers' rotation frequencies for `cases.ROPE_CASES`."""
     frequencies: list[list[float]] = json.loads((FOLDER / "rope.json").read_text())
     return frequencies
 
@@ -81,3 +108,21 @@ def write_model_folder(fixture: Fixture, target: Path) -> None:
         )
     target.mkdir(parents=True, exist_ok=True)
     write_model(target, config, weights.__getitem__)
+
+
+def write_hf_folder(fixture: Fixture, target: Path, dtype: Dtype = "F32") -> None:
+    """Write a fixture's model as a Hugging Face folder (without a tokenizer), in two files.
+
+    Every weight is exact in f32, and in the 16-bit type of the case's format.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "config.json").write_text(json.dumps(fixture.case.config))
+    weights = make_weights(fixture.case, fixture.seed)
+    names = sorted(weights)
+    index: dict[str, str] = {}
+    for part in range(2):
+        file = f"model-{part + 1:05}-of-00002.safetensors"
+        index |= dict.fromkeys(names[part::2], file)
+        write_safetensors(target / file, {name: weights[name] for name in names[part::2]}, dtype)
+    content = {"metadata": {}, "weight_map": index}
+    (target / "model.safetensors.index.json").write_text(json.dumps(content))

@@ -3,23 +3,69 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from py_engine.config import CHAT_CONFIG_FILE, ChatConfig
-from py_engine.models.base import SamplingParams
 from py_engine.models.decoder import Decoder
 from py_engine.models.loader import load_model
 from py_engine.storage.folder import FolderSource
+from py_engine.weights.quantization import F32
 from tests.conformance.fixtures import Fixture, write_model_folder
 from tests.support.engine_worker import EngineWorker
 from tests.support.numpy_device import NumpyDevice
 
-Decoded = tuple[list[int], list[np.ndarray]]
-"""The tokens that follow the prompt, as many as the fixture has, and the logits before each."""
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a model gave: the tokens after the prompt, as many as the fixture has.
+
+    `logits` are those before each of them, `prefix_logits` those after the fixture's beginnings of
+    the prompt, each in a sequence of its own.
+    """
+
+    tokens: list[int]
+    logits: list[F32]
+    prefix_logits: list[F32]
+
+
+async def _drive(
+    model: Any, prompt: list[int], n_tokens: int, prefix_lengths: list[int]
+) -> dict[str, Any]:
+    """Run a model; this runs in the worker too, so it imports what it needs."""
+    from py_engine.models.base import SamplingParams
+
+    async def prefill(token_ids: list[int]) -> None:
+        model.start(SamplingParams(temperature=0))
+        for start in range(0, len(token_ids), model.prefill_chunk_size):
+            await model.prefill(token_ids[start : start + model.prefill_chunk_size])
+
+    async def logits() -> bytes:
+        return (await model.read_logits()).tobytes()
+
+    prefix_logits = []
+    for length in prefix_lengths:
+        await prefill(prompt[:length])
+        model.first_logits()
+        prefix_logits.append(await logits())
+    await prefill(prompt)
+    tokens, rows = [(await model.sample()).token_id], [await logits()]
+    while len(tokens) < n_tokens:
+        tokens.append((await model.decode()).token_id)
+        rows.append(await logits())
+    return {"tokens": tokens, "logits": rows, "prefix_logits": prefix_logits}
+
+
+def _decoded(found: Mapping[str, Any]) -> Decoded:
+    def arrays(rows: list[bytes]) -> list[F32]:
+        return [np.frombuffer(row, np.float32) for row in rows]
+
+    return Decoded(found["tokens"], arrays(found["logits"]), arrays(found["prefix_logits"]))
 
 
 async def load_on_numpy(
@@ -38,28 +84,23 @@ def decode_on_numpy(
     """Run a fixture's model on the kernels' NumPy references."""
     device = NumpyDevice()
 
-    async def run() -> Decoded:
+    async def run() -> dict[str, Any]:
         model = await load_on_numpy(folder, fixture, device, chat_opts)
-        model.start(SamplingParams(temperature=0))
-        prompt = fixture.prompt_ids
-        for start in range(0, len(prompt), model.prefill_chunk_size):
-            await model.prefill(prompt[start : start + model.prefill_chunk_size])
-        tokens, logits = [(await model.sample()).token_id], [np.array(await model.read_logits())]
-        while len(tokens) < len(fixture.greedy_ids):
-            tokens.append((await model.decode()).token_id)
-            logits.append(np.array(await model.read_logits()))
+        prompt, n_tokens = fixture.prompt_ids, len(fixture.greedy_ids)
+        found = await _drive(model, prompt, n_tokens, fixture.prefix_lengths)
         model.destroy()
-        return tokens, logits
+        return found
 
-    decoded = asyncio.run(run())
+    found = asyncio.run(run())
     assert device.live_buffers == []
-    return decoded
+    return _decoded(found)
 
 
-async def _decode_in_worker(
+async def _run_in_worker(
     files: dict[str, bytes],
     prompt: list[int],
     n_tokens: int,
+    prefix_lengths: list[int],
     lanes: bool,
     chat_opts: dict[str, Any],
 ) -> dict[str, Any]:
@@ -70,7 +111,6 @@ async def _decode_in_worker(
 
     from py_engine.config import ChatConfig
     from py_engine.gpu.adapter import request_device
-    from py_engine.models.base import SamplingParams
     from py_engine.models.loader import load_model
 
     class Files:
@@ -90,17 +130,21 @@ async def _decode_in_worker(
     config = ChatConfig.from_json(json.loads(files["mlc-chat-config.json"]), chat_opts=chat_opts)
     model = await load_model(device, Files(), config, lambda progress: None)
     try:
-        model.start(SamplingParams(temperature=0))
-        for start in range(0, len(prompt), model.prefill_chunk_size):
-            await model.prefill(prompt[start : start + model.prefill_chunk_size])
-        tokens, logits = [(await model.sample()).token_id], [(await model.read_logits()).tobytes()]
-        while len(tokens) < n_tokens:
-            tokens.append((await model.decode()).token_id)
-            logits.append((await model.read_logits()).tobytes())
-        return {"tokens": tokens, "logits": logits}
+        return await _drive(model, prompt, n_tokens, prefix_lengths)
     finally:
         model.destroy()
         device.destroy()
+
+
+_WORKER_CODE = "\n".join(
+    [
+        "from __future__ import annotations",
+        "from typing import Any",
+        inspect.getsource(_drive),
+        inspect.getsource(_run_in_worker),
+        "await _run_in_worker(files, prompt, n_tokens, prefix_lengths, lanes, chat_opts)",
+    ]
+)
 
 
 def decode_in_worker(
@@ -113,13 +157,13 @@ def decode_in_worker(
 ) -> Decoded:
     """Run a fixture's model in the browser; `lanes` uses subgroups if the adapter has them."""
     write_model_folder(fixture, folder)
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    result = worker.run(
-        _decode_in_worker,
-        files=files,
+    found = worker.run(
+        _WORKER_CODE,
+        files={path.name: path.read_bytes() for path in folder.iterdir()},
         prompt=fixture.prompt_ids,
         n_tokens=len(fixture.greedy_ids),
+        prefix_lengths=fixture.prefix_lengths,
         lanes=lanes,
         chat_opts=dict(chat_opts or {}),
     )
-    return result["tokens"], [np.frombuffer(row, np.float32) for row in result["logits"]]
+    return _decoded(found)

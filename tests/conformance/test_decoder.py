@@ -1,8 +1,10 @@
 """The decoder against transformers: prefill in chunks, then greedy decode, on tiny random models.
 
-The same run on the kernels' NumPy references in CPython, and on WebGPU in the browser. Greedy
-tokens must be identical. Logits: 5e-3 of the largest one, which the KV cache in f16 accounts for
-(2^-11 relative on every key and value); transformers keeps it in f32.
+Every model of every family runs on the kernels' NumPy references in CPython; one of each family
+runs on WebGPU in the browser. Greedy tokens must be identical. Logits are compared with those of
+transformers in f32, and with those of transformers whose keys and values are rounded to f16, which
+is how our KV cache holds them: what is left then is the order of summation, and now and then a key
+that is rounded the other way. The logits of 33 tokens come from a batch that is padded at the left.
 """
 
 from __future__ import annotations
@@ -12,49 +14,76 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conformance.cases import GOLDEN, N_PROMPT
 from tests.conformance.fixtures import Fixture, fixture_names, load_fixture
-from tests.conformance.running import decode_in_worker, decode_on_numpy
+from tests.conformance.running import Decoded, decode_in_worker, decode_on_numpy
 from tests.conftest import EngineWorker
 
-TOLERANCE = 5e-3
+TOLERANCE = 6e-3
+"""Of the largest logit: our cache is f16 (2^-11 relative on every key and value), theirs f32."""
+
+F16_CACHE_TOLERANCE = 8e-4
+
+WINDOWED = ["mistral_window_24_q0f32", "qwen2_window_q0f32"]
 
 
-def assert_agrees(fixture: Fixture, token_ids: list[int], logits: list[np.ndarray]) -> None:
-    """Compare greedy tokens, and the logits that each was drawn from."""
-    assert token_ids == fixture.greedy_ids
-    for step, found in enumerate(logits):
-        expected = fixture.logits_at(len(fixture.prompt_ids) - 1 + step)
-        error = np.abs(found - expected).max() / np.abs(expected).max()
-        assert error < TOLERANCE, f"step {step}: relative error {error:.1e}"
+def errors(fixture: Fixture, decoded: Decoded) -> tuple[float, float]:
+    """Return the largest errors of logits, relative to the largest logit of each step.
+
+    The first is of transformers in f32, the second of it with a cache in f16.
+    """
+    found = dict(zip(fixture.prefix_lengths, decoded.prefix_logits, strict=True))
+    found |= {N_PROMPT + step: logits for step, logits in enumerate(decoded.logits)}
+    rows = [found[position + 1] for position in fixture.positions]
+    return (
+        relative_error(np.stack(rows), fixture.logits),
+        relative_error(np.stack(rows), fixture.logits_of_f16_cache),
+    )
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest error of any row, relative to the row's largest element."""
+    return float((np.abs(found - expected).max(-1) / np.abs(expected).max(-1)).max())
+
+
+def assert_agrees(fixture: Fixture, decoded: Decoded) -> None:
+    """Compare greedy tokens, and logits."""
+    assert decoded.tokens == fixture.greedy_ids
+    error, error_of_f16_cache = errors(fixture, decoded)
+    assert error < TOLERANCE
+    assert error_of_f16_cache < F16_CACHE_TOLERANCE
 
 
 @pytest.mark.parametrize("name", fixture_names())
 def test_decoder_on_numpy(name: str, tmp_path: Path) -> None:
     fixture = load_fixture(name)
-    assert_agrees(fixture, *decode_on_numpy(tmp_path, fixture))
+    assert_agrees(fixture, decode_on_numpy(tmp_path, fixture))
 
 
-@pytest.mark.parametrize("name", fixture_names())
+@pytest.mark.parametrize("chunk", [1, 27, 69, 70])
+@pytest.mark.parametrize("name", sorted({*GOLDEN.values(), *WINDOWED} & set(fixture_names())))
+def test_decoder_in_other_chunks(name: str, chunk: int, tmp_path: Path) -> None:
+    """Chunks of one token, of an odd number, a last chunk of one, and a single one are the same."""
+    fixture = load_fixture(name)
+    assert_agrees(fixture, decode_on_numpy(tmp_path, fixture, {"prefill_chunk_size": chunk}))
+
+
+@pytest.mark.parametrize("name", [name for name in GOLDEN.values() if name in fixture_names()])
 def test_decoder_on_webgpu(name: str, tmp_path: Path, engine_worker: EngineWorker) -> None:
     fixture = load_fixture(name)
-    assert_agrees(fixture, *decode_in_worker(tmp_path, fixture, engine_worker))
+    assert_agrees(fixture, decode_in_worker(tmp_path, fixture, engine_worker))
 
 
-@pytest.mark.parametrize("chunk", [1, 69, 70])
-@pytest.mark.parametrize(
-    "name",
-    ["gqa_tied_q4f16", "mistral_window_24_q0f32", "qwen2_window_q0f32", "qwen3_head_80_q0f16"],
-)
-def test_decoder_in_other_chunks(
-    name: str, chunk: int, tmp_path: Path, engine_worker: EngineWorker
+@pytest.mark.parametrize("chunk", [1, 69])
+def test_windows_in_other_chunks_on_webgpu(
+    chunk: int, tmp_path: Path, engine_worker: EngineWorker
 ) -> None:
-    """Chunks of one token, a last chunk of one token, and a single chunk give the same."""
-    fixture = load_fixture(name)
+    fixture = load_fixture("mistral_window_24_q0f32")
     opts = {"prefill_chunk_size": chunk}
-    assert_agrees(fixture, *decode_in_worker(tmp_path, fixture, engine_worker, opts))
+    assert_agrees(fixture, decode_in_worker(tmp_path, fixture, engine_worker, opts))
 
 
 @pytest.mark.parametrize("name", ["gqa_tied_q4f16", "qwen2_tied_q4f16", "qwen3_tied_q4f16"])
 def test_decoder_without_subgroups(name: str, tmp_path: Path, engine_worker: EngineWorker) -> None:
     fixture = load_fixture(name)
-    assert_agrees(fixture, *decode_in_worker(tmp_path, fixture, engine_worker, lanes=False))
+    assert_agrees(fixture, decode_in_worker(tmp_path, fixture, engine_worker, lanes=False))

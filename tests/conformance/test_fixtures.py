@@ -13,20 +13,38 @@ from py_engine.models.registry import decoder_spec
 from py_engine.storage.folder import FolderSource
 from py_engine.weights.mlc import read_tensor_cache
 from py_engine.weights.plan import weight_slots
-from tests.conformance.fixtures import fixture_names, load_fixture, write_model_folder
-from tests.conformance.recipe import N_PROMPT, PREFILL_CHUNK_SIZE, make_prompt
+from tests.conformance.cases import CASES, GOLDEN, N_PROMPT, PREFILL_CHUNK_SIZE, case_named
+from tests.conformance.fixtures import (
+    all_names,
+    fixture_names,
+    load_fixture,
+    write_model_folder,
+)
+from tests.conformance.recipe import FOLDER, make_prompt
+from tests.conformance.test_decoder import TOLERANCE
 
 
-@pytest.mark.parametrize("name", fixture_names())
+@pytest.mark.parametrize("name", all_names())
 def test_greedy_steps_are_clear(name: str) -> None:
+    """No error within the tolerance can change a greedy token."""
     fixture = load_fixture(name)
     assert fixture.prompt_ids == make_prompt(fixture.case, fixture.seed)
-    assert len(fixture.greedy_ids) == fixture.case.n_greedy
-    for step, token in enumerate(fixture.greedy_ids):
-        logits = fixture.logits_at(N_PROMPT - 1 + step)
-        second, best = np.sort(logits)[-2:]
-        assert int(logits.argmax()) == token
-        assert best - second > 1e-2
+    assert len(fixture.greedy_ids) == len(fixture.margins) == fixture.case.n_greedy >= 24
+    assert min(fixture.margins) > 2 * TOLERANCE * np.abs(fixture.logits).max()
+    assert len(fixture.prefix_lengths) == 2
+    for row, position in enumerate(fixture.positions):
+        if position >= N_PROMPT - 1:
+            assert int(fixture.logits[row].argmax()) == fixture.token_ids[position + 1]
+
+
+def test_each_family_has_a_golden_case() -> None:
+    assert {family: case_named(name).family for family, name in GOLDEN.items()} == {
+        case.family: case.family for case in CASES
+    }
+
+
+def test_fixtures_are_small() -> None:
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 2_000_000
 
 
 @pytest.mark.parametrize("name", fixture_names())

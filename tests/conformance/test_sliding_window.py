@@ -13,11 +13,11 @@ import pytest
 
 from py_engine.models.base import SamplingParams
 from py_engine.models.decoder import Decoder
+from tests.conformance.cases import N_PROMPT
 from tests.conformance.dense import dense_logits
 from tests.conformance.fixtures import load_fixture
-from tests.conformance.recipe import N_PROMPT
 from tests.conformance.running import Decoded, decode_in_worker, decode_on_numpy, load_on_numpy
-from tests.conformance.test_decoder import TOLERANCE
+from tests.conformance.test_decoder import TOLERANCE, relative_error
 from tests.conftest import EngineWorker
 from tests.support.numpy_device import NumpyDevice
 
@@ -28,10 +28,6 @@ CASES = [
     ("mha_untied_q4f32", 40, 4, 16),
 ]
 """Fixture, window, sinks, chunk. The last is a Llama that was not made for a window."""
-
-
-def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", ["mistral_window_24_q0f32", "mistral_window_45_q4f16"])
@@ -53,7 +49,7 @@ def options(window: int, sinks: int, chunk: int) -> dict[str, int]:
 
 def assert_equals_dense(name: str, window: int, sinks: int, decoded: Decoded) -> None:
     fixture = load_fixture(name)
-    tokens, logits = decoded
+    tokens, logits = decoded.tokens, decoded.logits
     seen = [*fixture.prompt_ids, *tokens[:-1]]
     dense = dense_logits(fixture, seen, window, sinks, N_PROMPT - 1)
     without = dense_logits(fixture, seen, window, 0, N_PROMPT - 1)

@@ -16,8 +16,8 @@ from py_engine.models.rope import (
     rope_inv_freq,
     rope_settings,
 )
+from tests.conformance.cases import ROPE_CASES
 from tests.conformance.fixtures import load_rope
-from tests.conformance.recipe import ROPE_CASES
 
 LLAMA3 = {
     "factor": 32.0,
