@@ -15,8 +15,8 @@ from dataclasses import replace
 
 from py_engine.weights.parameters import LAYER, NameTable, Stored, named
 
-PAIRED_ROPE = frozenset(("llama", "mistral3"))
-"""Architectures, of those that are known here, whose q and k have their rows in pairs."""
+PAIRED_ROPE = frozenset(("llama", "ministral3"))
+"""The `model_type`s whose q and k have their rows in pairs."""
 
 _BLOCK = f"blk.{LAYER}"
 _ROLES = f"layers.{LAYER}"
@@ -51,14 +51,11 @@ _NORMS = {
 }
 
 
-def gguf_names(architecture: str, tensors: Container[str]) -> NameTable:
-    """Return the table of an architecture's file, given the names of the tensors in it.
-
-    `architecture` is GGUF's name, `general.architecture`.
-    """
+def gguf_names(model_type: str, tensors: Container[str]) -> NameTable:
+    """Return the table of a model's file, given the names of the tensors in it."""
     table: dict[str, Stored] = {}
     for role, alternatives in _MATRICES.items():
-        is_paired = role.endswith(".qkv") and architecture in PAIRED_ROPE
+        is_paired = role.endswith(".qkv") and model_type in PAIRED_ROPE
         choice = tuple(map(_paired, alternatives[:1])) if is_paired else alternatives
         for suffix in ("weight", "bias"):
             stored = _present(choice, suffix, tensors)

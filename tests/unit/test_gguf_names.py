@@ -22,8 +22,8 @@ def test_separate_tensors_are_stacked_and_llamas_q_and_k_are_in_pairs() -> None:
 
 
 def test_other_architectures_have_halves_already() -> None:
-    for architecture in ("qwen2", "qwen3", "gemma3", "phi3", "stablelm", "olmo2", "gptneox"):
-        qkv = gguf_names(architecture, LLAMA)["layers.{i}.qkv"]
+    for family in ("qwen2", "qwen3", "gemma3_text", "phi3", "stablelm", "olmo2", "gpt_neox"):
+        qkv = gguf_names(family, LLAMA)["layers.{i}.qkv"]
         assert qkv.transform == "none"
 
 
