@@ -155,8 +155,10 @@ def _one_of(fields: JsonFields, name: str, values: tuple[str, ...]) -> str | Non
 class InitProgressReport:
     """How far loading a model has come.
 
-    `progress` runs from 0 to 1, `timeElapsed` is in seconds, `text` is for people. `loadedBytes`
-    and `totalBytes` are those of the weights, and 0 while something else goes on.
+    `progress` runs from 0 to 1 and never goes back, `timeElapsed` is in seconds, `text` is for
+    people. `loadedBytes` and `totalBytes` are those of the weights that are downloaded or loaded,
+    0 while something else goes on; `bytesPerSecond` is their rate of late (0: not known yet) and
+    `remainingSeconds` how long the rest of them takes (None: not known).
     """
 
     progress: float
@@ -164,6 +166,8 @@ class InitProgressReport:
     text: str
     loadedBytes: int = 0
     totalBytes: int = 0
+    bytesPerSecond: float = 0.0
+    remainingSeconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as it travels between threads."""

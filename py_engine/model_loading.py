@@ -31,7 +31,7 @@ async def open_model(
 
     On failure nothing stays in memory.
     """
-    reporter.begin_model(record.model_id)
+    reporter.begin_model(record.model_id, is_kept=hasattr(source, "download"))
     config = ChatConfig.from_json(
         await source.read_json(CHAT_CONFIG_FILE), overrides=record.overrides, chat_opts=chat_opts
     )

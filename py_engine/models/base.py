@@ -51,9 +51,13 @@ class Draw:
 
 @dataclass(frozen=True)
 class LoadProgress:
-    """Progress of loading a model: bytes for "weights", pipelines for "kernels"."""
+    """Progress of loading a model.
 
-    phase: Literal["weights", "kernels"]
+    Counted are bytes of files for "download" (into the browser's storage, with what is there
+    already), bytes on the GPU for "weights", pipelines for "kernels".
+    """
+
+    phase: Literal["download", "weights", "kernels"]
     done: int
     total: int
 

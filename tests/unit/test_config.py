@@ -400,13 +400,15 @@ def test_prebuilt_list_is_read_when_it_is_first_used() -> None:
 
 
 def test_progress_report_travels_with_webllm_names() -> None:
-    report = InitProgressReport(0.5, 1.25, "halfway", 10, 20)
+    report = InitProgressReport(0.5, 1.25, "halfway", 10, 20, 5.0, 2.0)
     assert report.to_dict() == {
         "progress": 0.5,
         "timeElapsed": 1.25,
         "text": "halfway",
         "loadedBytes": 10,
         "totalBytes": 20,
+        "bytesPerSecond": 5.0,
+        "remainingSeconds": 2.0,
     }
 
 
