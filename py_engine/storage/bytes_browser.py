@@ -18,3 +18,12 @@ def text_of(data: Any, address: str) -> str:
         raise ModelFileFormatError(
             f"{address} is not UTF-8 text. Download it again, or repair it."
         ) from error
+
+
+def array_of(data: Any) -> Any:
+    """Return the Uint8Array of an ArrayBuffer, or of Python's bytes."""
+    if isinstance(data, bytes):
+        array = js.Uint8Array.new(len(data))
+        array.assign(data)
+        return array
+    return js.Uint8Array.new(data)

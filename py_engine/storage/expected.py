@@ -15,6 +15,9 @@ MANIFEST_FILE = "model-manifest.json"
 Of a large file it may have `piece_bytes` and `pieces`, the SHA-256 of every so many bytes of it.
 """
 
+LISTING_NOTE, WANTED_NOTE = "?listing", "?wanted"
+"""Kept beside a model's files: its listing, and the sizes of the files that loading it needs."""
+
 _MLC_INDEX_FILES = ("tensor-cache.json", "ndarray-cache.json")
 
 

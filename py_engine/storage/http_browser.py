@@ -20,12 +20,16 @@ Refusal = Callable[[int, Headers], ModelFileError]
 
 
 class Request:
-    """GETs one address; used as a context manager, which aborts what was not read to its end."""
+    """GETs one address; used as a context manager, which aborts what was not read to its end.
 
-    def __init__(self, address: str, headers: Mapping[str, str]) -> None:
+    `cache` is `fetch`'s option: what the browser's HTTP cache may do.
+    """
+
+    def __init__(self, address: str, headers: Mapping[str, str], *, cache: str = "default") -> None:
         self.address = shown_address(address)
         self._address = address
         self._headers = headers
+        self._cache = cache
         self._controller = js.AbortController.new()
 
     def __enter__(self) -> Request:
@@ -43,6 +47,7 @@ class Request:
             response = await js.fetch(
                 self._address,
                 headers=to_js(dict(self._headers), dict_converter=js.Object.fromEntries),
+                cache=self._cache,
                 referrerPolicy="no-referrer",
                 signal=self._controller.signal,
             )

@@ -9,16 +9,15 @@ from typing import Protocol
 
 from py_engine.errors import StorageBusyError, StorageFullError
 from py_engine.storage.download import Downloader, RemoteFile
+from py_engine.storage.expected import LISTING_NOTE, WANTED_NOTE
 from py_engine.storage.host_bytes import cut, to_bytes
 from py_engine.storage.identity import Identity
 from py_engine.storage.locks import Locks
 from py_engine.storage.source import HostBytes
 from py_engine.storage.store import FileStore, StoredFile
+from py_engine.storage.stored_source import RemoteSource, StoredSource
 from py_engine.storage.tasks import run_together
 from py_engine.storage.transport import Request
-
-LISTING, WANTED = "?listing", "?wanted"
-"""Notes kept as files beside a model's: its listing, and the paths that loading it needs."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,10 @@ class ModelStorage:
     def backend(self) -> str:
         """The kind of store, as in `AppConfig.cacheBackend`."""
         return self.files.blobs.backend
+
+    def open(self, remote: RemoteSource) -> StoredSource:
+        """Return a source that keeps what it reads of `remote`."""
+        return StoredSource(remote, self)
 
     async def models(self) -> list[StoredModel]:
         """Return all models, also those that are there in part."""
@@ -205,7 +208,7 @@ class ModelStorage:
 
 
 async def _summary(url: str, files: dict[str, StoredFile]) -> StoredModel:
-    note, _ = files.pop(WANTED, None), files.pop(LISTING, None)
+    note, _ = files.pop(WANTED_NOTE, None), files.pop(LISTING_NOTE, None)
     stored = {path: file.stored_bytes for path, file in files.items()}
     total = sum(file.size for file in files.values())
     if note is None or not note.is_verified:

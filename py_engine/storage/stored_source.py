@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from py_engine.errors import (
     MissingFileError,
@@ -24,7 +24,9 @@ from py_engine.errors import (
 )
 from py_engine.storage.download import RemoteFile
 from py_engine.storage.expected import (
+    LISTING_NOTE,
     MANIFEST_FILE,
+    WANTED_NOTE,
     ExpectedFiles,
     listing_from_text,
     listing_text,
@@ -32,7 +34,6 @@ from py_engine.storage.expected import (
 from py_engine.storage.host_bytes import to_bytes
 from py_engine.storage.http_errors import Headers
 from py_engine.storage.identity import sha256_of
-from py_engine.storage.model_storage import LISTING, WANTED, ModelStorage
 from py_engine.storage.source import (
     FileInfo,
     HostBytes,
@@ -45,6 +46,9 @@ from py_engine.storage.store import LostPieceError, StoredFile
 from py_engine.storage.tasks import run_together
 from py_engine.storage.transfer import Advance, integrity_error
 from py_engine.storage.transport import Request
+
+if TYPE_CHECKING:
+    from py_engine.storage.model_storage import ModelStorage
 
 _FILES_AT_ONCE = 4
 
@@ -127,16 +131,16 @@ class StoredSource:
 
     async def list_files(self) -> Mapping[str, FileInfo] | None:
         """Return all files by path, without a network as they were last."""
-        note = f"{self.url}{LISTING}"
+        note = f"{self.url}{LISTING_NOTE}"
         try:
             listing = await self._storage.downloader.fetcher.retry(note, self._remote.list_files)
         except NetworkError:
-            text = await self._storage.read_note(self.url, LISTING)
+            text = await self._storage.read_note(self.url, LISTING_NOTE)
             if text is None:
                 raise
             return listing_from_text(text)
         if listing is not None:
-            await self._storage.write_note(self.url, LISTING, listing_text(listing))
+            await self._storage.write_note(self.url, LISTING_NOTE, listing_text(listing))
         return listing
 
     async def download(self, paths: Iterable[str], on_bytes: OnBytes | None = None) -> None:
@@ -149,7 +153,7 @@ class StoredSource:
         stored = await self._storage.stored_bytes(self.url, sizes)
         await self._storage.check_room(self.url, sum(sizes.values()) - stored)
         self._wanted |= sizes
-        await self._storage.write_note(self.url, WANTED, json.dumps(self._wanted))
+        await self._storage.write_note(self.url, WANTED_NOTE, json.dumps(self._wanted))
         places = asyncio.Semaphore(_FILES_AT_ONCE)
         advance = _summed(on_bytes)
 

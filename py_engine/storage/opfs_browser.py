@@ -1,0 +1,150 @@
+"""Blobs in the origin private file system: a directory for each folder, a file for each blob."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import js
+from pyodide.ffi import JsException
+
+from py_engine.errors import StorageError, StorageFullError
+from py_engine.storage.bytes_browser import array_of
+from py_engine.storage.errors_browser import storage_error
+from py_engine.storage.source import HostBytes
+
+_ROOT = "pywebllm-models"
+_UNFINISHED = ".part"
+_FILES_OPEN = 64
+
+# The file of a tab that was just closed stays locked for a moment.
+_LOCKED_TRIES, _LOCKED_S = 10, 0.2
+
+
+class OpfsBlobs:
+    """Implements `blobs.BlobStore`.
+
+    Bytes are written through a sync access handle, which can flush them to the disk, into a file
+    that then gets its name; where there are none (in service workers), a writable stream's file
+    appears whole as well.
+    """
+
+    backend = "opfs"
+
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self._files: dict[tuple[str, str], Any] = {}
+
+    @staticmethod
+    async def open() -> OpfsBlobs:
+        """Return the site's store. Raises StorageError where there is none."""
+        try:
+            top = await js.navigator.storage.getDirectory()
+            return OpfsBlobs(await top.getDirectoryHandle(_ROOT, create=True))
+        except JsException as error:
+            raise storage_error(error) from error
+        except AttributeError as error:
+            raise StorageError("This browser has no origin private file system.") from error
+
+    async def put(self, folder: str, name: str, data: HostBytes) -> None:
+        """Keep a new blob."""
+        try:
+            directory = await self._root.getDirectoryHandle(folder, create=True)
+            if hasattr(js, "FileSystemSyncAccessHandle"):
+                handle = await directory.getFileHandle(name + _UNFINISHED, create=True)
+                await _write_in_place(handle, array_of(data))
+                await handle.move(name)
+            else:
+                stream = await (await directory.getFileHandle(name, create=True)).createWritable()
+                await stream.write(array_of(data))
+                await stream.close()
+        except JsException as error:
+            raise storage_error(error) from error
+
+    async def get(
+        self, folder: str, name: str, begin: int = 0, end: int | None = None
+    ) -> HostBytes | None:
+        """Return a range of a blob."""
+        try:
+            file = self._files.pop((folder, name), None) or await self._open(folder, name)
+            data = await file.slice(begin, file.size if end is None else end).arrayBuffer()
+        except JsException as error:
+            if error.name in ("NotFoundError", "NotReadableError"):
+                return None
+            raise storage_error(error) from error
+        self._files[folder, name] = file
+        if len(self._files) > _FILES_OPEN:
+            del self._files[next(iter(self._files))]
+        return data
+
+    async def folders(self) -> list[str]:
+        """Return the folders that have blobs."""
+        return await _keys(self._root)
+
+    async def names(self, folder: str) -> list[str]:
+        """Return the names of a folder's blobs."""
+        try:
+            found = await _keys(await self._root.getDirectoryHandle(folder))
+        except JsException as error:
+            if error.name == "NotFoundError":
+                return []
+            raise storage_error(error) from error
+        return [name for name in found if not name.endswith(_UNFINISHED)]
+
+    async def delete(self, folder: str, names: Sequence[str] | None = None) -> None:
+        """Delete blobs, or a whole folder."""
+        if names is None:
+            await _remove(self._root, folder)
+            return
+        try:
+            directory = await self._root.getDirectoryHandle(folder)
+        except JsException as error:
+            if error.name == "NotFoundError":
+                return
+            raise storage_error(error) from error
+        for name in names:
+            self._files.pop((folder, name), None)
+            await _remove(directory, name)
+
+    async def _open(self, folder: str, name: str) -> Any:
+        directory = await self._root.getDirectoryHandle(folder)
+        return await (await directory.getFileHandle(name)).getFile()
+
+
+async def _write_in_place(handle: Any, array: Any) -> None:
+    access = await _access(handle)
+    try:
+        access.truncate(0)
+        written = access.write(array, at=0)
+        access.flush()
+    finally:
+        access.close()
+    if written < array.length:
+        raise StorageFullError(
+            f"The browser stored {written} of {array.length} bytes and gives this site no more "
+            "room. Delete a stored model, or free space on the device."
+        )
+
+
+async def _access(handle: Any) -> Any:
+    for _ in range(_LOCKED_TRIES):
+        try:
+            return await handle.createSyncAccessHandle()
+        except JsException as error:
+            if error.name != "NoModificationAllowedError":
+                raise
+            await asyncio.sleep(_LOCKED_S)
+    return await handle.createSyncAccessHandle()
+
+
+async def _keys(directory: Any) -> list[str]:
+    return [str(name) async for name in directory.keys()]
+
+
+async def _remove(directory: Any, name: str) -> None:
+    try:
+        await directory.removeEntry(name, recursive=True)
+    except JsException as error:
+        if error.name != "NotFoundError":
+            raise storage_error(error) from error

@@ -1,0 +1,83 @@
+"""The browser's storage, network and locks, put together."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+
+import js
+from pyodide.ffi import JsException
+
+from py_engine.errors import StorageError
+from py_engine.storage.blobs import BlobStore
+from py_engine.storage.cache_browser import CacheBlobs, WebLlmCaches
+from py_engine.storage.download import Downloader
+from py_engine.storage.fetcher import Fetcher, RetryPolicy
+from py_engine.storage.indexeddb_browser import IndexedDbBlobs
+from py_engine.storage.locks import LocalLocks, Locks
+from py_engine.storage.locks_browser import WebLocks
+from py_engine.storage.model_storage import ModelStorage
+from py_engine.storage.opfs_browser import OpfsBlobs
+from py_engine.storage.store import FileStore
+from py_engine.storage.transport_browser import FetchTransport
+from py_engine.storage.unstored import NoStorage
+
+logger = logging.getLogger(__name__)
+
+_OPENERS: dict[str, Callable[[], Awaitable[BlobStore]]] = {
+    "opfs": OpfsBlobs.open,
+    "indexeddb": IndexedDbBlobs.open,
+    "cache": CacheBlobs.open,
+}
+
+BACKENDS = (*_OPENERS,)
+"""The values of `AppConfig.cacheBackend`."""
+
+
+async def open_storage(
+    backend: str = "opfs", *, policy: RetryPolicy | None = None
+) -> ModelStorage | NoStorage:
+    """Return the site's store of models in `backend`, in another one where that does not work.
+
+    Where none does, models are loaded without being kept. Both are logged as warnings.
+    """
+    fetcher = Fetcher(FetchTransport(), policy)
+    for name in dict.fromkeys((backend, *_OPENERS)):
+        try:
+            blobs = await _OPENERS[name]()
+            await _try_out(blobs)
+        except StorageError as error:
+            logger.warning("models cannot be stored in %r: %s", name, error)
+            continue
+        locks: Locks = WebLocks() if hasattr(js.navigator, "locks") else LocalLocks()
+        files = FileStore(blobs)
+        other = WebLlmCaches() if hasattr(js, "caches") else None
+        return ModelStorage(files, Downloader(files, fetcher, locks), locks, BrowserRoom(), other)
+    logger.warning(
+        "This browser stores nothing for this page (a private window?): models are downloaded anew "
+        "each time."
+    )
+    return NoStorage(fetcher)
+
+
+class BrowserRoom:
+    """Implements `model_storage.Room`."""
+
+    async def free_bytes(self) -> int | None:
+        """Return what the browser's quota leaves."""
+        try:
+            estimate = await js.navigator.storage.estimate()
+        except (AttributeError, JsException):
+            return None
+        return int(estimate.quota - estimate.usage)
+
+
+async def _try_out(blobs: BlobStore) -> None:
+    """Raise StorageError unless what is stored comes back."""
+    folder = f"try{os.urandom(8).hex()}"
+    await blobs.put(folder, "blob", b"pywebllm")
+    found = await blobs.get(folder, "blob")
+    await blobs.delete(folder)
+    if found is None or found.to_bytes() != b"pywebllm":
+        raise StorageError("The browser does not give back what it stored.")
