@@ -121,6 +121,10 @@ class JsonFields:
         """Return an array of integers that are not negative."""
         return self._array(name, default, "an array of integers from 0", _is_natural)
 
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """Return an array of finite numbers; it is required."""
+        return self._array(name, None, "an array of numbers", _is_number)
+
     def objects(self, name: str) -> list[JsonFields]:
         """Return an array of objects; it is required."""
         value = self.data.get(name)
@@ -169,6 +173,10 @@ def _is_finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer past all floats
         return False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
 
 
 def _is_natural(value: Any) -> bool:

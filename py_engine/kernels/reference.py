@@ -125,10 +125,23 @@ def convert(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
         buffers["output"][:] = (words.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
+def remember(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
+    """Write the token drawn last down at its position."""
+    state = buffers["state"]
+    buffers["history"][state[constants["STATE_POSITION"]]] = state[constants["STATE_TOKEN"]]
+
+
+def recall(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
+    """Copy the tokens of a chunk out of the history."""
+    state = buffers["state"]
+    first, count = int(state[constants["STATE_POSITION"]]), int(state[constants["STATE_N_TOKENS"]])
+    buffers["tokens"][:count] = buffers["history"][first : first + count]
+
+
 REFERENCES: dict[str, Callable[[Constants, int, Buffers], None]] = {
     reference.__name__: reference
     for reference in (
-        gemv, gemm, embed, row_norm, last_row, convert,
+        gemv, gemm, embed, row_norm, last_row, convert, remember, recall,
         attention_decode, rope_append, attention_prefill,
         sample, mask, adjust, logprobs,
         encoder.attention_bidirectional, encoder.pool,

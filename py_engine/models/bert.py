@@ -12,8 +12,16 @@ from py_engine.json_fields import JsonFields, shown
 from py_engine.kernels.encoder import HEAD_DIM_MULTIPLE, MAX_HEAD_DIM
 from py_engine.kernels.formats import BLOCK
 from py_engine.models.embedder import embedding_options
-from py_engine.models.encoder_spec import EncoderLayerNames, EncoderSpec
-from py_engine.weights.formats import weight_format
+from py_engine.models.encoder_spec import EncoderSpec
+from py_engine.models.family import Family
+from py_engine.weights.parameters import (
+    FileKind,
+    NameTable,
+    Spelling,
+    linear_names,
+    named,
+    norm_names,
+)
 
 BATCH_TOKENS = 2048
 """Tokens computed together: enough to fill a large GPU, and its activations stay small."""
@@ -24,7 +32,7 @@ def bert_spec(config: ChatConfig) -> EncoderSpec:
 
     Reads MLC's field names and Hugging Face's. Errors: UnsupportedModelConfigError for a value
     that the kernels cannot run, EmbeddingSlidingWindowError, EmbeddingChunkingUnsupportedError,
-    ModelFileFormatError for a missing or wrong field, UnknownQuantizationError.
+    ModelFileFormatError for a missing or wrong field.
     """
     _check_windows(config)
     fields = config.model_fields()
@@ -32,7 +40,7 @@ def bert_spec(config: ChatConfig) -> EncoderSpec:
     window = config.context_window_size
     batch_tokens = max(window, min(BATCH_TOKENS, window * options.max_batch_size))
     spec = EncoderSpec(
-        weight_format=weight_format(config),
+        n_layers=fields.integer("num_hidden_layers", minimum=1),
         hidden_size=fields.integer("hidden_size", minimum=1),
         intermediate_size=fields.integer("intermediate_size", minimum=1),
         n_heads=fields.integer("num_attention_heads", minimum=1),
@@ -45,27 +53,45 @@ def bert_spec(config: ChatConfig) -> EncoderSpec:
         max_batch_tokens=batch_tokens,
         pooling=options.pooling,
         normalize=options.normalize,
-        word_embeddings="embeddings.word_embeddings",
-        position_embeddings="embeddings.position_embeddings",
-        token_type_embeddings="embeddings.token_type_embeddings",
-        embedding_norm="embeddings.LayerNorm",
-        layers=tuple(map(_layer_names, range(fields.integer("num_hidden_layers", minimum=1)))),
     )
     _check_variant(fields)
     _check_shapes(spec, fields)
     return spec
 
 
-def _layer_names(index: int) -> EncoderLayerNames:
-    layer = f"encoder.layer.{index}"
-    return EncoderLayerNames(
-        qkv=f"{layer}.attention.self.qkv",
-        attention_output=f"{layer}.attention.output.dense",
-        attention_norm=f"{layer}.attention.output.LayerNorm",
-        intermediate=f"{layer}.intermediate.dense",
-        output=f"{layer}.output.dense",
-        output_norm=f"{layer}.output.LayerNorm",
-    )
+_LAYER = "encoder.layer.{i}"
+
+_SHARED: NameTable = {
+    "embedding": named("embeddings.word_embeddings"),
+    "positions": named("embeddings.position_embeddings"),
+    "token_types": named("embeddings.token_type_embeddings"),
+    **norm_names("embedding_norm", "embeddings.LayerNorm"),
+    **linear_names("layers.{i}.output", f"{_LAYER}.attention.output.dense"),
+    **norm_names("layers.{i}.attention_output_norm", f"{_LAYER}.attention.output.LayerNorm"),
+    **linear_names("layers.{i}.up", f"{_LAYER}.intermediate.dense"),
+    **linear_names("layers.{i}.down", f"{_LAYER}.output.dense"),
+    **norm_names("layers.{i}.mlp_output_norm", f"{_LAYER}.output.LayerNorm"),
+}
+
+BERT_NAMES: dict[FileKind, NameTable] = {
+    "mlc": {**_SHARED, **linear_names("layers.{i}.qkv", f"{_LAYER}.attention.self.qkv")},
+    "hf": {
+        **_SHARED,
+        **linear_names(
+            "layers.{i}.qkv",
+            *(f"{_LAYER}.attention.self.{part}" for part in ("query", "key", "value")),
+        ),
+    },
+}
+
+_OLD_NORMS = ((".LayerNorm.weight", ".LayerNorm.gamma"), (".LayerNorm.bias", ".LayerNorm.beta"))
+
+BERT_SPELLINGS = (
+    # Saved with a head, and by old versions of the library.
+    Spelling(prefixes=(("", "bert."),)),
+    Spelling(suffixes=_OLD_NORMS),
+    Spelling(prefixes=(("", "bert."),), suffixes=_OLD_NORMS),
+)
 
 
 def _n_positions(fields: JsonFields, window: int) -> int:
@@ -129,3 +155,6 @@ def _unsupported(
     return UnsupportedModelConfigError(
         f"{fields.where(name)} is {value}, but the kernels need {wanted}. Choose another model."
     )
+
+
+BERT = Family(bert_spec, BERT_NAMES, BERT_SPELLINGS)

@@ -1,87 +1,39 @@
-"""One decoder-only transformer over a `DecoderSpec`: its kernels, buffers and recorded programs.
+"""One decoder-only transformer over a `DecoderSpec`: its recorded programs and its sequence.
 
-Five dispatches a layer in decode (QKV with the norm folded in, attention, output projection onto
-the residual, gate-up with norm and activation, down projection onto the residual), eight in
-prefill. Around them the embedding and the head, and the draw of the next token
-(`models/sampler.py`), which stays on the GPU as the next step's input.
+`decoder_steps.py` decides what the programs are made of. The draw of the next token
+(`models/sampler.py`) stays on the GPU as the next step's input.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from typing import Any
 
 from py_engine.errors import ContextWindowSizeExceededError
-from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec
-from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
-from py_engine.kernels.attention_shape import rope_table
-from py_engine.kernels.matmul import Epilogue, gemm, gemv
-from py_engine.kernels.norm import Norm
-from py_engine.kernels.rows import embed, last_row, row_norm
+from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Program
 from py_engine.models.base import Draw, SamplingParams
-from py_engine.models.sampler import Sampler, sampler_kernels, sampler_sizes
-from py_engine.models.spec import DecoderSpec, LayerNames
-from py_engine.weights.plan import matrix_tensors
+from py_engine.models.decoder_memory import RopeTables, allocate
+from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.sampler import Sampler, sampler_kernels
+from py_engine.models.spec import DecoderSpec
 
-
-def decoder_kernels(spec: DecoderSpec, lanes: int | None) -> dict[str, KernelSpec]:
-    """Return the decoder's kernels by role, for subgroups of at most `lanes` (None: without)."""
-    form, hidden, inner = spec.weight_format, spec.hidden_size, spec.intermediate_size
-    heads = spec.attention
-    width = spec.n_heads * spec.head_dim
-    vocab, active = spec.vocab_size, spec.active_vocab_size
-    norm, chunk = Norm("rms", spec.rms_norm_eps), spec.prefill_chunk_size
-    projected, residual = Epilogue(bias=spec.qkv_bias), Epilogue(residual=True)
-    swiglu = Epilogue(activation="silu", gated=True)
-    kernels = [
-        embed("embed", form, vocab, hidden, ids="drawn"),
-        gemv("qkv", form, spec.qkv_size, hidden, epilogue=projected, norm=norm, lanes=lanes),
-        attention_decode("attention", heads),
-        gemv("output", form, hidden, width, epilogue=residual, lanes=lanes),
-        gemv("gate_up", form, 2 * inner, hidden, epilogue=swiglu, norm=norm, lanes=lanes),
-        gemv("down", form, hidden, inner, epilogue=residual, lanes=lanes),
-        gemv("lm_head", form, active, hidden, norm=norm, lanes=lanes),
-        embed("prefill embed", form, vocab, hidden, max_tokens=chunk),
-        row_norm("prefill norm", hidden, chunk, norm, lanes=lanes),
-        gemm("prefill qkv", form, spec.qkv_size, hidden, chunk, epilogue=projected, lanes=lanes),
-        rope_append("prefill rope", heads, chunk),
-        attention_prefill("prefill attention", heads, chunk),
-        gemm("prefill output", form, hidden, width, chunk, epilogue=residual, lanes=lanes),
-        gemm("prefill gate_up", form, 2 * inner, hidden, chunk, epilogue=swiglu, lanes=lanes),
-        gemm("prefill down", form, hidden, inner, chunk, epilogue=residual, lanes=lanes),
-        last_row("prefill last row", hidden, chunk),
-    ]
-    return {**{kernel.label: kernel for kernel in kernels}, **sampler_kernels(active)}
-
-
-def activation_sizes(spec: DecoderSpec) -> dict[str, int]:
-    """Return the bytes of every buffer that is neither a weight nor a KV cache, by name."""
-    rows = {
-        "x": spec.hidden_size,
-        "qkv": spec.qkv_size,
-        "attended": spec.n_heads * spec.head_dim,
-        "activated": spec.intermediate_size,
-    }
-    chunk = {**rows, "normed": spec.hidden_size, "tokens": 1}
-    return {
-        **{name: 4 * size for name, size in rows.items()},
-        **{f"prefill {name}": 4 * size * spec.prefill_chunk_size for name, size in chunk.items()},
-        **sampler_sizes(spec.active_vocab_size),
-    }
+Kernels = Mapping[KernelSpec, Kernel]
+"""Compiled kernels."""
 
 
 class Decoder:
     """A loaded model with one sequence; the `TextModel` of `models/base.py`.
 
-    Owns `buffers`: weights by tensor name, and everything else it has on the GPU.
+    Owns `buffers`: weights, caches and activations, by the names that its steps have for them.
     """
 
     def __init__(
         self,
         device: Device,
         spec: DecoderSpec,
-        kernels: Mapping[str, Kernel],
+        steps: DecoderSteps,
+        kernels: Kernels,
         buffers: dict[str, Buffer],
     ) -> None:
         self.spec = spec
@@ -93,16 +45,27 @@ class Decoder:
         self._n_written = 0  # the most there were since its first one
         self._chunk_is_queued = False
         self._buffers = buffers
-        recorder = _Recorder(spec, kernels, buffers)
-        self._next = device.program(recorder.next_logits(), "next logits")
-        self._prefill = device.program(recorder.prefill(), "prefill")
-        self._first = device.program(recorder.first_logits(), "first logits")
-        self._sampler = Sampler(device, self.vocab_size, kernels, buffers)
+        self._windows = {layer.window for layer in spec.layers if layer.window is not None}
+        self._ropes = RopeTables(device, spec, buffers)
+
+        def program(name: str) -> Program:
+            dispatches = [
+                Dispatch(kernels[step.kernel], tuple(buffers[b] for b in step.buffers))
+                for step in getattr(steps, name)
+            ]
+            return device.program(dispatches, name.replace("_", " "))
+
+        self._next, self._first = program("next_logits"), program("first_logits")
+        self._prefill, self._recall = program("prefill"), program("recall")
+        drawing = {role: kernels[k] for role, k in sampler_kernels(self.vocab_size).items()}
+        self._sampler = Sampler(device, self.vocab_size, drawing, buffers)
 
     def reusable_tokens(self, n_tokens: int) -> int:
         """Return how many of the sequence's first `n_tokens` tokens a `start` can keep."""
-        kept, window = min(n_tokens, self._position), self.spec.window
-        return kept if window is None else window.reusable_tokens(kept, self._n_written)
+        kept = min(n_tokens, self._position)
+        written = self._n_written
+        is_held = all(window.reusable_tokens(kept, written) == kept for window in self._windows)
+        return kept if is_held and self._ropes.can_keep(kept) else 0
 
     def start(self, sampling: SamplingParams, kept_tokens: int = 0) -> None:
         """Forget the sequence but for its first `kept_tokens`, and set how tokens are drawn.
@@ -113,6 +76,8 @@ class Decoder:
         self._position = kept_tokens
         self._n_written = self._n_written if kept_tokens else 0
         self._chunk_is_queued = False
+        if not kept_tokens:
+            self._ropes.use_short()
         self._device.write_buffer(self._buffers["state"], 0, array("I", [kept_tokens, 0, 0, 0]))
         self._sampler.start(sampling)
 
@@ -124,15 +89,39 @@ class Decoder:
         """
         n_tokens = len(token_ids)
         self._require_room(n_tokens)
+        for _ in self._lengthened_to(self._position + n_tokens):
+            await self._device.synchronize()
         if self._chunk_is_queued:
             await self._device.synchronize()
-        buffers = self._buffers
-        self._device.write_buffer(buffers["prefill tokens"], 0, array("I", token_ids))
-        self._device.write_buffer(buffers["state"], 0, array("I", [self._position, n_tokens]))
-        self._prefill.set_n_tokens(n_tokens)
-        self._prefill.submit()
+        ids = array("I", token_ids)
+        self._device.write_buffer(self._buffers["prefill tokens"], 0, ids)
+        if self._ropes.limit:
+            self._device.write_buffer(self._buffers["history"], 4 * self._position, ids)
+        self._submit_chunk(self._position, n_tokens)
         self._chunk_is_queued = True
         self._advance(n_tokens)
+
+    def _submit_chunk(self, position: int, n_tokens: int, *, again: bool = False) -> None:
+        self._device.write_buffer(self._buffers["state"], 0, array("I", [position, n_tokens]))
+        if again:
+            self._recall.submit()
+        self._prefill.set_n_tokens(n_tokens)
+        self._prefill.submit()
+
+    def _lengthened_to(self, n_tokens: int) -> Iterator[None]:
+        """Enqueue what must be computed again before the sequence has `n_tokens`, chunk by chunk.
+
+        Past a limit LongRoPE rotates the whole sequence by other frequencies, which changes every
+        key and value so far. The drawn token stays where it is.
+        """
+        if not self._ropes.change_at(n_tokens):
+            return
+        self._ropes.use_long()
+        for first in range(0, self._position, self.prefill_chunk_size):
+            n_chunk = min(self.prefill_chunk_size, self._position - first)
+            self._submit_chunk(first, n_chunk, again=True)
+            yield
+        self._device.write_buffer(self._buffers["state"], 0, array("I", [self._position, 1]))
 
     def sample(self) -> Awaitable[Draw]:
         """Draw the first token after the last prefill chunk."""
@@ -164,6 +153,8 @@ class Decoder:
 
     def _append_drawn_token(self) -> None:
         self._require_room(1)
+        for _ in self._lengthened_to(self._position + 1):
+            pass
         self._advance(1)
 
     def _advance(self, n_tokens: int) -> None:
@@ -197,103 +188,11 @@ class Decoder:
         self._buffers.clear()
 
 
-class _Recorder:
-    """Lays out the dispatches of a decoder's programs over its buffers."""
-
-    def __init__(
-        self, spec: DecoderSpec, kernels: Mapping[str, Kernel], buffers: Mapping[str, Buffer]
-    ) -> None:
-        self._spec = spec
-        self._kernels = kernels
-        self._buffers = buffers
-
-    def _matrix(self, name: str) -> list[Buffer]:
-        return [self._buffers[n] for n in matrix_tensors(name, self._spec.weight_format)]
-
-    def _norm(self, name: str) -> Buffer:
-        return self._buffers[f"{name}.weight"]
-
-    def _qkv_bias(self, layer: LayerNames) -> list[Buffer]:
-        return [self._buffers[f"{layer.qkv}.bias"]] if self._spec.qkv_bias else []
-
-    def _head_norms(self, layer: LayerNames) -> list[Buffer]:
-        return [self._norm(name) for name in layer.head_norms]
-
-    def _dispatch(self, role: str, *buffers: Buffer | str) -> Dispatch:
-        found = (self._buffers[b] if isinstance(b, str) else b for b in buffers)
-        return Dispatch(self._kernels[role], tuple(found))
-
-    def next_logits(self) -> list[Dispatch]:
-        """Take the last drawn token through embedding, layers and head."""
-        dispatch, spec = self._dispatch, self._spec
-        steps = [dispatch("embed", *self._matrix(spec.embedding), "state", "x")]
-        for i, layer in enumerate(spec.layers):
-            qkv, output = self._matrix(layer.qkv), self._matrix(layer.output)
-            gate_up, down = self._matrix(layer.gate_up), self._matrix(layer.down)
-            bias, head_norms = self._qkv_bias(layer), self._head_norms(layer)
-            k, v = f"k_cache {i}", f"v_cache {i}"
-            steps += [
-                dispatch("qkv", *qkv, "x", self._norm(layer.input_norm), *bias, "qkv"),
-                dispatch("attention", "qkv", *head_norms, "rope", "state", k, v, "attended"),
-                dispatch("output", *output, "attended", "x"),
-                dispatch(
-                    "gate_up", *gate_up, "x", self._norm(layer.post_attention_norm), "activated"
-                ),
-                dispatch("down", *down, "activated", "x"),
-            ]
-        return [*steps, self._head()]
-
-    def _head(self) -> Dispatch:
-        spec = self._spec
-        head = self._matrix(spec.lm_head or spec.embedding)
-        return self._dispatch("lm_head", *head, "x", self._norm(spec.final_norm), "logits")
-
-    def prefill(self) -> list[Dispatch]:
-        """Run the layers over a chunk, leaving its last layer's rows in "prefill x"."""
-        spec = self._spec
-
-        def dispatch(role: str, *buffers: Buffer | str) -> Dispatch:
-            return self._dispatch(f"prefill {role}", *buffers)
-
-        x, normed, qkv = "prefill x", "prefill normed", "prefill qkv"
-        attended, activated = "prefill attended", "prefill activated"
-        steps = [dispatch("embed", *self._matrix(spec.embedding), "prefill tokens", x)]
-        for i, layer in enumerate(spec.layers):
-            k, v = f"k_cache {i}", f"v_cache {i}"
-            bias, head_norms = self._qkv_bias(layer), self._head_norms(layer)
-            steps += [
-                dispatch("norm", x, self._norm(layer.input_norm), "state", normed),
-                dispatch("qkv", *self._matrix(layer.qkv), normed, "state", *bias, qkv),
-                dispatch("rope", qkv, *head_norms, "rope", "state", k, v),
-                dispatch("attention", qkv, *head_norms, "rope", "state", k, v, attended),
-                dispatch("output", *self._matrix(layer.output), attended, "state", x),
-                dispatch("norm", x, self._norm(layer.post_attention_norm), "state", normed),
-                dispatch("gate_up", *self._matrix(layer.gate_up), normed, "state", activated),
-                dispatch("down", *self._matrix(layer.down), activated, "state", x),
-            ]
-        return steps
-
-    def first_logits(self) -> list[Dispatch]:
-        """Take the chunk's last row through the head."""
-        return [self._dispatch("prefill last row", "prefill x", "state", "x"), self._head()]
-
-
-def _allocate(device: Device, spec: DecoderSpec, buffers: dict[str, Buffer]) -> None:
-    """Add activations, KV caches and the RoPE table to `buffers`."""
-    for name, nbytes in activation_sizes(spec).items():
-        buffers[name] = device.create_buffer(nbytes, name)
-    for layer in range(spec.n_layers):
-        for name in (f"k_cache {layer}", f"v_cache {layer}"):
-            buffers[name] = device.create_buffer(spec.attention.cache_bytes, name)
-    table = rope_table(spec.rope_inv_freq, spec.context_window_size)
-    buffers["rope"] = device.create_buffer(4 * len(table), "rope")
-    device.write_buffer(buffers["rope"], 0, table)
-
-
 async def build_decoder(
     device: Device,
     spec: DecoderSpec,
-    kernels: Mapping[str, Kernel],
+    steps: DecoderSteps,
+    kernels: Kernels,
     weights: Mapping[str, Buffer],
 ) -> Decoder:
     """Allocate a decoder's buffers and record its programs. The decoder owns `weights` from now on.
@@ -304,8 +203,8 @@ async def build_decoder(
     buffers = dict(weights)
     try:
         async with device.check("making the model's buffers and programs"):
-            _allocate(device, spec, buffers)
-            return Decoder(device, spec, kernels, buffers)
+            allocate(device, spec, steps, buffers)
+            return Decoder(device, spec, steps, kernels, buffers)
     except BaseException:
         for buffer in buffers.values():
             buffer.destroy()

@@ -1,9 +1,7 @@
-"""One encoder-only transformer over an `EncoderSpec`: its kernels, buffers and recorded program.
+"""One encoder-only transformer over an `EncoderSpec`: its buffers and recorded program.
 
 The sequences of a batch lie one after another without padding, so that no padding is computed and a
-sequence's vector does not depend on its neighbours. Seven dispatches a layer: QKV, attention,
-output projection onto the residual, norm, up with GELU, down onto the residual, norm. Before them
-three embeddings and a norm, after them the pooling; one submit and one read-back for each batch.
+sequence's vector does not depend on its neighbours. One submit and one read-back for each batch.
 """
 
 from __future__ import annotations
@@ -14,37 +12,9 @@ from itertools import accumulate, chain, pairwise
 
 from py_engine.errors import LimitSupportError
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Limits
-from py_engine.kernels.encoder import attention_bidirectional, pool
-from py_engine.kernels.matmul import Epilogue, gemm
-from py_engine.kernels.norm import Norm
-from py_engine.kernels.rows import embed, row_norm
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.encoder_spec import EncoderSpec
-from py_engine.weights.plan import matrix_tensors
-
-
-def encoder_kernels(spec: EncoderSpec, lanes: int | None) -> dict[str, KernelSpec]:
-    """Return the encoder's kernels by role, for subgroups of at most `lanes` (None: without)."""
-    form, hidden, inner = spec.weight_format, spec.hidden_size, spec.intermediate_size
-    room, sequences = spec.max_batch_tokens, spec.max_batch_size
-    vocab, positions, types = spec.vocab_size, spec.n_positions, spec.n_token_types
-    bias, gelu = Epilogue(bias=True), Epilogue(bias=True, activation="gelu")
-    residual = Epilogue(bias=True, residual=True)
-    norm = Norm("layer", spec.layer_norm_eps, bias=True)
-    mean = spec.pooling == "mean"
-    kernels = [
-        embed("words", form, vocab, hidden, max_tokens=room),
-        embed("positions", form, positions, hidden, max_tokens=room, add=True),
-        embed("token types", form, types, hidden, max_tokens=room, add=True),
-        row_norm("norm", hidden, room, norm, target="in_place", lanes=lanes),
-        gemm("qkv", form, 3 * hidden, hidden, room, epilogue=bias, lanes=lanes),
-        attention_bidirectional("attention", spec.n_heads, spec.head_dim, room),
-        gemm("attention output", form, hidden, hidden, room, epilogue=residual, lanes=lanes),
-        gemm("intermediate", form, inner, hidden, room, epilogue=gelu, lanes=lanes),
-        gemm("output", form, hidden, inner, room, epilogue=residual, lanes=lanes),
-        pool("pool", hidden, room, sequences, mean=mean, normalize=spec.normalize),
-    ]
-    return {kernel.label: kernel for kernel in kernels}
+from py_engine.models.ops import Step
 
 
 def activation_sizes(spec: EncoderSpec) -> dict[str, int]:
@@ -53,7 +23,7 @@ def activation_sizes(spec: EncoderSpec) -> dict[str, int]:
     words = {
         "tokens": room,
         "positions": room,
-        "token types": room,
+        "token_types": room,
         "spans": 2 * room,
         "x": hidden * room,
         "qkv": 3 * hidden * room,
@@ -82,14 +52,15 @@ def require_activations_fit(spec: EncoderSpec, limits: Limits) -> None:
 class Encoder:
     """A loaded model; the `Embedder` of `models/embedder.py`.
 
-    Owns `buffers`: weights by tensor name, and everything else it has on the GPU.
+    Owns `buffers`: weights and activations, by the names that its steps have for them.
     """
 
     def __init__(
         self,
         device: Device,
         spec: EncoderSpec,
-        kernels: Mapping[str, Kernel],
+        steps: Sequence[Step],
+        kernels: Mapping[KernelSpec, Kernel],
         buffers: dict[str, Buffer],
     ) -> None:
         self.spec = spec
@@ -100,7 +71,11 @@ class Encoder:
         self.max_batch_tokens = spec.max_batch_tokens
         self._device = device
         self._buffers = buffers
-        self._program = device.program(_dispatches(spec, kernels, buffers), "encode")
+        dispatches = [
+            Dispatch(kernels[step.kernel], tuple(buffers[name] for name in step.buffers))
+            for step in steps
+        ]
+        self._program = device.program(dispatches, "encode")
 
     async def embed(self, batch: Sequence[Sequence[int]]) -> list[array[float]]:
         """Return one vector, f32 (hidden_size,), for each sequence of token ids (none is empty)."""
@@ -132,48 +107,11 @@ class Encoder:
         self._buffers.clear()
 
 
-def _dispatches(
-    spec: EncoderSpec, kernels: Mapping[str, Kernel], buffers: Mapping[str, Buffer]
-) -> list[Dispatch]:
-    """Lay out an encoder's program over its buffers."""
-
-    def matrix(name: str) -> list[Buffer]:
-        return [buffers[tensor] for tensor in matrix_tensors(name, spec.weight_format)]
-
-    def dispatch(role: str, *used: Buffer | str) -> Dispatch:
-        found = (buffers[each] if isinstance(each, str) else each for each in used)
-        return Dispatch(kernels[role], tuple(found))
-
-    def norm(name: str) -> Dispatch:
-        return dispatch("norm", f"{name}.weight", f"{name}.bias", "state", "x")
-
-    def linear(role: str, name: str, x: str, y: str) -> Dispatch:
-        return dispatch(role, *matrix(name), x, "state", f"{name}.bias", y)
-
-    steps = [
-        dispatch("words", *matrix(spec.word_embeddings), "tokens", "x"),
-        dispatch("positions", *matrix(spec.position_embeddings), "positions", "x"),
-        # This buffer stays zero: a text is one segment.
-        dispatch("token types", *matrix(spec.token_type_embeddings), "token types", "x"),
-        norm(spec.embedding_norm),
-    ]
-    for layer in spec.layers:
-        steps += [
-            linear("qkv", layer.qkv, "x", "qkv"),
-            dispatch("attention", "qkv", "spans", "state", "attended"),
-            linear("attention output", layer.attention_output, "attended", "x"),
-            norm(layer.attention_norm),
-            linear("intermediate", layer.intermediate, "x", "activated"),
-            linear("output", layer.output, "activated", "x"),
-            norm(layer.output_norm),
-        ]
-    return [*steps, dispatch("pool", "x", "sequences", "pooled")]
-
-
 async def build_encoder(
     device: Device,
     spec: EncoderSpec,
-    kernels: Mapping[str, Kernel],
+    steps: Sequence[Step],
+    kernels: Mapping[KernelSpec, Kernel],
     weights: Mapping[str, Buffer],
 ) -> Encoder:
     """Allocate an encoder's buffers and record its program. It owns `weights` from now on.
@@ -186,7 +124,7 @@ async def build_encoder(
         async with device.check("making the model's buffers and programs"):
             for name, nbytes in activation_sizes(spec).items():
                 buffers[name] = device.create_buffer(nbytes, name)
-            return Encoder(device, spec, kernels, buffers)
+            return Encoder(device, spec, steps, kernels, buffers)
     except BaseException:
         for buffer in buffers.values():
             buffer.destroy()

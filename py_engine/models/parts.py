@@ -15,17 +15,17 @@ from py_engine.weights.plan import WeightSlot
 
 @dataclass(frozen=True)
 class ModelParts:
-    """Compiled kernels by role, and the buffers of weights by tensor name."""
+    """Compiled kernels, and the buffers of weights by their names in the plan."""
 
-    kernels: dict[str, Kernel]
+    kernels: dict[KernelSpec, Kernel]
     weights: dict[str, Buffer]
 
 
 async def load_parts(
     device: Device,
     source: ModelSource,
-    slots: Sequence[WeightSlot],
-    kernels: Mapping[str, KernelSpec],
+    slots: Mapping[str, WeightSlot],
+    kernels: Sequence[KernelSpec],
     on_progress: Callable[[LoadProgress], None],
 ) -> ModelParts:
     """Load the tensors of `slots` while the kernels compile; what fails first ends both.
@@ -37,13 +37,13 @@ async def load_parts(
         load_weights(
             device,
             source,
-            slots,
+            list(slots.values()),
             lambda done, total: on_progress(LoadProgress("weights", done, total)),
         )
     )
     compiling = asyncio.ensure_future(
         device.compile(
-            list(kernels.values()),
+            kernels,
             lambda done, total: on_progress(LoadProgress("kernels", done, total)),
         )
     )
@@ -56,4 +56,6 @@ async def load_parts(
         for buffer in weights.values() if isinstance(weights, dict) else ():
             buffer.destroy()
         raise
-    return ModelParts(dict(zip(kernels, compiling.result(), strict=True)), loading.result())
+    tensors = loading.result()
+    weights = {name: tensors[slot.name] for name, slot in slots.items()}
+    return ModelParts(dict(zip(kernels, compiling.result(), strict=True)), weights)

@@ -1,32 +1,38 @@
-"""The architectures there are: `model_type` of a configuration to the function that reads it."""
+"""The architectures there are: `model_type` of a configuration to its family."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 from py_engine.config import ChatConfig
 from py_engine.errors import UnknownArchitectureError
 from py_engine.json_fields import shown
-from py_engine.models.bert import bert_spec
+from py_engine.models.bert import BERT
 from py_engine.models.encoder_spec import EncoderSpec
-from py_engine.models.llama import llama_spec
-from py_engine.models.qwen2 import qwen2_spec
-from py_engine.models.qwen3 import qwen3_spec
+from py_engine.models.family import Family
+from py_engine.models.llama import LLAMA
+from py_engine.models.qwen2 import QWEN2
+from py_engine.models.qwen3 import QWEN3
 from py_engine.models.spec import DecoderSpec
 
-ARCHITECTURES: dict[str, Callable[[ChatConfig], DecoderSpec]] = {
-    "llama": llama_spec,
-    "mistral": llama_spec,
-    "qwen2": qwen2_spec,
-    "qwen3": qwen3_spec,
+ARCHITECTURES: dict[str, Family[DecoderSpec]] = {
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": QWEN2,
+    "qwen3": QWEN3,
 }
 """Language models."""
 
-ENCODERS: dict[str, Callable[[ChatConfig], EncoderSpec]] = {"bert": bert_spec}
+ENCODERS: dict[str, Family[EncoderSpec]] = {"bert": BERT}
 """Embedding models."""
 
-Spec = TypeVar("Spec")
+Kind = TypeVar("Kind")
+
+
+def decoder_family(config: ChatConfig) -> Family[DecoderSpec]:
+    """Return the family of a language model. Raises UnknownArchitectureError."""
+    return _known(config, ARCHITECTURES, "architecture of a language model")
 
 
 def decoder_spec(config: ChatConfig) -> DecoderSpec:
@@ -34,7 +40,12 @@ def decoder_spec(config: ChatConfig) -> DecoderSpec:
 
     Errors: UnknownArchitectureError when `model_type` is not known, and those of the family.
     """
-    return _read(config, ARCHITECTURES, "architecture of a language model")
+    return decoder_family(config).spec(config)
+
+
+def encoder_family(config: ChatConfig) -> Family[EncoderSpec]:
+    """Return the family of an embedding model. Raises UnknownArchitectureError."""
+    return _known(config, ENCODERS, "architecture of an embedding model")
 
 
 def encoder_spec(config: ChatConfig) -> EncoderSpec:
@@ -42,16 +53,14 @@ def encoder_spec(config: ChatConfig) -> EncoderSpec:
 
     Errors: UnknownArchitectureError when `model_type` is not known, and those of the family.
     """
-    return _read(config, ENCODERS, "architecture of an embedding model")
+    return encoder_family(config).spec(config)
 
 
-def _read(
-    config: ChatConfig, families: Mapping[str, Callable[[ChatConfig], Spec]], what: str
-) -> Spec:
-    family = families.get(config.model_type)
-    if family is None:
+def _known(config: ChatConfig, table: Mapping[str, Kind], what: str) -> Kind:
+    found = table.get(config.model_type)
+    if found is None:
         raise UnknownArchitectureError(
             f"{config.file}: model_type is {shown(config.model_type)}, which is not a known "
-            f"{what}. Known are {', '.join(sorted(families))}: choose such a model."
+            f"{what}. Known are {', '.join(sorted(table))}: choose such a model."
         )
-    return family(config)
+    return found

@@ -1,82 +1,184 @@
 """What distinguishes one decoder-only model from another, as data.
 
-A family's file (`models/llama.py`) turns a model's configuration into a `DecoderSpec`; `decoder.py`
+A family's file (`models/llama.py`) turns a model's configuration into a `DecoderSpec`; the decoder
 builds kernels and programs from the spec alone and never asks which family it came from.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from py_engine.kernels.attention_shape import AttentionShape, QkNorm, SlidingWindow
-from py_engine.kernels.formats import WeightFormat
+from py_engine.kernels.attention_shape import (
+    AttentionShape,
+    QkNorm,
+    QueryScaling,
+    SlidingWindow,
+)
+from py_engine.kernels.norm import Norm
 
 MAX_SLIDING_POSITIONS = 1 << 20
 """How long a sequence with a sliding window may become: so far the RoPE table reaches."""
 
+Activation = Literal["silu", "gelu", "gelu_tanh"]
+
 
 @dataclass(frozen=True)
-class LayerNames:
-    """Parameter names of one layer in the model's files, without `.weight` or `.q_weight`.
+class Heads:
+    """Attention: its heads, what is done to queries and keys, and its biases.
 
-    `head_norms` are those of queries and of keys, where the family has them.
+    `scale` None is 1 / sqrt(head_dim), `rotary_dim` None is head_dim; see `AttentionShape` for all
+    that has its names.
     """
 
-    input_norm: str
-    qkv: str
-    output: str
-    post_attention_norm: str
-    gate_up: str
-    down: str
-    head_norms: tuple[str, str] | tuple[()] = ()
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    rotary_dim: int | None = None
+    scale: float | None = None
+    soft_cap: float | None = None
+    qk_norm: QkNorm | None = None
+    query_scaling: QueryScaling | None = None
+    qkv_bias: bool = False
+    output_bias: bool = False
+
+    @property
+    def width(self) -> int:
+        """Values of all query heads: what the output projection reads."""
+        return self.n_heads * self.head_dim
+
+    @property
+    def qkv_blocks(self) -> tuple[int, int, int]:
+        """Rows of q, k and v in the fused projection."""
+        keys = self.n_kv_heads * self.head_dim
+        return (self.width, keys, keys)
+
+    def shape(self, context: int, window: SlidingWindow | None) -> AttentionShape:
+        """Return what the kernels of a layer with such a window are made of."""
+        return AttentionShape(
+            n_heads=self.n_heads,
+            n_kv_heads=self.n_kv_heads,
+            head_dim=self.head_dim,
+            context=context,
+            window=window,
+            qk_norm=self.qk_norm,
+            rotary_dim=self.rotary_dim,
+            scale=self.scale,
+            soft_cap=self.soft_cap,
+            query_scaling=self.query_scaling,
+        )
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """The feed-forward part: down(activation(gate) * up), or down(activation(up)) if not gated."""
+
+    intermediate_size: int
+    activation: Activation = "silu"
+    gated: bool = True
+    bias: bool = False
+
+    @property
+    def role(self) -> str:
+        """The role of the projection before `down`."""
+        return "gate_up" if self.gated else "up"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Which norms a layer has, and whether attention and MLP run side by side.
+
+    In sequence: x += post_attention_norm(attention(input_norm(x))), then
+    x += post_mlp_norm(mlp(mlp_norm(x))). In `parallel`: x += attention(input_norm(x)) + mlp(y),
+    where y is mlp_norm(x) (GPT-NeoX), or the same input_norm(x) where there is no mlp_norm (Phi 2).
+    """
+
+    input_norm: bool = True
+    post_attention_norm: bool = False
+    mlp_norm: bool = True
+    post_mlp_norm: bool = False
+    parallel: bool = False
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """The roles of the norms that are there."""
+        names = ("input_norm", "post_attention_norm", "mlp_norm", "post_mlp_norm")
+        return tuple(name for name in names if getattr(self, name))
+
+
+@dataclass(frozen=True)
+class LongRope:
+    """What replaces the frequencies once a sequence has more than `limit` tokens, for all of it."""
+
+    limit: int
+    inv_freq: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary position embeddings: `rotary_dim / 2` frequencies in radians per position.
+
+    Computed in float64 with every scaling of the family applied. Rotated values are multiplied by
+    `factor` (YaRN's and LongRoPE's attention factor).
+    """
+
+    inv_freq: tuple[float, ...]
+    factor: float = 1.0
+    long: LongRope | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: what it sees (None: everything before it), and which of the spec's `ropes`."""
+
+    window: SlidingWindow | None = None
+    rope: int = 0
 
 
 @dataclass(frozen=True)
 class DecoderSpec:
-    """Shapes, constants and parameter names of one decoder-only transformer.
+    """Shapes and constants of one decoder-only transformer.
 
-    `rope_inv_freq` holds the `head_dim / 2` rotation frequencies in radians per position, computed
-    in float64 with every scaling of the family already applied. Rows of the fused `qkv` weight are
-    q, k, v in that order; rows of `gate_up` are gate, then up. Of the `vocab_size` rows of the
-    output projection only the first `active_vocab_size` are of tokens. `lm_head` is None when the
-    embedding table is also the output projection. `context_window_size` is the longest sequence;
-    with a `window` a token sees only a part of it. With `qkv_bias` the fused projection has a bias.
-    Where layers have `head_norms`, these scale every head of q and k before RoPE.
+    Its parameters are named by role (`weights/parameters.py`); `decoder_parameters` lists them. Of
+    the `vocab_size` rows of the output projection only the first `active_vocab_size` are of tokens.
+    With `tied` the embedding table is also the output projection. Embeddings are multiplied by
+    `embedding_scale`; where `n_positions` is not 0, a learned table of so many positions is added
+    to them. Logits become cap * tanh(logit / cap) where there is a `logit_soft_cap`.
+    `context_window_size` is the longest sequence, also of layers that see only a part of it.
     """
 
-    weight_format: WeightFormat
-    n_layers: int
     hidden_size: int
-    intermediate_size: int
-    n_heads: int
-    n_kv_heads: int
-    head_dim: int
     vocab_size: int
     active_vocab_size: int
-    rms_norm_eps: float
-    rope_inv_freq: tuple[float, ...]
+    heads: Heads
+    mlp: Mlp
+    norm: Norm
+    layers: tuple[Layer, ...]
+    ropes: tuple[Rope, ...]
     context_window_size: int
     prefill_chunk_size: int
-    embedding: str
-    layers: tuple[LayerNames, ...]
-    final_norm: str
-    lm_head: str | None
-    window: SlidingWindow | None = None
-    qkv_bias: bool = False
+    block: Block = Block()
+    tied: bool = False
+    lm_head_bias: bool = False
+    embedding_scale: float = 1.0
+    n_positions: int = 0
+    logit_soft_cap: float | None = None
 
     @property
-    def qkv_size(self) -> int:
-        """Rows of the fused QKV projection."""
-        return (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
+    def n_layers(self) -> int:
+        """How many layers there are."""
+        return len(self.layers)
+
+    def attention(self, layer: Layer) -> AttentionShape:
+        """Return the shapes of a layer's attention and its KV cache."""
+        return self.heads.shape(self.context_window_size, layer.window)
 
     @property
-    def attention(self) -> AttentionShape:
-        """The shapes of a layer's attention and its KV cache."""
-        return AttentionShape(
-            self.n_heads,
-            self.n_kv_heads,
-            self.head_dim,
-            self.context_window_size,
-            self.window,
-            QkNorm("head_rms", self.rms_norm_eps) if self.layers[0].head_norms else None,
-        )
+    def head(self) -> str:
+        """The role of the matrix that makes the logits."""
+        return "embedding" if self.tied else "lm_head"
+
+    @property
+    def long_rope(self) -> LongRope | None:
+        """What long sequences are rotated by instead: all ropes change at one limit."""
+        return next((rope.long for rope in self.ropes if rope.long), None)

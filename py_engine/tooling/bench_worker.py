@@ -29,11 +29,13 @@ from py_engine.grammar import Grammar, GrammarSpec
 from py_engine.grammar.backend_browser import BrowserGrammarCompiler
 from py_engine.grammar.vocabulary import vocabulary_of
 from py_engine.models.base import SamplingParams
+from py_engine.models.decoder_parameters import decoder_parameters
 from py_engine.models.loader import load_model
-from py_engine.models.registry import decoder_spec
-from py_engine.models.spec import DecoderSpec
+from py_engine.models.registry import decoder_family
 from py_engine.storage.fetch_browser import FetchSource
 from py_engine.tokenizer import load_tokenizer
+from py_engine.weights.formats import weight_format
+from py_engine.weights.parameters import layer_names
 from py_engine.weights.plan import weight_slots
 
 SHORT, LONG = 16, 144
@@ -158,14 +160,19 @@ METERS: dict[str, Meter] = {
 }
 
 
-def weight_bytes_per_token(spec: DecoderSpec) -> int:
+def weight_bytes_per_token(config: ChatConfig) -> int:
     """Return the bytes of weights that one decode step reads."""
-    gathered = spec.embedding if spec.lm_head else None  # one row of it, too little to count
-    return sum(
-        prod(slot.shape) * LAYOUT_BYTES[slot.layout]
-        for slot in weight_slots(spec)
-        if gathered is None or slot.name.rpartition(".")[0] != gathered
-    )
+    family = decoder_family(config)
+    spec = family.spec(config)
+    # Of a table that is not the head only one row is read, too little to count.
+    parameters = [
+        parameter
+        for parameter in decoder_parameters(spec)
+        if spec.tied or parameter.role != "embedding"
+    ]
+    names = layer_names(family.names["mlc"], spec.n_layers)
+    slots = weight_slots(parameters, names, weight_format(config)).values()
+    return sum(prod(slot.shape) * LAYOUT_BYTES[slot.layout] for slot in slots)
 
 
 async def copy_bytes_per_s(device: WebGPUDevice, runs: int) -> float:
@@ -194,7 +201,6 @@ async def measure(model_url: str, long_prompt: str, runs: int) -> str:
     device = await request_device()
     source = FetchSource(model_url)
     config = ChatConfig.from_json(await source.read_json(CHAT_CONFIG_FILE))
-    spec = decoder_spec(config)
     model = await load_model(device, source, config, lambda progress: None)
     load_heap = int(pyodide_js._module.HEAP8.length) - heap
     tokenizer = await load_tokenizer(source, config)
@@ -245,7 +251,7 @@ async def measure(model_url: str, long_prompt: str, runs: int) -> str:
     prefill = [(await reply(len(prompt), 1)).statistics for _ in range(runs)]
     decode = [(await reply(8, LONG)).statistics for _ in range(runs)]
     decode_tokens_per_s = max(statistics.decode_tokens_per_s for statistics in decode)
-    weight_bytes = weight_bytes_per_token(spec)
+    weight_bytes = weight_bytes_per_token(config)
     bandwidth = await copy_bytes_per_s(device, runs)
     figures = {
         "adapter": str(device.info),
@@ -255,7 +261,7 @@ async def measure(model_url: str, long_prompt: str, runs: int) -> str:
         "prompt_tokens": len(prompt),
         "prefill_tokens_per_s": max(statistics.prefill_tokens_per_s for statistics in prefill),
         "decode_tokens_per_s": decode_tokens_per_s,
-        "layers": spec.n_layers,
+        "layers": model.spec.n_layers,
         **{name: await per_token(meter) for name, meter in METERS.items()},
         "python_ms_per_token": min([await per_token(python_ms) for _ in range(runs)]),
         "submit_ms_per_token": min([await per_token(submit_ms) for _ in range(runs)]),

@@ -13,14 +13,15 @@ import numpy as np
 from py_engine.config import CHAT_CONFIG_FILE, ChatConfig
 from py_engine.errors import ConversionError, TensorShapeError
 from py_engine.kernels.formats import WeightFormat
-from py_engine.models.registry import ENCODERS, decoder_spec, encoder_spec
+from py_engine.models.decoder_parameters import decoder_parameters
+from py_engine.models.encoder_parameters import encoder_parameters
+from py_engine.models.registry import ENCODERS, decoder_family, encoder_family
 from py_engine.weights.checkpoint import Checkpoint
-from py_engine.weights.encoder_plan import encoder_matrices, encoder_vectors
-from py_engine.weights.formats import parse_weight_format
+from py_engine.weights.formats import parse_weight_format, weight_format
 from py_engine.weights.hf_config import chat_config_json, hf_model_type, write_json
 from py_engine.weights.hf_encoder import encoder_config_json, encoder_reader
 from py_engine.weights.mlc_writer import SHARD_BYTES, count_weights, write_tensors
-from py_engine.weights.plan import Matrix, matrices, vectors
+from py_engine.weights.parameters import MatrixParameter, VectorParameter, layer_names
 from py_engine.weights.quantization import F32, StoredTensor, stored_floats, stored_matrix
 
 ReadTensor = Callable[[str], F32]
@@ -35,6 +36,15 @@ _FUSED = {
 
 
 @dataclass(frozen=True)
+class Matrix:
+    """A linear layer or an embedding table: `rows` outputs of `columns` inputs each."""
+
+    name: str
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
 class TensorPlan:
     """What a model's files hold: matrices, and vectors by tensor name with their lengths."""
 
@@ -44,13 +54,28 @@ class TensorPlan:
 
 
 def tensor_plan(config: ChatConfig) -> TensorPlan:
-    """Return the tensors of a model. Raises the errors of `decoder_spec` and `encoder_spec`."""
+    """Return the tensors of a model. Raises the errors of its family, UnknownQuantizationError."""
     if config.model_type in ENCODERS:
-        encoder = encoder_spec(config)
-        form, tables = encoder.weight_format, encoder_matrices(encoder)
-        return TensorPlan(form, tables, encoder_vectors(encoder))
-    decoder = decoder_spec(config)
-    return TensorPlan(decoder.weight_format, matrices(decoder), vectors(decoder))
+        encoders = encoder_family(config)
+        encoder = encoders.spec(config)
+        names = layer_names(encoders.names["mlc"], encoder.n_layers)
+        parameters = encoder_parameters(encoder)
+    else:
+        decoders = decoder_family(config)
+        decoder = decoders.spec(config)
+        names = layer_names(decoders.names["mlc"], decoder.n_layers)
+        parameters = decoder_parameters(decoder)
+    matrices = [
+        Matrix(names[parameter.role].names[0], parameter.rows, parameter.columns)
+        for parameter in parameters
+        if isinstance(parameter, MatrixParameter)
+    ]
+    vectors = {
+        names[parameter.role].names[0]: parameter.size
+        for parameter in parameters
+        if isinstance(parameter, VectorParameter)
+    }
+    return TensorPlan(weight_format(config), matrices, vectors)
 
 
 def convert_model(

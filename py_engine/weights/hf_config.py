@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from py_engine.errors import MissingFileError, UnsupportedModelConfigError
 from py_engine.json_fields import JsonFields
-from py_engine.models.rope import Llama3Scaling, RopeSettings, rope_settings
+from py_engine.models.rope import RopeSettings, rope_settings
 from py_engine.storage.source import parse_json
 
 TOKENIZER_FILES = (
@@ -181,10 +180,10 @@ def _model_config(config: JsonFields, windows: dict[str, int], chunk: int) -> di
 
 
 def _rope_scaling(rope: RopeSettings) -> dict[str, Any] | None:
-    if rope.scaling is None:
+    if rope.kind == "default":
         return None
-    kind = "llama3" if isinstance(rope.scaling, Llama3Scaling) else "linear"
-    return {"rope_type": kind, **dataclasses.asdict(rope.scaling)}
+    kept = {name: value for name, value in rope.scaling.data.items() if name != "rope_theta"}
+    return {**kept, "rope_type": rope.kind}
 
 
 def _chatml(tokenizer: JsonFields, eos: Any) -> dict[str, Any]:

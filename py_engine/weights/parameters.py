@@ -3,10 +3,13 @@
 A role says what a parameter does, the same in every family and file: "embedding", "positions",
 "layers.3.qkv", "layers.3.qkv.bias", "final_norm", "lm_head". A matrix is a linear layer or a table;
 everything else is a vector: a norm's weight has the norm's role, a bias its layer's or norm's role
-and ".bias".
+and ".bias". In a layer, "layers.{i}.", there may be
 
     input_norm, qkv, q_norm, k_norm, output, post_attention_norm,
-    mlp_norm, gate_up (gated) or up, down, post_mlp_norm              of "layers.{i}."
+    mlp_norm, gate_up (gated) or up, down, post_mlp_norm,
+
+and in a layer of an encoder, whose norms come after the residual, attention_output_norm and
+mlp_output_norm.
 
 A family writes its names as a table of patterns, in which "{i}" stands for a layer's number; what
 is not in the model may stand in it. `layer_names` turns the table into one of a whole model.
@@ -118,6 +121,27 @@ class Spelling:
 def named(*names: str, transform: Transform = "none") -> Stored:
     """Return the tensors `names`, all under the same transform."""
     return Stored(names, transform)
+
+
+def linear_names(role: str, *names: str, transform: Transform = "none") -> dict[str, Stored]:
+    """Return the entries of a linear layer: its matrix, and the bias that it may have.
+
+    The bias has the same `transform` only where that moves rows.
+    """
+    moved: Transform = "none" if transform == "transpose" else transform
+    biases = (f"{name}.bias" for name in names)
+    return {
+        role: named(*names, transform=transform),
+        f"{role}.bias": named(*biases, transform=moved),
+    }
+
+
+def norm_names(role: str, name: str, transform: Transform = "none") -> dict[str, Stored]:
+    """Return the entries of a norm: its weight, and the bias that a LayerNorm may have."""
+    return {
+        role: named(f"{name}.weight", transform=transform),
+        f"{role}.bias": named(f"{name}.bias"),
+    }
 
 
 def layer_names(table: NameTable, n_layers: int) -> dict[str, Stored]:

@@ -1,15 +1,38 @@
-"""Which tensors a decoder needs, with their shapes and how they lie on the GPU."""
+"""How a model's parameters lie on the GPU, and the tensors of MLC's files that they are made of."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from py_engine.kernels.formats import WeightFormat
-from py_engine.models.spec import DecoderSpec
 from py_engine.weights.formats import CODES_PER_WORD, GROUP_SIZE
+from py_engine.weights.parameters import MatrixParameter, NameTable, Parameter
 
 Layout = Literal["u32", "f16", "f32"]
+
+
+@dataclass(frozen=True)
+class MatrixPart:
+    """Rows of a matrix that lie in buffers of their own.
+
+    A gated matrix's part has some rows of gates, then the same rows of ups. It makes the outputs
+    from `first_output` on.
+    """
+
+    format: WeightFormat
+    rows: int
+    first_output: int = 0
+
+
+Layouts = Mapping[str, tuple[MatrixPart, ...]]
+"""The parts of each matrix, by role."""
+
+
+def part_buffers(role: str, number: int, part: MatrixPart) -> dict[str, str]:
+    """Return the names of the buffers of part `number` of a matrix, by binding."""
+    return {name: f"{role}.{number}.{name}" for name in ("weights", "scales")}
 
 
 @dataclass(frozen=True)
@@ -25,41 +48,15 @@ class WeightSlot:
     layout: Layout
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """A linear layer or an embedding table: `rows` outputs of `columns` inputs each."""
-
-    name: str
-    rows: int
-    columns: int
-
-
-def matrices(spec: DecoderSpec) -> list[Matrix]:
-    """Return the matrices of a decoder in the order of its computation."""
-    hidden, inner = spec.hidden_size, spec.intermediate_size
-    found = [Matrix(spec.embedding, spec.vocab_size, hidden)]
-    for layer in spec.layers:
-        found += [
-            Matrix(layer.qkv, spec.qkv_size, hidden),
-            Matrix(layer.output, hidden, spec.n_heads * spec.head_dim),
-            Matrix(layer.gate_up, 2 * inner, hidden),
-            Matrix(layer.down, hidden, inner),
-        ]
-    if spec.lm_head is not None:
-        found.append(Matrix(spec.lm_head, spec.vocab_size, hidden))
-    return found
-
-
-def vectors(spec: DecoderSpec) -> dict[str, int]:
-    """Return the tensors of a decoder that are weights of norms or biases, with their lengths."""
-    found: dict[str, int] = {}
-    for layer in spec.layers:
-        norms = (layer.input_norm, layer.post_attention_norm)
-        found |= {f"{name}.weight": spec.hidden_size for name in norms}
-        found |= {f"{name}.weight": spec.head_dim for name in layer.head_norms}
-        if spec.qkv_bias:
-            found[f"{layer.qkv}.bias"] = spec.qkv_size
-    return found | {f"{spec.final_norm}.weight": spec.hidden_size}
+def uniform_layouts(
+    parameters: Sequence[Parameter], weight_format: WeightFormat
+) -> dict[str, tuple[MatrixPart, ...]]:
+    """Return the layouts of a model whose matrices all have one format, in one part each."""
+    return {
+        parameter.role: (MatrixPart(weight_format, parameter.rows),)
+        for parameter in parameters
+        if isinstance(parameter, MatrixParameter)
+    }
 
 
 def matrix_tensors(name: str, weight_format: WeightFormat) -> list[str]:
@@ -69,7 +66,9 @@ def matrix_tensors(name: str, weight_format: WeightFormat) -> list[str]:
     return [f"{name}.q_weight", f"{name}.q_scale"]
 
 
-def matrix_slots(matrix: Matrix, weight_format: WeightFormat) -> list[WeightSlot]:
+def matrix_slots(
+    name: str, matrix: MatrixParameter, weight_format: WeightFormat
+) -> list[WeightSlot]:
     """Return the tensors that hold one matrix, in the order of `matrix_tensors`."""
     groups = -(-matrix.columns // GROUP_SIZE)
     words = (matrix.rows, groups * (GROUP_SIZE // CODES_PER_WORD))
@@ -80,16 +79,27 @@ def matrix_slots(matrix: Matrix, weight_format: WeightFormat) -> list[WeightSlot
         "q4f16_1": [(words, "u32"), (scales, "f16")],
         "q4f32_1": [(words, "u32"), (scales, "f32")],
     }
-    names = matrix_tensors(matrix.name, weight_format)
+    names = matrix_tensors(name, weight_format)
     return [
         WeightSlot(name, shape, layout)
         for name, (shape, layout) in zip(names, kinds[weight_format], strict=True)
     ]
 
 
-def weight_slots(spec: DecoderSpec) -> list[WeightSlot]:
-    """Return every tensor of a decoder. Vectors are f32 in all formats: they are small."""
-    slots = [WeightSlot(name, (size,), "f32") for name, size in vectors(spec).items()]
-    for matrix in matrices(spec):
-        slots += matrix_slots(matrix, spec.weight_format)
+def weight_slots(
+    parameters: Sequence[Parameter], names: NameTable, weight_format: WeightFormat
+) -> dict[str, WeightSlot]:
+    """Return the tensor of every buffer, by the buffer's name, in files that fuse as we do.
+
+    Vectors are f32 in all formats: they are small.
+    """
+    slots: dict[str, WeightSlot] = {}
+    for parameter in parameters:
+        (name,) = names[parameter.role].names
+        if isinstance(parameter, MatrixParameter):
+            part = MatrixPart(weight_format, parameter.rows)
+            buffers = part_buffers(parameter.role, 0, part).values()
+            slots |= zip(buffers, matrix_slots(name, parameter, weight_format), strict=False)
+        else:
+            slots[parameter.role] = WeightSlot(name, (parameter.size,), "f32")
     return slots

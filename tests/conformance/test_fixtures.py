@@ -12,7 +12,6 @@ from py_engine.config import CHAT_CONFIG_FILE, ChatConfig
 from py_engine.models.registry import decoder_spec
 from py_engine.storage.folder import FolderSource
 from py_engine.weights.mlc import read_tensor_cache
-from py_engine.weights.plan import weight_slots
 from tests.conformance.cases import CASES, GOLDEN, N_PROMPT, PREFILL_CHUNK_SIZE, case_named
 from tests.conformance.fixtures import (
     all_names,
@@ -22,6 +21,7 @@ from tests.conformance.fixtures import (
 )
 from tests.conformance.recipe import FOLDER, make_prompt
 from tests.conformance.test_decoder import TOLERANCE
+from tests.support.model_slots import slots_of
 
 
 @pytest.mark.parametrize("name", all_names())
@@ -51,9 +51,9 @@ def test_fixtures_are_small() -> None:
 def test_folder_has_every_tensor(name: str, tmp_path: Path) -> None:
     write_model_folder(load_fixture(name), tmp_path)
     source = FolderSource(tmp_path)
-    spec = decoder_spec(ChatConfig.from_json(asyncio.run(source.read_json(CHAT_CONFIG_FILE))))
+    config = ChatConfig.from_json(asyncio.run(source.read_json(CHAT_CONFIG_FILE)))
     cache = asyncio.run(read_tensor_cache(source))
-    assert spec.prefill_chunk_size == PREFILL_CHUNK_SIZE
-    assert {slot.name: slot.shape for slot in weight_slots(spec)} == {
+    assert decoder_spec(config).prefill_chunk_size == PREFILL_CHUNK_SIZE
+    assert {slot.name: slot.shape for slot in slots_of(config)} == {
         tensor.name: tensor.shape for tensor in cache.tensors.values()
     }

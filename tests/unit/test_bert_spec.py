@@ -18,9 +18,10 @@ from py_engine.errors import (
 )
 from py_engine.models.embedder import EmbeddingOptions, embedding_options
 from py_engine.models.encoder_spec import EncoderSpec
-from py_engine.models.registry import decoder_spec, encoder_spec
-from py_engine.weights.encoder_plan import encoder_slots
+from py_engine.models.registry import ENCODERS, decoder_spec, encoder_spec
+from py_engine.weights.parameters import fitting_names, layer_names
 from py_engine.weights.plan import WeightSlot
+from tests.support.model_slots import slots_of
 
 MODEL = {
     "vocab_size": 30522,
@@ -65,11 +66,11 @@ def test_arctic_embed_s() -> None:
     assert (made.n_positions, made.n_token_types, made.context_window_size) == (512, 2, 512)
     assert (made.max_batch_size, made.max_batch_tokens) == (4, 2048)
     assert (made.pooling, made.normalize) == ("cls", False)
-    assert len(made.layers) == 12
+    assert made.n_layers == 12
 
 
 def test_tensors_have_the_names_and_shapes_of_mlc() -> None:
-    slots = {slot.name: slot for slot in encoder_slots(spec())}
+    slots = {slot.name: slot for slot in slots_of(config())}
     layer = "encoder.layer.11"
     expected = {
         "embeddings.word_embeddings.weight": (30522, 384),
@@ -94,8 +95,24 @@ def test_tensors_have_the_names_and_shapes_of_mlc() -> None:
     assert len(slots) == 5 + 12 * 12
 
 
+def test_names_in_hugging_face_s_files_old_and_new() -> None:
+    family = ENCODERS["bert"]
+    table = layer_names(family.names["hf"], 12)
+    attention = "encoder.layer.11.attention"
+    assert table["layers.11.qkv.bias"].names == tuple(
+        f"{attention}.self.{part}.bias" for part in ("query", "key", "value")
+    )
+    old = fitting_names(table, family.spellings, {"bert.embeddings.LayerNorm.gamma"})
+    assert old["layers.11.output"].names == (f"bert.{attention}.output.dense",)
+    norm = f"bert.{attention}.output.LayerNorm"
+    assert old["layers.11.attention_output_norm"].names == (f"{norm}.gamma",)
+    assert old["layers.11.attention_output_norm.bias"].names == (f"{norm}.beta",)
+    headed = fitting_names(table, family.spellings, {"bert.embeddings.LayerNorm.weight"})
+    assert headed["embedding_norm"].names == ("bert.embeddings.LayerNorm.weight",)
+
+
 def test_quantised_embeddings_are_codes_and_scales() -> None:
-    slots = {slot.name: slot for slot in encoder_slots(spec(quantization="q4f16_1"))}
+    slots = {slot.name: slot for slot in slots_of(config(quantization="q4f16_1"))}
     name = "embeddings.position_embeddings"
     assert slots[f"{name}.q_weight"] == WeightSlot(f"{name}.q_weight", (512, 48), "u32")
     assert slots[f"{name}.q_scale"].shape == (512, 12)

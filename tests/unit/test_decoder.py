@@ -148,7 +148,7 @@ def test_seeds_repeat_and_differ(folder: Path) -> None:
 def test_nothing_stays_after_an_allocation_that_fails(folder: Path) -> None:
     class Small(NumpyDevice):
         def create_buffer(self, nbytes: int, label: str) -> Any:
-            if label == "v_cache 1":
+            if label == "v_cache 1.0":
                 raise LimitSupportError("too large")
             return super().create_buffer(nbytes, label)
 

@@ -11,10 +11,13 @@ import pytest
 from py_engine.config import ChatConfig
 from py_engine.errors import LimitSupportError, OutOfMemoryError
 from py_engine.gpu.types import Limits
-from py_engine.models.encoder import Encoder, activation_sizes, encoder_kernels
+from py_engine.models.encoder import Encoder, activation_sizes
 from py_engine.models.encoder_loader import load_embedder
+from py_engine.models.encoder_parameters import encoder_parameters
+from py_engine.models.encoder_steps import encoder_steps
 from py_engine.models.registry import encoder_spec
 from py_engine.storage.folder import FolderSource
+from py_engine.weights.plan import uniform_layouts
 from tests.conformance.encoder_fixtures import load_encoder_fixture, write_encoder_folder
 from tests.support.numpy_device import NumpyBuffer, NumpyDevice
 
@@ -33,9 +36,9 @@ def test_a_batch_is_one_program(tmp_path: Path) -> None:
     model = asyncio.run(load(device, tmp_path))
     device.dispatched.clear()
     asyncio.run(model.embed([[1, 2], [3]]))
-    layer = ["qkv", "attention", "attention output", "norm", "intermediate", "output", "norm"]
+    layer = ["qkv", "attention", "output", "norm", "up", "down", "norm"]
     assert device.dispatched == [
-        "words", "positions", "token types", "norm", *layer * len(model.spec.layers), "pool"
+        "embedding", "positions", "token_types", "norm", *layer * model.spec.n_layers, "pool"
     ]  # fmt: skip
 
 
@@ -59,7 +62,8 @@ def test_kernels_need_no_more_than_the_default_limits() -> None:
     spec = encoder_spec(ChatConfig.from_json(data))
     limits = NumpyDevice().limits
     for lanes in (None, 4, 32, 128):
-        for kernel in encoder_kernels(spec, lanes).values():
+        layouts = uniform_layouts(encoder_parameters(spec), "q4f16_1")
+        for kernel in (step.kernel for step in encoder_steps(spec, layouts, lanes)):
             assert len(kernel.bindings) <= limits.max_storage_buffers_per_shader_stage
             grid = kernel.workgroups(spec.max_batch_tokens)
             assert max(grid) <= limits.max_compute_workgroups_per_dimension

@@ -10,12 +10,13 @@ from py_engine.config import ChatConfig
 from py_engine.errors import (
     ModelFileFormatError,
     UnknownArchitectureError,
-    UnknownQuantizationError,
     UnsupportedModelConfigError,
 )
 from py_engine.kernels.attention_shape import SlidingWindow
-from py_engine.models.registry import decoder_spec
+from py_engine.models.decoder_parameters import decoder_parameters
+from py_engine.models.registry import ARCHITECTURES, decoder_spec
 from py_engine.models.spec import MAX_SLIDING_POSITIONS, DecoderSpec
+from py_engine.weights.parameters import MatrixParameter, VectorParameter, layer_names
 
 MODEL = {
     "hidden_size": 2048,
@@ -47,33 +48,68 @@ def spec(
 
 def test_llama_3_2_1b() -> None:
     made = spec()
-    assert made.weight_format == "q4f16_1"
-    assert (made.n_layers, made.hidden_size, made.intermediate_size) == (16, 2048, 8192)
-    assert (made.n_heads, made.n_kv_heads, made.head_dim) == (32, 8, 64)
+    heads = made.heads
+    assert (made.n_layers, made.hidden_size, made.mlp.intermediate_size) == (16, 2048, 8192)
+    assert (heads.n_heads, heads.n_kv_heads, heads.head_dim) == (32, 8, 64)
     assert made.vocab_size == 128256
-    assert made.qkv_size == 3072
-    assert len(made.rope_inv_freq) == 32
-    assert made.lm_head is None
-    assert made.embedding == "model.embed_tokens"
-    assert made.final_norm == "model.norm"
+    assert heads.qkv_blocks == (2048, 512, 512)
+    assert len(made.ropes[0].inv_freq) == 32
+    assert made.tied
     assert len(made.layers) == 16
-    assert made.layers[15].qkv == "model.layers.15.self_attn.qkv_proj"
-    assert made.layers[15].down == "model.layers.15.mlp.down_proj"
+    assert not (heads.qkv_bias or heads.output_bias or made.mlp.bias)
+
+
+def test_parameters_in_the_order_of_computation() -> None:
+    roles = [parameter.role for parameter in decoder_parameters(spec({"num_hidden_layers": 1}))]
+    layer = ["input_norm", "mlp_norm", "qkv", "output", "gate_up", "down"]
+    assert roles == ["embedding", *(f"layers.0.{name}" for name in layer), "final_norm"]
+    untied = decoder_parameters(spec({"tie_word_embeddings": False}))
+    assert untied[-1] == MatrixParameter("lm_head", (128256,), 2048)
+
+
+def test_names_in_files() -> None:
+    mlc, hf = (layer_names(ARCHITECTURES["llama"].names[kind], 16) for kind in ("mlc", "hf"))
+    layer = "model.layers.15"
+    assert mlc["layers.15.qkv"].names == (f"{layer}.self_attn.qkv_proj",)
+    assert mlc["layers.15.gate_up"].names == (f"{layer}.mlp.gate_up_proj",)
+    assert hf["layers.15.gate_up"].names == tuple(f"{layer}.mlp.{p}_proj" for p in ("gate", "up"))
+    for names in (mlc, hf):
+        assert names["embedding"].names == ("model.embed_tokens",)
+        assert names["layers.15.down"].names == (f"{layer}.mlp.down_proj",)
+        assert names["layers.15.mlp_norm"].names == (f"{layer}.post_attention_layernorm.weight",)
+        assert names["final_norm"].names == ("model.norm.weight",)
+        assert set(names) >= {parameter.role for parameter in decoder_parameters(spec())}
 
 
 def test_untied_model_has_a_head() -> None:
-    assert spec({"tie_word_embeddings": False}).lm_head == "lm_head"
-    assert spec({"tie_word_embeddings": None}).lm_head == "lm_head"
+    assert not spec({"tie_word_embeddings": False}).tied
+    assert not spec({"tie_word_embeddings": None}).tied
+
+
+def test_biases_that_the_configuration_asks_for() -> None:
+    made = spec({"attention_bias": True, "mlp_bias": True})
+    sizes = {p.role: p.size for p in decoder_parameters(made) if isinstance(p, VectorParameter)}
+    assert sizes["layers.0.qkv.bias"] == 3072
+    assert sizes["layers.0.output.bias"] == sizes["layers.0.down.bias"] == 2048
+    assert sizes["layers.0.gate_up.bias"] == 2 * 8192
+
+
+def test_heads_rotated_in_part() -> None:
+    made = spec({"partial_rotary_factor": 0.5})
+    assert made.heads.rotary_dim == 32
+    assert made.ropes[0].inv_freq[8] == pytest.approx(500000**-0.5)
+    nested = {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.25}}
+    assert spec(nested).heads.rotary_dim == 16
 
 
 @pytest.mark.parametrize("head_dim", [0, None])
 def test_head_dim_is_derived(head_dim: int | None) -> None:
-    assert spec({"head_dim": head_dim}).head_dim == 64
+    assert spec({"head_dim": head_dim}).heads.head_dim == 64
 
 
 @pytest.mark.parametrize("n_kv_heads", [0, None])
 def test_kv_heads_default_to_heads(n_kv_heads: int | None) -> None:
-    assert spec({"num_key_value_heads": n_kv_heads}).n_kv_heads == 32
+    assert spec({"num_key_value_heads": n_kv_heads}).heads.n_kv_heads == 32
 
 
 def test_prefill_chunk_is_capped_unless_asked_for() -> None:
@@ -85,40 +121,42 @@ def test_prefill_chunk_is_capped_unless_asked_for() -> None:
 
 
 def test_mistral_with_its_window_off() -> None:
-    made = spec(model_type="mistral", sliding_window_size=-1)
-    assert made.layers[0].gate_up == "model.layers.0.mlp.gate_up_proj"
+    assert spec(model_type="mistral", sliding_window_size=-1).layers[0].window is None
+
+
+def test_mistral_with_hugging_face_s_window() -> None:
+    """Every layer sees a part; a sequence ends where the context does."""
+    made = spec({"sliding_window": 1024}, model_type="mistral")
+    assert {layer.window for layer in made.layers} == {SlidingWindow(1024, 0, 1024 + 256 - 1)}
+    assert made.context_window_size == 4096
 
 
 SLIDING = {"context_window_size": -1, "sliding_window_size": 4096, "attention_sink_size": 4}
 
 
 def test_sliding_window_and_sinks() -> None:
-    made = spec(model_type="mistral", **SLIDING)
-    assert made.window == SlidingWindow(size=4096, sinks=4, ring=4092 + 256 - 1)
+    made = spec({"sliding_window": 1024}, model_type="mistral", **SLIDING)
+    assert {layer.window for layer in made.layers} == {SlidingWindow(4096, 4, 4092 + 256 - 1)}
     assert made.context_window_size == MAX_SLIDING_POSITIONS
-    assert made.attention.slots == 4096 + 256 - 1
+    assert made.attention(made.layers[0]).slots == 4096 + 256 - 1
 
 
 def test_cache_is_as_long_as_the_context() -> None:
-    assert spec().window is None
-    assert spec().attention.slots == spec().context_window_size == 4096
+    made = spec()
+    assert made.layers[0].window is None
+    assert made.attention(made.layers[0]).slots == made.context_window_size == 4096
 
 
 def test_a_chunk_may_be_longer_than_the_window() -> None:
     small = {"sliding_window_size": 100, "attention_sink_size": 0}
     made = spec(model_type="mistral", **{**SLIDING, **small})
     assert made.prefill_chunk_size == 256
-    assert made.attention.slots == 100 + 256 - 1
+    assert made.attention(made.layers[0]).slots == 100 + 256 - 1
 
 
 def test_unknown_architecture_lists_the_known() -> None:
     with pytest.raises(UnknownArchitectureError, match=r"'mamba'.*llama, mistral"):
         spec(model_type="mamba")
-
-
-def test_unknown_quantization_lists_the_known() -> None:
-    with pytest.raises(UnknownQuantizationError, match=r"is 'q3f16_1'.*q4f16_1, q4f32_1"):
-        spec(quantization="q3f16_1")
 
 
 @pytest.mark.parametrize(
@@ -131,11 +169,9 @@ def test_unknown_quantization_lists_the_known() -> None:
         ({"num_attention_heads": 8, "head_dim": 20}, r"head_dim is 20.*multiple of 8"),
         ({"head_dim": 288}, r"head_dim is 288.*at most 256"),
         ({"num_key_value_heads": 5}, r"num_key_value_heads is 5.*divisor.*32"),
-        ({"attention_bias": True}, r"attention_bias is true"),
-        ({"mlp_bias": True}, r"mlp_bias is true"),
-        ({"hidden_act": "gelu"}, r"hidden_act is 'gelu'.*silu"),
-        ({"partial_rotary_factor": 0.5}, r"partial_rotary_factor is 0\.5"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, r"rope_type is 'yarn'"),
+        ({"hidden_act": "relu"}, r"hidden_act is 'relu'.*silu"),
+        ({"partial_rotary_factor": 0.05}, r"factor is 0\.05, which rotates 3 values of a head"),
+        ({"rope_scaling": {"rope_type": "mrope"}}, r"rope_type is 'mrope'.*llama3, yarn, longrope"),
     ],
 )
 def test_unsupported_models_are_refused(model: dict[str, Any], message: str) -> None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from py_engine.config import ChatConfig
 from py_engine.kernels.formats import WeightFormat
-from py_engine.models.llama import llama_spec
-from py_engine.models.spec import DecoderSpec
-from py_engine.weights.plan import WeightSlot, weight_slots
+from py_engine.weights.parameters import MatrixParameter, named
+from py_engine.weights.plan import (
+    MatrixPart,
+    WeightSlot,
+    part_buffers,
+    uniform_layouts,
+    weight_slots,
+)
+from tests.support.model_slots import slots_of
 
 
-def make_spec(weight_format: WeightFormat, tied: bool = True) -> DecoderSpec:
-    model = {
+def make_config(
+    weight_format: WeightFormat, tied: bool = True, family: str = "llama", **model: Any
+) -> ChatConfig:
+    sizes = {
         "hidden_size": 64,
         "intermediate_size": 96,
         "num_attention_heads": 4,
@@ -24,21 +32,21 @@ def make_spec(weight_format: WeightFormat, tied: bool = True) -> DecoderSpec:
         "rms_norm_eps": 1e-5,
         "tie_word_embeddings": tied,
     }
-    return llama_spec(
-        ChatConfig.from_json(
-            {
-                "model_type": "llama",
-                "quantization": weight_format,
-                "vocab_size": 103,
-                "context_window_size": 128,
-                "model_config": model,
-            }
-        )
+    return ChatConfig.from_json(
+        {
+            "model_type": family,
+            "quantization": weight_format,
+            "vocab_size": 103,
+            "context_window_size": 128,
+            "model_config": {**sizes, **model},
+        }
     )
 
 
-def slots(weight_format: WeightFormat) -> dict[str, WeightSlot]:
-    return {slot.name: slot for slot in weight_slots(make_spec(weight_format))}
+def slots(weight_format: WeightFormat, **options: Any) -> dict[str, WeightSlot]:
+    found = slots_of(make_config(weight_format, **options))
+    assert len({slot.name for slot in found}) == len(found)
+    return {slot.name: slot for slot in found}
 
 
 @pytest.mark.parametrize(("weight_format", "scale"), [("q4f16_1", "f16"), ("q4f32_1", "f32")])
@@ -70,34 +78,29 @@ def test_norms_are_f32_in_every_format() -> None:
         assert {(slot.shape, slot.layout) for slot in norms} == {((64,), "f32")}
 
 
-def test_names_are_unique_and_the_head_is_optional() -> None:
-    tied = weight_slots(make_spec("q4f16_1"))
-    untied = weight_slots(make_spec("q4f16_1", tied=False))
-    assert len({slot.name for slot in tied}) == len(tied) == 5 + 2 * 9
-    assert {slot.name for slot in untied} - {slot.name for slot in tied} == {
-        "lm_head.q_weight",
-        "lm_head.q_scale",
-    }
+def test_the_head_is_optional() -> None:
+    tied, untied = slots("q4f16_1"), slots("q4f16_1", tied=False)
+    assert len(tied) == 5 + 2 * 9
+    assert set(untied) - set(tied) == {"lm_head.q_weight", "lm_head.q_scale"}
 
 
 def test_biases_and_norms_of_heads() -> None:
-    layers = tuple(
-        replace(layer, head_norms=(f"q_norm {i}", f"k_norm {i}"))
-        for i, layer in enumerate(make_spec("q4f16_1").layers)
-    )
-    spec = replace(make_spec("q4f16_1"), layers=layers, qkv_bias=True)
-    made = {slot.name: slot for slot in weight_slots(spec)}
-    added = set(made) - {slot.name for slot in weight_slots(make_spec("q4f16_1"))}
-    assert {(made[name].shape, made[name].layout) for name in added if "norm" in name} == {
-        ((32,), "f32")
-    }
-    assert len(added) == 6
-    bias = "model.layers.1.self_attn.qkv_proj.bias"
+    plain, made = slots("q4f16_1"), slots("q4f16_1", family="qwen3", attention_bias=True)
+    norms = {slot.shape for name, slot in made.items() if "self_attn" in name and "norm" in name}
+    assert norms == {(32,)}
+    assert len(made) == len(plain) + 2 * 4
+    bias = "model.layers.1.self_attn.c_attn.bias"
     assert made[bias] == WeightSlot(bias, (256,), "f32")
 
 
 def test_columns_that_end_within_a_group_round_up() -> None:
-    spec = replace(make_spec("q4f16_1"), hidden_size=40)
-    made = {slot.name: slot.shape for slot in weight_slots(spec)}
-    assert made["model.embed_tokens.q_weight"] == (103, 8)
-    assert made["model.embed_tokens.q_scale"] == (103, 2)
+    parameter = MatrixParameter("embedding", (103,), 40)
+    found = weight_slots([parameter], {"embedding": named("table")}, "q4f16_1")
+    assert [slot.shape for slot in found.values()] == [(103, 8), (103, 2)]
+    assert list(found) == ["embedding.0.weights", "embedding.0.scales"]
+
+
+def test_a_part_s_buffers_are_named_by_role_and_number() -> None:
+    layouts = uniform_layouts([MatrixParameter("lm_head", (8,), 32)], "q0f16")
+    assert layouts == {"lm_head": (MatrixPart("q0f16", 8, 0),)}
+    assert part_buffers("lm_head", 2, layouts["lm_head"][0])["weights"] == "lm_head.2.weights"

@@ -1,0 +1,91 @@
+"""What a decoder has on the GPU beside its weights: activations, KV caches, tables of RoPE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from py_engine.gpu.types import Buffer, Device
+from py_engine.kernels.attention_shape import rope_table
+from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.sampler import sampler_sizes
+from py_engine.models.spec import DecoderSpec
+
+
+def activation_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
+    """Return the bytes of every buffer that is neither a weight nor a KV cache nor a RoPE table.
+
+    Of what single rows and chunks can have, these are what the steps use.
+    """
+    chunk = spec.prefill_chunk_size
+    rows = {
+        "x": spec.hidden_size,
+        "normed": spec.hidden_size,
+        "branch": spec.hidden_size,
+        "qkv": sum(spec.heads.qkv_blocks),
+        "attended": spec.heads.width,
+        "activated": spec.mlp.intermediate_size,
+    }
+    sizes = {
+        **{name: 4 * size for name, size in rows.items()},
+        **{f"prefill {name}": 4 * size * chunk for name, size in rows.items()},
+        "prefill tokens": 4 * chunk,
+        "history": 4 * spec.context_window_size,
+    }
+    used = {name: size for name, size in sizes.items() if name in steps.buffers}
+    return used | sampler_sizes(spec.active_vocab_size)
+
+
+def allocate(
+    device: Device, spec: DecoderSpec, steps: DecoderSteps, buffers: dict[str, Buffer]
+) -> None:
+    """Add activations, KV caches and room for the RoPE tables to `buffers`."""
+    for name, nbytes in activation_sizes(spec, steps).items():
+        buffers[name] = device.create_buffer(nbytes, name)
+    for cache in steps.caches:
+        for name in (cache.k, cache.v):
+            buffers[name] = device.create_buffer(cache.shape.cache_bytes, name)
+    for index, rope in enumerate(spec.ropes):
+        table = rope_table(rope.inv_freq, spec.context_window_size, rope.factor)
+        buffers[f"rope {index}"] = device.create_buffer(4 * len(table), f"rope {index}")
+
+
+class RopeTables:
+    """The contents of the RoPE tables, which change with the length of a sequence for LongRoPE.
+
+    `limit` is the most tokens that a sequence has before they change, 0 where they never do.
+    """
+
+    def __init__(self, device: Device, spec: DecoderSpec, buffers: Mapping[str, Buffer]) -> None:
+        self._device = device
+        self._spec = spec
+        self._buffers = buffers
+        self.limit = 0 if spec.long_rope is None else spec.long_rope.limit
+        self._is_long = False
+        self._write()
+
+    def change_at(self, n_tokens: int) -> bool:
+        """Return whether the tables must change before a sequence has `n_tokens`."""
+        return not self._is_long and 0 < self.limit < n_tokens
+
+    def can_keep(self, n_tokens: int) -> bool:
+        """Return whether a sequence's first `n_tokens` are as they would be in any longer one."""
+        return not self._is_long or n_tokens > self.limit
+
+    def use_long(self) -> None:
+        """Write the frequencies of long sequences."""
+        self._use(True)
+
+    def use_short(self) -> None:
+        """Write the frequencies of short sequences."""
+        self._use(False)
+
+    def _use(self, is_long: bool) -> None:
+        if self._is_long != is_long:
+            self._is_long = is_long
+            self._write()
+
+    def _write(self) -> None:
+        for index, rope in enumerate(self._spec.ropes):
+            frequencies = rope.long.inv_freq if self._is_long and rope.long else rope.inv_freq
+            table = rope_table(frequencies, self._spec.context_window_size, rope.factor)
+            self._device.write_buffer(self._buffers[f"rope {index}"], 0, table)

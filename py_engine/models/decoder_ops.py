@@ -1,0 +1,108 @@
+"""The pieces that only decoders have: attention with a KV cache, norms before products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
+from py_engine.kernels.attention_shape import AttentionShape
+from py_engine.kernels.matmul import Epilogue
+from py_engine.kernels.rows import last_row
+from py_engine.models.ops import Ops, Step
+from py_engine.models.spec import DecoderSpec
+from py_engine.weights.plan import Layouts
+
+ROWS = frozenset(("x", "normed", "qkv", "attended", "activated", "branch"))
+"""Activations that decode has one row of, and prefill, as "prefill ...", one for each token."""
+
+
+@dataclass(frozen=True)
+class LayerCache:
+    """A buffer of keys and one of values, of all or some KV heads of a layer, and their shape."""
+
+    k: str
+    v: str
+    shape: AttentionShape
+
+
+def layer_caches(spec: DecoderSpec, most_bytes: int) -> list[tuple[LayerCache, ...]]:
+    """Return every layer's KV cache, in several parts where one buffer would be too large."""
+    return [
+        tuple(
+            LayerCache(f"k_cache {index}.{part}", f"v_cache {index}.{part}", shape)
+            for part, shape in enumerate(spec.attention(layer).parts(most_bytes))
+        )
+        for index, layer in enumerate(spec.layers)
+    ]
+
+
+class DecoderOps(Ops):
+    """Pieces of a decoder, for one token (`chunk` None) or for a chunk of at most so many."""
+
+    def __init__(
+        self,
+        spec: DecoderSpec,
+        layouts: Layouts,
+        caches: list[tuple[LayerCache, ...]],
+        lanes: int | None,
+        chunk: int | None,
+    ) -> None:
+        columns = {
+            "x": spec.hidden_size,
+            "normed": spec.hidden_size,
+            "attended": spec.heads.width,
+            "activated": spec.mlp.intermediate_size,
+        }
+        super().__init__(
+            layouts,
+            spec.norm,
+            columns,
+            lanes=lanes,
+            max_tokens=chunk,
+            prefix="" if chunk is None else "prefill ",
+            rows=ROWS,
+        )
+        self._layers = spec.layers
+        self._caches = caches
+        self._normed = ""  # the norm whose result lies in "normed"
+
+    def project(
+        self, role: str, source: str, target: str, epilogue: Epilogue, norm: str = ""
+    ) -> Iterator[Step]:
+        """Multiply by a matrix after a norm, if any: folded in, or as rows of their own."""
+        if not norm or self.max_tokens is None:
+            yield from self.product(role, source, target, epilogue, norm=norm)
+            return
+        if norm != self._normed:
+            yield self.norm(norm, "norm", source, "normed", "copy")
+            self._normed = norm
+        yield from self.product(role, "normed", target, epilogue)
+
+    def attention(self, index: int) -> Iterator[Step]:
+        """Attend in layer `index`: "qkv" to "attended"."""
+        buffers = {
+            "qkv": "qkv",
+            "q_norm": f"layers.{index}.q_norm",
+            "k_norm": f"layers.{index}.k_norm",
+            "rope": f"rope {self._layers[index].rope}",
+            "output": "attended",
+        }
+        for cache in self._caches[index]:
+            for kernel in self._attention_kernels(cache.shape):
+                yield self.step(kernel, buffers | {"k_cache": cache.k, "v_cache": cache.v})
+
+    def _attention_kernels(self, shape: AttentionShape) -> Iterator[KernelSpec]:
+        chunk = self.max_tokens
+        if chunk is None:
+            yield self.kernel(attention_decode, "attention", shape=shape)
+            return
+        yield self.kernel(rope_append, "rope", shape=shape, max_tokens=chunk)
+        yield self.kernel(attention_prefill, "attention", shape=shape, max_tokens=chunk)
+
+    def last_row(self) -> Step:
+        """Copy the chunk's last row to decode's "x"."""
+        size = self._columns["x"]
+        kernel = self.kernel(last_row, "last row", hidden_size=size, max_tokens=self.max_tokens)
+        return Step(kernel, ("prefill x", "state", "x"))

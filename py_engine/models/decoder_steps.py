@@ -1,0 +1,160 @@
+"""From a spec to a decoder's programs: which kernel runs over which buffers, step by step.
+
+Everything is decided before a weight is fetched: the kernels that the steps name are the ones to
+compile. In decode a layer takes five dispatches (QKV with the norm folded in, attention, output
+projection onto the residual, gate-up with norm and activation, down projection onto the residual)
+and one more for each norm of a branch's output. Prefill takes one more for each norm, and two for
+attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.history import recall, remember
+from py_engine.kernels.matmul import Epilogue
+from py_engine.kernels.rows import Ids
+from py_engine.models.decoder_ops import DecoderOps, LayerCache, layer_caches
+from py_engine.models.ops import Step
+from py_engine.models.spec import DecoderSpec
+from py_engine.weights.plan import Layouts
+
+
+@dataclass(frozen=True)
+class DecoderSteps:
+    """A decoder's programs.
+
+    `next_logits` takes the last drawn token through embedding, layers and head. `prefill` runs the
+    layers over a chunk, `first_logits` takes its last row through the head. `recall` puts tokens
+    that the sequence already has where a chunk's tokens lie; it is empty where nothing is ever
+    computed again. `caches` are the KV caches of all layers.
+    """
+
+    next_logits: tuple[Step, ...]
+    prefill: tuple[Step, ...]
+    first_logits: tuple[Step, ...]
+    recall: tuple[Step, ...]
+    caches: tuple[LayerCache, ...]
+
+    def __iter__(self) -> Iterator[Step]:
+        """Return all steps."""
+        return chain(self.next_logits, self.prefill, self.first_logits, self.recall)
+
+    @property
+    def kernels(self) -> list[KernelSpec]:
+        """Every kernel once."""
+        return list({id(step.kernel): step.kernel for step in self}.values())
+
+    @property
+    def buffers(self) -> set[str]:
+        """The names of all buffers."""
+        return {name for step in self for name in step.buffers}
+
+
+def decoder_steps(
+    spec: DecoderSpec, layouts: Layouts, most_cache_bytes: int, lanes: int | None
+) -> DecoderSteps:
+    """Return a decoder's programs, for subgroups of at most `lanes` (None: without).
+
+    `most_cache_bytes` is what one buffer of the KV cache can have.
+    """
+    caches = layer_caches(spec, most_cache_bytes)
+    decode = DecoderOps(spec, layouts, caches, lanes, None)
+    prefill = DecoderOps(spec, layouts, caches, lanes, spec.prefill_chunk_size)
+    head = tuple(_head(spec, decode))
+    remembers = (_remember(spec, decode),) if spec.long_rope else ()
+    return DecoderSteps(
+        next_logits=(*remembers, *_layers(spec, decode, "drawn", "state"), *head),
+        prefill=tuple(_layers(spec, prefill, "tokens", "prefill tokens")),
+        first_logits=(prefill.last_row(), *head),
+        recall=(_recall(spec, prefill),) if spec.long_rope else (),
+        caches=tuple(chain.from_iterable(caches)),
+    )
+
+
+def _layers(spec: DecoderSpec, ops: DecoderOps, ids: Ids, tokens: str) -> Iterator[Step]:
+    """Take tokens through embedding and layers; the buffer `tokens` has their ids."""
+    scale = spec.embedding_scale
+    yield from ops.embedding("embedding", ids, tokens, label="embed", scale=scale)
+    if spec.n_positions:
+        yield from ops.embedding("positions", "positions", "state", add=True)
+    for index in range(spec.n_layers):
+        attention = ops.attention(index)
+        block = _Block(spec, ops, f"layers.{index}.")
+        yield from block.parallel(attention) if spec.block.parallel else block.sequence(attention)
+
+
+class _Block:
+    """The pieces of one layer, whose roles begin with `layer`."""
+
+    def __init__(self, spec: DecoderSpec, ops: DecoderOps, layer: str) -> None:
+        self._spec = spec
+        self._ops = ops
+        self._layer = layer
+
+    def sequence(self, attention: Iterator[Step]) -> Iterator[Step]:
+        yield from self._qkv()
+        yield from attention
+        yield from self._output()
+        yield from self._mlp_input("mlp_norm")
+        yield from self._down()
+
+    def parallel(self, attention: Iterator[Step]) -> Iterator[Step]:
+        # The MLP reads the residual before attention adds to it.
+        yield from self._qkv()
+        yield from self._mlp_input("mlp_norm" if self._spec.block.mlp_norm else "input_norm")
+        yield from attention
+        yield from self._output()
+        yield from self._down()
+
+    def _qkv(self) -> Iterator[Step]:
+        return self._project(
+            "qkv", "x", "qkv", Epilogue(bias=self._spec.heads.qkv_bias), "input_norm"
+        )
+
+    def _mlp_input(self, norm: str) -> Iterator[Step]:
+        mlp = self._spec.mlp
+        epilogue = Epilogue(bias=mlp.bias, activation=mlp.activation, gated=mlp.gated)
+        return self._project(mlp.role, "x", "activated", epilogue, norm)
+
+    def _output(self) -> Iterator[Step]:
+        bias = self._spec.heads.output_bias
+        return self._branch("output", "attended", bias, "post_attention_norm")
+
+    def _down(self) -> Iterator[Step]:
+        return self._branch("down", "activated", self._spec.mlp.bias, "post_mlp_norm")
+
+    def _branch(self, role: str, source: str, bias: bool, norm: str) -> Iterator[Step]:
+        """Project a branch onto the residual, through its own norm where it has one."""
+        if norm not in self._spec.block.norms:
+            yield from self._project(role, source, "x", Epilogue(bias=bias, residual=True))
+            return
+        yield from self._project(role, source, "branch", Epilogue(bias=bias))
+        yield self._ops.norm(self._layer + norm, norm, "branch", "x", "add")
+
+    def _project(
+        self, role: str, source: str, target: str, epilogue: Epilogue, norm: str = ""
+    ) -> Iterator[Step]:
+        norm = self._layer + norm if norm in self._spec.block.norms else ""
+        return self._ops.project(self._layer + role, source, target, epilogue, norm)
+
+
+def _head(spec: DecoderSpec, ops: DecoderOps) -> Iterator[Step]:
+    epilogue = Epilogue(bias=spec.lm_head_bias, soft_cap=spec.logit_soft_cap)
+    active = spec.active_vocab_size
+    return ops.product(
+        spec.head, "x", "logits", epilogue, norm="final_norm", label="lm_head", n_rows=active
+    )
+
+
+def _remember(spec: DecoderSpec, ops: DecoderOps) -> Step:
+    kernel = remember("remember", spec.context_window_size)
+    return ops.step(kernel, {"history": "history"})
+
+
+def _recall(spec: DecoderSpec, ops: DecoderOps) -> Step:
+    kernel = recall("recall", spec.context_window_size, spec.prefill_chunk_size)
+    return ops.step(kernel, {"history": "history", "tokens": "prefill tokens"})

@@ -1,0 +1,164 @@
+"""What models compute, piece by piece, as dispatches of kernels over named buffers.
+
+The same pieces serve one token and many: a product is a GEMV with the norm of its input folded in,
+or a GEMM. A matrix in several parts takes a dispatch for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.matmul import Epilogue, gemm, gemv
+from py_engine.kernels.norm import Norm
+from py_engine.kernels.rows import Ids, Target, embed, row_norm
+from py_engine.weights.plan import Layouts, MatrixPart, part_buffers
+
+
+@dataclass(frozen=True)
+class Step:
+    """One dispatch: a kernel over buffers, named in the order of its bindings."""
+
+    kernel: KernelSpec
+    buffers: tuple[str, ...]
+
+
+class Ops:
+    """Pieces for one token (`max_tokens` None), or for up to so many tokens at once.
+
+    Matrices and norms are named by role. `rows` are the names of activations, which stand for
+    buffers whose names begin with `prefix`; so do the labels of kernels. `columns` has the widths
+    of those that are multiplied by matrices.
+    """
+
+    def __init__(
+        self,
+        layouts: Layouts,
+        norm: Norm,
+        columns: Mapping[str, int],
+        *,
+        lanes: int | None,
+        max_tokens: int | None,
+        prefix: str = "",
+        rows: frozenset[str] = frozenset(),
+    ) -> None:
+        self.max_tokens = max_tokens
+        self._layouts = layouts
+        self._norm = norm
+        self._columns = columns
+        self._lanes = lanes
+        self._prefix = prefix
+        self._rows = rows
+        self._kernels: dict[tuple[Any, ...], KernelSpec] = {}
+
+    def embedding(
+        self,
+        role: str,
+        ids: Ids,
+        buffer: str,
+        *,
+        label: str = "",
+        scale: float = 1.0,
+        add: bool = False,
+    ) -> Iterator[Step]:
+        """Gather rows of a table into "x", or add them to it; `buffer` has the ids."""
+        parts = self._layouts[role]
+        for number, part in enumerate(parts):
+            kernel = self.kernel(
+                embed,
+                label or role,
+                weight_format=part.format,
+                rows=part.rows,
+                hidden_size=self._columns["x"],
+                max_tokens=self.max_tokens or 1,
+                ids=ids,
+                first_row=part.first_output,
+                table_rows=sum(each.rows for each in parts),
+                scale=scale,
+                add=add,
+            )
+            buffers = {"ids": buffer, "output": "x"}
+            yield self.step(kernel, buffers | part_buffers(role, number, part))
+
+    def product(
+        self,
+        role: str,
+        source: str,
+        target: str,
+        epilogue: Epilogue,
+        *,
+        norm: str = "",
+        label: str = "",
+        n_rows: int | None = None,
+    ) -> Iterator[Step]:
+        """Multiply by a matrix, or by its first `n_rows` rows; `norm` is folded in (one token)."""
+        parts = _first_rows(self._layouts[role], n_rows)
+        rows = sum(part.rows for part in parts)
+        n_outputs = rows // 2 if epilogue.gated else rows
+        buffers = {"x": source, "bias": f"{role}.bias", "output": target, **_norm_buffers(norm)}
+        arguments: dict[str, Any] = {
+            "columns": self._columns[source],
+            "epilogue": epilogue,
+            "n_outputs": n_outputs,
+            "lanes": self._lanes,
+        }
+        if self.max_tokens is None:
+            arguments["norm"] = self._norm if norm else None
+        else:
+            arguments["max_tokens"] = self.max_tokens
+        build = gemv if self.max_tokens is None else gemm
+        for number, part in enumerate(parts):
+            kernel = self.kernel(
+                build,
+                label or last_name(role),
+                weight_format=part.format,
+                rows=part.rows,
+                first_output=part.first_output,
+                **arguments,
+            )
+            yield self.step(kernel, buffers | part_buffers(role, number, part))
+
+    def norm(self, role: str, label: str, source: str, target: str, how: Target) -> Step:
+        """Normalise the rows of `source`: into `target`, onto what is there, or in place."""
+        kernel = self.kernel(
+            row_norm,
+            label,
+            columns=self._columns["x"],
+            max_tokens=self.max_tokens or 1,
+            norm=self._norm,
+            target=how,
+            lanes=self._lanes,
+        )
+        return self.step(kernel, {"x": source, "output": target, **_norm_buffers(role)})
+
+    def kernel(self, build: Callable[..., KernelSpec], label: str, **arguments: Any) -> KernelSpec:
+        """Build a kernel, once for all layers."""
+        label = self._prefix + label
+        key = (build, label, *arguments.items())
+        if key not in self._kernels:
+            self._kernels[key] = build(label, **arguments)
+        return self._kernels[key]
+
+    def step(self, kernel: KernelSpec, buffers: Mapping[str, str]) -> Step:
+        """Return the dispatch of a kernel, given the buffer of each binding by its name."""
+        found = ({"state": "state", **buffers}[binding.name] for binding in kernel.bindings)
+        return Step(kernel, tuple(self._prefix + n if n in self._rows else n for n in found))
+
+
+def last_name(role: str) -> str:
+    """Return a role without the layer it is in."""
+    return role.rpartition(".")[2]
+
+
+def _norm_buffers(role: str) -> dict[str, str]:
+    return {"norm": role, "norm_bias": f"{role}.bias"} if role else {}
+
+
+def _first_rows(parts: tuple[MatrixPart, ...], n_rows: int | None) -> tuple[MatrixPart, ...]:
+    """Return the parts that have the first `n_rows` rows of a matrix, cut to them."""
+    if n_rows is None:
+        return parts
+    rows = (min(part.rows, n_rows - part.first_output) for part in parts)
+    return tuple(replace(part, rows=n) for part, n in zip(parts, rows, strict=True) if n > 0)
