@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from py_engine.kernels.formats import MATRIX_FORMATS, GgufFormat, WeightFormat
+from py_engine.kernels.formats import MATRIX_FORMATS, GgufFormat, MlcFormat, WeightFormat
+from py_engine.kernels.group_quantization import dequantize
 
 Array = npt.NDArray[Any]
 
@@ -38,18 +39,14 @@ def matrix_values(
 
 
 def _group_quantized(
-    weight_format: WeightFormat, rows: int, columns: int, buffers: Mapping[str, Array]
+    weight_format: MlcFormat, rows: int, columns: int, buffers: Mapping[str, Array]
 ) -> Array:
-    """MLC's formula, (code - zero) * scale, rows padded to whole groups."""
-    bits, per_word = (3, 10) if weight_format == "q3f16_1" else (4, 8)
-    kind = np.float32 if weight_format == "q4f32_1" else np.float16
-    groups = rows * MATRIX_FORMATS[weight_format].row_blocks(columns)
-    words = buffers["weights"].view(np.uint32).reshape(groups, 4, 1)
-    codes = (words >> (bits * np.arange(per_word, dtype=np.uint32))) & (2**bits - 1)
-    centred = codes.reshape(groups, -1).astype(np.float32) - np.float32(2 ** (bits - 1) - 1)
-    scales = buffers["scales"].view(kind)[:groups].astype(np.float32)
-    values: Array = centred * scales[:, None]
-    return values
+    form = MATRIX_FORMATS[weight_format]
+    n_groups = form.row_blocks(columns)
+    kind = np.float16 if form.scale == "f16" else np.float32
+    scales = buffers["scales"].view(kind)[: rows * n_groups].astype(np.float32)
+    words = buffers["weights"].view(np.uint32).reshape(rows, -1)
+    return dequantize(words, scales.reshape(rows, n_groups), columns, weight_format)
 
 
 def _gguf_values(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from py_engine.kernels.formats import WeightFormat
+from py_engine.kernels.formats import MlcFormat, WeightFormat
 from py_engine.weights.quantization import (
     bf16_from_f32,
     dequantize,
@@ -16,7 +16,7 @@ from py_engine.weights.quantization import (
     stored_value,
 )
 
-Q4: list[WeightFormat] = ["q4f16_1", "q4f32_1"]
+Q4: list[MlcFormat] = ["q4f16_1", "q4f32_1"]
 
 
 def random_matrix(rows: int, columns: int) -> np.ndarray:
@@ -34,7 +34,7 @@ def test_codes_lie_in_mlc_order() -> None:
 
 @pytest.mark.parametrize("weight_format", Q4)
 @pytest.mark.parametrize("columns", [32, 64, 96, 40])
-def test_error_is_at_most_half_a_step(weight_format: WeightFormat, columns: int) -> None:
+def test_error_is_at_most_half_a_step(weight_format: MlcFormat, columns: int) -> None:
     weight = random_matrix(5, columns)
     words, scale = quantize(weight, weight_format)
     n_groups = -(-columns // 32)
@@ -47,11 +47,32 @@ def test_error_is_at_most_half_a_step(weight_format: WeightFormat, columns: int)
     assert np.all(np.abs(dequantize(words, scale, columns) - weight) <= (0.5 + slack) * step)
 
 
-@pytest.mark.parametrize("weight_format", Q4)
-def test_quantised_values_are_a_fixed_point(weight_format: WeightFormat) -> None:
+@pytest.mark.parametrize("weight_format", [*Q4, "q3f16_1"])
+def test_quantised_values_are_a_fixed_point(weight_format: MlcFormat) -> None:
     once = stored_value(random_matrix(8, 64), weight_format)
     words, scale = quantize(once, weight_format)
-    np.testing.assert_allclose(dequantize(words, scale, 64), once, rtol=1e-2)
+    again = dequantize(words, scale, 64, weight_format)
+    np.testing.assert_allclose(again, once, rtol=1e-2)
+
+
+def test_three_bits_lie_in_mlc_order() -> None:
+    # Groups of 40 columns, 10 codes a word, whose upper two bits stay clear; codes are values + 3.
+    row = np.zeros((1, 50), np.float32)
+    row[0, :11] = [-3, -2, -1, 0, 1, 2, 3, 3, 3, 3, -3]
+    row[0, 40] = 6
+    words, scale = quantize(row, "q3f16_1")
+    assert scale.tolist() == [[1.0, 2.0]]
+    assert [f"{word:o}" for word in words[0]] == [
+        "6666543210", "3333333330", "3333333333", "3333333333",
+        "3333333336", "0", "0", "0",
+    ]  # fmt: skip
+    assert dequantize(words, scale, 50, "q3f16_1").tolist() == row.tolist()
+
+
+def test_a_scale_below_the_normal_numbers_is_zero() -> None:
+    words, scale = quantize(np.full((1, 32), 1e-38, np.float32), "q4f32_1")
+    assert scale.tolist() == [[0.0]]
+    assert np.all(words == 0x77777777)
 
 
 def test_group_of_zeros_stays_zero() -> None:
@@ -85,6 +106,7 @@ def test_bf16_rounds_to_nearest_even() -> None:
     [
         ("q4f16_1", ["m.q_weight", "m.q_scale"], [("uint32", "raw"), ("float16", "raw")]),
         ("q4f32_1", ["m.q_weight", "m.q_scale"], [("uint32", "raw"), ("float32", "f32-to-bf16")]),
+        ("q3f16_1", ["m.q_weight", "m.q_scale"], [("uint32", "raw"), ("float16", "raw")]),
         ("q0f16", ["m.weight"], [("float16", "raw")]),
         ("q0f32", ["m.weight"], [("float32", "f32-to-bf16")]),
     ],

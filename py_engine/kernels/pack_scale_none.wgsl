@@ -1,0 +1,1 @@
+fn store_scale(block: u32, at: u32) {}

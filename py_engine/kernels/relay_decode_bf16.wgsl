@@ -1,0 +1,1 @@
+fn decoded(bits: u32) -> u32 { return bits << 16u; }

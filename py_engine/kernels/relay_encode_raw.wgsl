@@ -1,0 +1,1 @@
+fn encoded(bits: u32) -> u32 { return bits; }
