@@ -6,12 +6,15 @@ Source: llama.cpp's `conversion/*.py`; names are compared with PyPI's gguf where
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from py_engine.weights.quantization import F32
+from py_engine.weights.quantization import F32, bf16_from_f32
+from tests.conformance.cases import Case
+from tests.conformance.recipe import stored_tensors, stored_weights
+from tests.support.gguf_file import FileTensor, gguf_bytes
 
 ARCHITECTURES = {
     "llama": "llama",
@@ -236,3 +239,43 @@ def _rope_metadata(config: Mapping[str, Any]) -> dict[str, Any]:
             fields["rope.scaling.yarn_log_multiplier"] = float(rope["mscale_all_dim"])
             fields["attention.temperature_scale"] = float(rope["llama_4_scaling_beta"])
     return fields
+
+
+def is_expressible(config: Mapping[str, Any]) -> bool:
+    """Tell whether a configuration has nothing that GGUF's metadata has no place for."""
+    has_window = bool(config.get("sliding_window")) and config.get("use_sliding_window", True)
+    return not (
+        (has_window and config["model_type"] not in _WINDOWED)
+        or (config["model_type"] == "gemma2" and config["attn_logit_softcapping"] is None)
+        or config.get("scale_attn_by_inverse_layer_idx", False)
+    )
+
+
+def gguf_model(case: Case, seed: int, dtype_of: Callable[[str], str]) -> bytes:
+    """Return a case's model as a GGUF file; `dtype_of` gives the type of each matrix by its name.
+
+    The weights are those that the case's own format stores. The vocabulary is made of numbers.
+    """
+    tensors = stored_tensors(case.name)
+    weights = gguf_weights(case.config, stored_weights(case, tensors, seed))
+    return gguf_bytes(
+        {**gguf_metadata(case.config), **_numbered_vocabulary(case.config["vocab_size"])},
+        {
+            name: encoded(weight, dtype_of(name) if weight.ndim == 2 else "F32")
+            for name, weight in weights.items()
+        },
+    )
+
+
+def encoded(weight: F32, dtype: str) -> FileTensor:
+    """Return a tensor as a file holds it, in one of the plain types."""
+    is_bf16 = dtype == "BF16"
+    data = bf16_from_f32(weight) if is_bf16 else weight.astype({"F32": "<f4", "F16": "<f2"}[dtype])
+    return FileTensor(weight.shape, dtype, data.tobytes())
+
+
+def _numbered_vocabulary(size: int) -> dict[str, Any]:
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": [str(index) for index in range(size)],
+    }
