@@ -12,12 +12,19 @@ from chat_view import (
     Answer,
     LoadProgress,
     add_message,
+    add_model,
     element,
     fill_model_list,
     focus_prompt,
     show_error,
     show_model_card,
     show_notice,
+)
+from models_dialog import (
+    close_models_dialog,
+    open_models_dialog,
+    picked_record,
+    written_record,
 )
 from pyscript import document, when
 from webgpu_check import gpu_problem
@@ -55,6 +62,8 @@ class Chat:
         self.records = {}
         self.engine = None
         self.loaded_id = ""
+        self.loaded_options = None
+        self.local_files = {}  # name and files by model id, of what the visitor picked
         self.progress = None
         self.messages = []
         self.is_stopping = False
@@ -65,8 +74,8 @@ class Chat:
         document.documentElement.dataset.state = state
         element("status").textContent = status
         is_busy = state in ("booting", "loading", "generating")
-        is_loaded = self.loaded_id == element("model").value
-        element("model").disabled = is_busy
+        is_loaded = self.is_loaded()
+        element("model").disabled = element("more-models").disabled = is_busy
         element("load").textContent = "Cancel" if state == "loading" else "Load"
         element("load").disabled = not self.has_gpu or (
             state != "loading" and (is_busy or is_loaded)
@@ -77,6 +86,30 @@ class Chat:
         element("stop").hidden = state != "generating"
         element("loading").hidden = state != "loading"
         element("welcome").hidden = bool(self.messages) or not element("notice").hidden
+
+    def is_loaded(self):
+        """Tell whether the selected model is loaded, with the options in the settings."""
+        selected = (element("model").value, load_options())
+        return (self.loaded_id, self.loaded_options) == selected
+
+    async def use(self, record):
+        """Add a model to the list, unless it is there, select it and load it."""
+        model_id = record["model_id"]
+        if model_id not in self.records:
+            self.records[model_id] = record
+            add_model("Chosen here", record)
+        element("model").value = model_id
+        close_models_dialog()
+        await self.load()
+
+    async def use_files(self, field):
+        """Load the model whose files the visitor picked in an input."""
+        if not field.files.length:
+            return
+        record, name, files = picked_record(field)
+        self.local_files[record["model_id"]] = (name, files)
+        self.loaded_id = ""
+        await self.use(record)
 
     async def open(self):
         """Check for WebGPU, list the models and start the engine's worker."""
@@ -112,7 +145,7 @@ class Chat:
 
     async def load(self):
         """Load the selected model; ends in state "loaded" or "error"."""
-        model_id = element("model").value
+        model_id, options = element("model").value, load_options()
         element("notice").hidden = True
         self.loaded_id = ""
         self.make_engine()
@@ -121,12 +154,14 @@ class Chat:
         self.set_state("loading", f"Loading {model_id}…")
         started = js.performance.now()
         try:
-            await engine.reload(model_id)
+            if model_id in self.local_files:
+                await engine.register_local_files(*self.local_files[model_id])
+            await engine.reload(model_id, options)
         except MLCError as error:
             if engine is self.engine:  # else the visitor cancelled
                 self.fail(error, f"{model_id} could not be loaded.")
             return
-        self.loaded_id = model_id
+        self.loaded_id, self.loaded_options = model_id, options
         seconds = (js.performance.now() - started) / 1000
         self.set_state("loaded", f"{model_id} is ready after {seconds:.1f} s.")
         focus_prompt()
@@ -150,7 +185,7 @@ class Chat:
         text = element("prompt").value.strip()
         if not text or element("send").disabled:
             return
-        if self.loaded_id != element("model").value:
+        if not self.is_loaded():
             await self.load()
             if self.state != "loaded":
                 return
@@ -222,6 +257,16 @@ class Chat:
             await self.engine.reset_chat()
 
 
+def load_options():
+    """Return the `chat_opts` that the settings ask for."""
+    options = {}
+    if element("context-window").value:
+        options["context_window_size"] = int(element("context-window").value)
+    if element("quantization").value:
+        options["quantization"] = element("quantization").value
+    return options
+
+
 async def fetch_model_list():
     """Return the records of the models that the engine knows."""
     reply = await js.fetch(MODEL_LIST_URL)
@@ -245,9 +290,25 @@ def _(event):
         start(chat.load())
 
 
-@when("change", "#model")
+@when("change", "#model, #context-window, #quantization")
 def _(event):
     chat.set_state(chat.state, element("status").textContent)
+
+
+@when("click", "#more-models")
+def _(event):
+    open_models_dialog()
+
+
+@when("submit", "#address-form")
+def _(event):
+    event.preventDefault()
+    start(chat.use(written_record()))
+
+
+@when("change", "#pick-files, #pick-folder")
+def _(event):
+    start(chat.use_files(event.target))
 
 
 @when("submit", "#chat-form")

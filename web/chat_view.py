@@ -107,42 +107,61 @@ class Thoughts:
 
 
 class LoadProgress:
-    """The progress of one load: its phase, or bytes and rate while weights load, and seconds."""
+    """The progress of one load: its phase, or bytes, rate and time left while weights load."""
 
     def __init__(self):
-        self._bytes_began = None  # seconds since the load began
         element("progress").removeAttribute("value")
         element("progress-text").textContent = "Starting the engine"
 
     def show(self, report):
         """Show a report of the engine."""
         element("progress").value = report.progress
-        phase = self._bytes(report) if report.get("totalBytes") else report.text.split(":")[0]
-        element("progress-text").textContent = f"{phase} · {report.timeElapsed:.1f} s"
+        parts = [bytes_so_far(report)] if report.get("totalBytes") else [report.text.split(":")[0]]
+        if report.get("bytesPerSecond"):
+            parts.append(f"{report.bytesPerSecond / 1e6:.1f} MB/s")
+        if report.get("remainingSeconds"):
+            parts.append(f"{duration(report.remainingSeconds)} left")
+        parts.append(f"{report.timeElapsed:.1f} s")
+        element("progress-text").textContent = " · ".join(parts)
 
-    def _bytes(self, report):
-        if self._bytes_began is None:
-            self._bytes_began = report.timeElapsed
-        loaded, total = report.loadedBytes / 1e6, report.totalBytes / 1e6
-        seconds = report.timeElapsed - self._bytes_began
-        rate = f" · {loaded / seconds:.1f} MB/s" if seconds else ""
-        return f"{loaded:.1f} of {total:.1f} MB{rate}"
+
+def bytes_so_far(report):
+    """Return how much of a model's weights is fetched or loaded."""
+    is_fetching = report.text.startswith("Fetching")
+    verb = "Downloading" if is_fetching else "Loading"
+    return f"{verb} {report.loadedBytes / 1e6:.1f} of {report.totalBytes / 1e6:.1f} MB"
+
+
+def duration(seconds):
+    """Return a time as people say it."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min"
 
 
 def fill_model_list(records):
     """List the site's own models first, then those that are downloaded from elsewhere."""
-    groups = (
-        ("On this site", [r for r in records if "://" not in r["model"]]),
-        ("Downloaded from huggingface.co", [r for r in records if "://" in r["model"]]),
-    )
-    for label, members in groups:
-        group = add(element("model"), "optgroup")
-        group.label = label
-        for record in members:
-            size = record.get("vram_required_MB")
-            name = record["model_id"].replace("-MLC", "")
-            text = f"{name} · {size:.0f} MB" if size else name
-            add(group, "option", text).value = record["model_id"]
+    for record in records:
+        is_own = "://" not in record["model"]
+        add_model("On this site" if is_own else "Downloaded from huggingface.co", record)
+
+
+def add_model(group_label, record):
+    """Add a model to a group of the list, which is made if it is not there."""
+    size = record.get("vram_required_MB")
+    name = record["model_id"].replace("-MLC", "")
+    text = f"{name} · {size:.0f} MB" if size else name
+    add(model_group(group_label), "option", text).value = record["model_id"]
+
+
+def model_group(label):
+    """Return the group of the model list with this label, made at its end if it is not there."""
+    for group in element("model").children:
+        if group.label == label:
+            return group
+    group = add(element("model"), "optgroup")
+    group.label = label
+    return group
 
 
 def add_message(role, text):

@@ -21,7 +21,7 @@ script.src = './chat.py?v=__BUILD__';
 
 try {
   const config = await (await fetch(`./pyscript-${kind}.json?v=__BUILD__`)).json();
-  for (const module of ['chat_view.py', 'webgpu_check.py']) {
+  for (const module of ['chat_view.py', 'models_dialog.py', 'webgpu_check.py']) {
     config.files[`./${module}?v=__BUILD__`] = `./${module}`;
   }
   script.setAttribute('config', JSON.stringify(config));

@@ -144,14 +144,73 @@ def test_progress_shows_bytes_rate_and_seconds(open_page: Opens) -> None:
     reach(page, "loaded")
     assert page.evaluate("seen") == [
         "Starting the engine",
-        "0.0 of 8.0 MB · 0.0 s",
-        "4.0 of 8.0 MB · 8.0 MB/s · 0.5 s",
-        "8.0 of 8.0 MB · 8.0 MB/s · 1.0 s",
+        "Downloading 0.0 of 8.0 MB · 0.0 s",
+        "Downloading 4.0 of 8.0 MB · 8.0 MB/s · 0.5 s left · 0.5 s",
+        "Downloading 8.0 of 8.0 MB · 8.0 MB/s · 1.0 s",
     ]
     expect(page.locator("#status")).to_have_text(
         re.compile(r"some-model is ready after [\d.]+ s\.")
     )
     expect(page.locator("#loading")).to_be_hidden()
+    expect(page.locator("#load")).to_be_disabled()
+
+
+@pytest.mark.parametrize("interpreter", ["mpy", "py"])
+def test_a_model_from_an_address(open_page: Opens, interpreter: str) -> None:
+    page = open_page(f"/?interpreter={interpreter}")
+    reach(page, "ready")
+    page.focus("#more-models")
+    page.keyboard.press("Enter")
+    expect(page.locator("#address")).to_be_focused()
+    page.keyboard.type("owner/name@v2")
+    page.keyboard.press("Enter")
+    reach(page, "loaded")
+    expect(page.locator("#models-dialog")).to_be_hidden()
+    expect(page.locator("#status")).to_have_text(re.compile("owner/name@v2 is ready"))
+    chosen = page.locator("#model optgroup[label='Chosen here'] option")
+    expect(chosen).to_have_text(["owner/name@v2"])
+    expect(page.locator("#model")).to_have_value("owner/name@v2")
+    page.select_option("#model", "some-model")
+    page.click("#more-models")
+    page.fill("#address", "owner/name@v2")
+    page.press("#address", "Enter")
+    expect(page.locator("#status")).to_have_text(re.compile("owner/name@v2 is ready"))
+    expect(chosen).to_have_count(1)
+
+
+@pytest.mark.parametrize("interpreter", ["mpy", "py"])
+def test_a_model_of_files_on_this_device(
+    open_page: Opens, interpreter: str, tmp_path: Path
+) -> None:
+    page = open_page(f"/?interpreter={interpreter}")
+    reach(page, "ready")
+    page.click("#more-models")
+    file = {"name": "tiny.gguf", "mimeType": "application/octet-stream", "buffer": b"GGUF"}
+    page.set_input_files("#pick-files", [file])
+    reach(page, "loaded")
+    expect(page.locator("#status")).to_have_text(re.compile("local:tiny.gguf is ready"))
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    page.click("#more-models")
+    page.set_input_files("#pick-folder", folder)
+    expect(page.locator("#status")).to_have_text(re.compile("local:my-model is ready"))
+    say(page, "hello")
+    expect(page.locator(".message.assistant")).to_have_text("hello")
+
+
+def test_options_of_loading(open_page: Opens) -> None:
+    page = open_page("/?autoload=1")
+    reach(page, "loaded")
+    expect(page.locator("#load")).to_be_disabled()
+    page.click("#settings summary")
+    page.fill("#context-window", "512")
+    page.select_option("#quantization", "q4f16_1")
+    expect(page.locator("#load")).to_be_enabled()
+    say(page, "OPTIONS")  # loads again first
+    expect(page.locator(".message.assistant")).to_contain_text("}")
+    answer = json.loads(page.inner_text(".message.assistant"))
+    assert answer == [{"context_window_size": 512, "quantization": "q4f16_1"}]
     expect(page.locator("#load")).to_be_disabled()
 
 

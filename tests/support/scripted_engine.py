@@ -22,13 +22,16 @@ class ScriptedEngine:
 
     A message "raise Name text" raises that class of py_engine.errors, or that builtin exception.
     The word "BREAK" raises DeviceLostError in the middle of the answer; "REQUEST" is answered with
-    the request's other fields. A word in parentheses is a thought.
+    the request's other fields, "OPTIONS" with the options of the last load. A word in parentheses
+    is a thought.
     """
 
     def __init__(self, seconds_per_word: float = 0.0) -> None:
         self.seconds_per_word = seconds_per_word
         self.calls: list[tuple[str, Any]] = []
         self.loaded: list[str] = []
+        self.chat_opts: list[dict[str, Any]] | None = None
+        self.local: set[str] = set()  # addresses of registered files
         self.finished = 0  # generations that ended or were closed
         self.last_message = ""
         self._report: Any = None
@@ -49,16 +52,22 @@ class ScriptedEngine:
         self.loaded = []
         for step in range(3):
             loaded, total = step * 4_000_000, 8_000_000
-            self._report(InitProgressReport(step / 2, step / 2, f"step {step}", loaded, total))
+            rate = 8e6 if step else 0.0
+            left = (total - loaded) / 8e6 if step else None
+            text = f"Fetching param cache: step {step}"
+            seconds = step / 2
+            self._report(InitProgressReport(step / 2, seconds, text, loaded, total, rate, left))
             await asyncio.sleep(self.seconds_per_word)
-        if "missing" in model_id:
-            raise errors.ModelNotFoundError("model_id 'missing' is in no record.")
-        self.loaded = model_id
+        unknown = {name for name in model_id if name.startswith("local:")} - self.local
+        if "missing" in model_id or unknown:
+            raise errors.ModelNotFoundError(f"{model_id} is in no record.")
+        self.loaded, self.chat_opts = model_id, chat_opts
 
     async def register_local_files(self, name: str, files: Any) -> str:
         """Take the files; `get_message` then tells their paths and texts."""
         texts = [f"{path}={await file.text()}" for path, file in files]
         self.last_message = f"{name}: {', '.join(texts)}"
+        self.local.add(f"local:{name}")
         return f"local:{name}"
 
     async def unload(self) -> None:
@@ -133,6 +142,11 @@ class ScriptedEngine:
         words = [word for message in messages for word in message["content"].split()]
         return len(words) + 10 * len(tools or ())
 
+    def _said(self, word: str, request: dict[str, Any]) -> str:
+        if word == "OPTIONS":
+            return json.dumps(self.chat_opts)
+        return _other_fields(request) if word == "REQUEST" else word
+
     async def _text_chunks(self, request: dict[str, Any], words: list[str]) -> AsyncIterator[Any]:
         async for chunk in self._chunks(request, words):
             for choice in chunk.choices:
@@ -149,7 +163,7 @@ class ScriptedEngine:
                         break
                     if word == "BREAK":
                         raise errors.DeviceLostError("the device was lost; reload the model.")
-                    said = f"{_other_fields(request) if word == 'REQUEST' else word} "
+                    said = f"{self._said(word, request)} "
                     self.last_message += said
                     is_thought = word.startswith("(") and word.endswith(")")
                     field = "reasoning_content" if is_thought else "content"
