@@ -42,7 +42,8 @@ class FaultyFiles:
     """Answers for `files`, each with one of `faults` at a chance of `rate`; seeded.
 
     `ranges` False is a server without ranges, `has_etag` gives it validators, `hides` are headers
-    that it lets no other site see. `asked` has all ranges that were asked for, by path.
+    that it lets no other site see. The files `undamaged` never come with a wrong content: where
+    there is no hash, nobody could tell. `asked` has all requests.
     """
 
     FAULTS = (
@@ -58,6 +59,7 @@ class FaultyFiles:
         "http_500",
         "http_503",
     )
+    DAMAGE = ("truncate", "overlong", "corrupt")
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class FaultyFiles:
         ranges: bool = True,
         has_etag: bool = True,
         hides: tuple[str, ...] = (),
+        undamaged: tuple[str, ...] = (),
     ) -> None:
         self.files = dict(files)
         self.rate = rate
@@ -76,6 +79,7 @@ class FaultyFiles:
         self.ranges = ranges
         self.has_etag = has_etag
         self.hides = hides
+        self.undamaged = undamaged
         self.asked: list[tuple[str, int | None, int]] = []
         self.counts: Counter[str] = Counter()
         self._random = random.Random(seed)
@@ -86,6 +90,8 @@ class FaultyFiles:
         if path not in self.files:
             return Answer(404, b"there is no such file")
         fault = self._random.choice(self.faults) if self._random.random() < self.rate else "none"
+        if fault in self.DAMAGE and path in self.undamaged:
+            fault = "none"
         self.counts[fault] += 1
         if fault == "refuse":
             return None
