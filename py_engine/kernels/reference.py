@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from py_engine.kernels import reference_encoder as encoder
 from py_engine.kernels.reference_attention import attention_decode, attention_prefill, rope_append
+from py_engine.kernels.reference_delta import gated_delta
 from py_engine.kernels.reference_formats import matrix_values
 from py_engine.kernels.reference_relay import pack_blocks, quantize_rows, relay
 from py_engine.kernels.reference_sampling import adjust, logprobs, mask, sample
@@ -143,7 +144,7 @@ REFERENCES: dict[str, Callable[[Constants, int, Buffers], None]] = {
     reference.__name__: reference
     for reference in (
         gemv, gemm, embed, row_norm, last_row, convert, remember, recall,
-        attention_decode, rope_append, attention_prefill,
+        attention_decode, rope_append, attention_prefill, gated_delta,
         sample, mask, adjust, logprobs,
         relay, quantize_rows, pack_blocks,
         encoder.attention_bidirectional, encoder.pool,

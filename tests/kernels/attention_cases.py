@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape, rope_table
-from py_engine.kernels.reference import REFERENCES
 from tests.kernels.cases import POISON, RunKernel, padded, poisoned
-from tests.support.numpy_device import binding_view
 
 Array = np.ndarray
 THETA = 10000.0
@@ -86,16 +84,6 @@ def assert_same_caches(result: dict[str, tuple[Array, Array]]) -> None:
         np.testing.assert_array_equal(np.isnan(expected), np.isnan(found))
         written = ~np.isnan(expected)
         np.testing.assert_allclose(found[written], expected[written], rtol=2**-10, atol=2**-12)
-
-
-def run_reference(
-    spec: KernelSpec, buffers: Mapping[str, bytes], n_tokens: int
-) -> dict[str, bytes]:
-    """Run a kernel's NumPy reference as `run_kernel` runs the kernel."""
-    data = {name: np.frombuffer(held, np.uint8).copy() for name, held in buffers.items()}
-    views = {b.name: binding_view(b, data[b.name]) for b in spec.bindings}
-    REFERENCES[spec.name](spec.constants, n_tokens, views)
-    return {b.name: data[b.name].tobytes() for b in spec.bindings if b.access == "read_write"}
 
 
 def attend_in_steps(

@@ -63,6 +63,16 @@ def expected_and_found(
     return results
 
 
+def run_reference(
+    spec: KernelSpec, buffers: Mapping[str, bytes], n_tokens: int
+) -> dict[str, bytes]:
+    """Run a kernel's NumPy reference as `run_kernel` runs the kernel."""
+    data = {name: np.frombuffer(held, np.uint8).copy() for name, held in buffers.items()}
+    views = {b.name: binding_view(b, data[b.name]) for b in spec.bindings}
+    REFERENCES[spec.name](spec.constants, n_tokens, views)
+    return {b.name: data[b.name].tobytes() for b in spec.bindings if b.access == "read_write"}
+
+
 def assert_close(pair: tuple[Array, Array], tolerance: float) -> None:
     """Assert that the largest error, relative to the largest expected value, is small."""
     expected, found = (x[~np.isnan(x.astype(np.float64))].astype(np.float64) for x in pair)

@@ -18,13 +18,13 @@ TOLERANCE = 2e-3
 SHAPES = [(1, 1, 8), (4, 2, 16), (9, 3, 64), (8, 1, 80), (6, 6, 128), (2, 1, 256)]
 """Query heads, KV heads, head dimension: MHA, GQA and MQA; 8 and 80 are no multiples of 32."""
 
-QK_NORMS = [None, QkNorm("head_rms", 1e-6), QkNorm("head_rms", 0.5)]
-"""No norms of heads, an epsilon as models have it, and one that shows where it is added."""
+QK_NORMS = [None, QkNorm("head_rms", 0.5)]
+"""No norms of heads, and an epsilon that shows where it is added."""
 
 
 @pytest.mark.parametrize("norm", QK_NORMS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("position", [0, 1, 62, 63, 64, 127, 200, 255])
+@pytest.mark.parametrize("position", [0, 1, 63, 64, 200, 255])
 def test_attention_decode(
     run_kernel: RunKernel, shape: tuple[int, int, int], position: int, norm: QkNorm | None
 ) -> None:
@@ -52,17 +52,12 @@ def test_rope_append(
     assert_same_caches(expected_and_found(run_kernel, spec, inputs, n_tokens))
 
 
-@pytest.mark.parametrize("norm", QK_NORMS[:2], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("position", "n_tokens"), [(0, 1), (0, 64), (5, 3), (63, 65), (191, 9)])
 def test_attention_prefill(
-    run_kernel: RunKernel,
-    shape: tuple[int, int, int],
-    position: int,
-    n_tokens: int,
-    norm: QkNorm | None,
+    run_kernel: RunKernel, shape: tuple[int, int, int], position: int, n_tokens: int
 ) -> None:
-    heads = AttentionShape(*shape, 200, qk_norm=norm)
+    heads = AttentionShape(*shape, 200)
     spec = attention_prefill("attention under test", heads, n_tokens)
     inputs = inputs_for(spec, heads, position, n_tokens)
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)

@@ -18,9 +18,8 @@ from tests.kernels.attention_cases import (
     direct_attention,
     inputs_for,
     norm_weights,
-    run_reference,
 )
-from tests.kernels.cases import RunKernel, assert_close, expected_and_found
+from tests.kernels.cases import RunKernel, assert_close, expected_and_found, run_reference
 from tests.kernels.test_attention import TOLERANCE
 
 CHUNKS = [9, 0, 0, 1, 17, 0, 0, 0]

@@ -17,9 +17,8 @@ from tests.kernels.attention_cases import (
     attend_in_steps,
     inputs_for,
     inv_freq_of,
-    run_reference,
 )
-from tests.kernels.cases import RunKernel, assert_close, expected_and_found
+from tests.kernels.cases import RunKernel, assert_close, expected_and_found, run_reference
 from tests.kernels.test_attention import TOLERANCE
 
 CONTEXT = 4096
