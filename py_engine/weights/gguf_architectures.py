@@ -27,6 +27,7 @@ class Architecture:
     window_period: int | None = None
     queries: QueryScale | None = None
     n_ropes: int = 1
+    is_encoder: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,5 +113,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         tensors={"attention_bias": "attn_qkv.bias"},
     ),
     "gpt2": Architecture("gpt2", _GPT2_SIZES, {"activation_function": "gelu_new"}, n_ropes=0),
+    "bert": Architecture("bert", _LAYER_NORM, {"hidden_act": "gelu"}, n_ropes=0, is_encoder=True),
 }
 """By `general.architecture`. Source: llama.cpp's `conversion/` and `llama_model::load_hparams`."""

@@ -18,6 +18,10 @@ QUANTIZATION = "gguf"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 PREFILL_CHUNK_SIZE = 2048
 
+_MEAN, _FIRST = 1, 2
+_POOLINGS = {_MEAN: "mean", _FIRST: "cls"}
+"""GGUF's `pooling_type`s."""
+
 
 def gguf_config_json(file: GgufFile) -> dict[str, Any]:
     """Return the content of `mlc-chat-config.json` for a GGUF model.
@@ -61,7 +65,27 @@ def gguf_config_json(file: GgufFile) -> dict[str, Any]:
         "tokenizer_files": list(TOKENIZER_FILES),
         "tokenizer_info": gguf_tokenizer_info(vocabulary, general),
         **{name: value for name, value in special_ids.items() if value is not None},
+        **(_embedding(fields) if architecture.is_encoder else {}),
     }
+
+
+def _embedding(fields: JsonFields) -> dict[str, Any]:
+    """Return how an embedding model makes one vector of a text.
+
+    Files do not say whether vectors are normalised: llama.cpp does it, and so do the models' cards.
+    """
+    kind = fields.integer("pooling_type", _MEAN, minimum=0)
+    if kind not in _POOLINGS:
+        raise UnsupportedModelConfigError(
+            f"{fields.where('pooling_type')} is {kind}, but only {_MEAN} (mean) and {_FIRST} (the "
+            "first token's vector) are supported. Choose another model."
+        )
+    metadata = {
+        "model_type": "encoder",
+        "pooling_strategy": _POOLINGS[kind],
+        "normalize": True,
+    }
+    return {"model_task": "embedding", "embedding_metadata": metadata}
 
 
 def _scoped(file: GgufFile, architecture: str) -> JsonFields:
@@ -107,6 +131,8 @@ def _model_config(file: GgufFile, architecture: Architecture, fields: JsonFields
         config["query_pre_attn_scalar"] = head_width(fields) if is_wide else head_dim(fields)
     if architecture.window_period is not None:
         config["layer_types"] = _layer_types(fields, architecture.window_period)
+    if (token_types := file.tensors.get("token_types.weight")) is not None:
+        config["type_vocab_size"] = token_types.shape[0]
     if architecture.n_ropes:
         size = head_dim(fields)
         rope = rope_parameters(file.rope_factors, fields, size)

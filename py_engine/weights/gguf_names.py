@@ -25,6 +25,7 @@ _ROLES = f"layers.{LAYER}"
 _MATRICES: Mapping[str, tuple[Stored, ...]] = {
     "embedding": (named("token_embd"),),
     "positions": (named("position_embd"),),
+    "token_types": (named("token_types"),),
     f"{_ROLES}.qkv": (
         named(f"{_BLOCK}.attn_q", f"{_BLOCK}.attn_k", f"{_BLOCK}.attn_v"),
         named(f"{_BLOCK}.attn_qkv"),
@@ -48,6 +49,9 @@ _NORMS = {
     f"{_ROLES}.mlp_norm": f"{_BLOCK}.ffn_norm",
     f"{_ROLES}.post_mlp_norm": f"{_BLOCK}.post_ffw_norm",
     "final_norm": "output_norm",
+    "embedding_norm": "token_embd_norm",
+    f"{_ROLES}.attention_output_norm": f"{_BLOCK}.attn_output_norm",
+    f"{_ROLES}.mlp_output_norm": f"{_BLOCK}.layer_output_norm",
 }
 
 

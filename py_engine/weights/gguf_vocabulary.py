@@ -30,8 +30,9 @@ END_TEXTS = frozenset(
 "maintain a list of tokens that cause end-of-generation"."""
 
 _SPECIAL_IDS = ("bos", "eos", "unknown", "padding", "eot", "eom", "mask", "seperator")
-# What sentencepiece's own defaults are, where a file says nothing.
+# Where a file says nothing: sentencepiece's own, and the texts of BERT's.
 _SPM_DEFAULTS = {"bos": 1, "eos": 2, "unknown": 0}
+_BERT_DEFAULTS = {"bos": "[CLS]", "seperator": "[SEP]", "unknown": "[UNK]", "padding": "[PAD]"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,15 @@ class Vocabulary:
         return None if index is None else self.tokens[index]
 
 
+def _defaults(model: str, tokens: Sequence[str]) -> Mapping[str, int]:
+    """Return the special ids that a kind of tokenizer has where a file says nothing."""
+    if model == "llama":
+        return _SPM_DEFAULTS
+    if model != "bert":
+        return {}
+    return {role: tokens.index(text) for role, text in _BERT_DEFAULTS.items() if text in tokens}
+
+
 def read_vocabulary(metadata: Mapping[str, Any], file: str) -> Vocabulary:
     """Check and return the vocabulary; `file` names the file in errors.
 
@@ -75,7 +85,7 @@ def read_vocabulary(metadata: Mapping[str, Any], file: str) -> Vocabulary:
     if len(kinds) != len(tokens):
         wanted = f"an array of {len(tokens)} numbers, one for each token"
         raise fields.invalid(f"{KEY}token_type", wanted)
-    defaults = _SPM_DEFAULTS if model == "llama" else {}
+    defaults = _defaults(model, tokens)
     special_ids = {
         role: index
         for role in _SPECIAL_IDS

@@ -31,6 +31,7 @@ ARCHITECTURES = {
     "gpt2": "gpt2",
     "phi": "phi2",
     "gpt_neox": "gptneox",
+    "bert": "bert",
 }
 """`general.architecture` by `model_type`."""
 
@@ -57,10 +58,23 @@ _NAMES = {
         ("mlp.up_proj", "mlp.gate_up_proj", "mlp.fc1", "mlp.c_fc", "mlp.dense_h_to_4h"), "ffn_up"
     ),
     **dict.fromkeys(("mlp.down_proj", "mlp.fc2", "mlp.c_proj", "mlp.dense_4h_to_h"), "ffn_down"),
+    "embeddings.word_embeddings": "token_embd",
+    "embeddings.position_embeddings": "position_embd",
+    "embeddings.token_type_embeddings": "token_types",
+    "embeddings.LayerNorm": "token_embd_norm",
+    "attention.self.query": "attn_q",
+    "attention.self.key": "attn_k",
+    "attention.self.value": "attn_v",
+    "attention.output.dense": "attn_output",
+    "attention.output.LayerNorm": "attn_output_norm",
+    "intermediate.dense": "ffn_up",
+    "output.dense": "ffn_down",
+    "output.LayerNorm": "layer_output_norm",
 }
 _POST_NORMS = ("gemma2", "gemma3_text", "olmo2")
-_PREFIXES = ("model.", "transformer.", "gpt_neox.")
-_LAYERS = ("layers.", "h.")
+_PREFIXES = ("model.", "transformer.", "gpt_neox.", "encoder.")
+_LAYERS = ("layers.", "layer.", "h.")
+_WITHOUT_ROPE = ("gpt2", "bert")
 
 
 def gguf_name(model_type: str, name: str) -> str:
@@ -147,7 +161,7 @@ def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rope_tensors(config: Mapping[str, Any]) -> dict[str, F32]:
-    if config["model_type"] == "gpt2":
+    if config["model_type"] in _WITHOUT_ROPE:
         return {}
     rope = _rope(config)
     if rope["rope_type"] == "longrope":
@@ -195,7 +209,7 @@ def gguf_metadata(config: Mapping[str, Any]) -> dict[str, Any]:
             fields[name] = values[0]
     if model_type == "gpt2":
         fields.setdefault("feed_forward_length", 4 * config["n_embd"])
-    else:
+    if model_type not in _WITHOUT_ROPE:
         fields |= _rope_metadata(config)
     if model_type in _WINDOWED:
         fields["attention.sliding_window"] = config.get("sliding_window") or 0
@@ -256,13 +270,19 @@ def gguf_model(case: Case, seed: int, dtype_of: Callable[[str], str]) -> bytes:
 
     The weights are those that the case's own format stores. The vocabulary is made of numbers.
     """
-    tensors = stored_tensors(case.name)
-    weights = gguf_weights(case.config, stored_weights(case, tensors, seed))
+    weights = stored_weights(case, stored_tensors(case.name), seed)
+    return model_bytes(case.config, weights, dtype_of)
+
+
+def model_bytes(
+    config: Mapping[str, Any], weights: Mapping[str, F32], dtype_of: Callable[[str], str]
+) -> bytes:
+    """Return a model with these weights, by their names in Hugging Face's files, as a GGUF file."""
     return gguf_bytes(
-        {**gguf_metadata(case.config), **_numbered_vocabulary(case.config["vocab_size"])},
+        {**gguf_metadata(config), **_numbered_vocabulary(config["vocab_size"])},
         {
             name: encoded(weight, dtype_of(name) if weight.ndim == 2 else "F32")
-            for name, weight in weights.items()
+            for name, weight in gguf_weights(config, weights).items()
         },
     )
 

@@ -120,6 +120,19 @@ HF_NAMES = {
         "transformer.h.3.mlp.c_proj",
         "transformer.ln_f",
     ),
+    "bert": (
+        "embeddings.word_embeddings",
+        "embeddings.position_embeddings",
+        "embeddings.token_type_embeddings",
+        "embeddings.LayerNorm",
+        "encoder.layer.3.attention.self.query",
+        "encoder.layer.3.attention.self.value",
+        "encoder.layer.3.attention.output.dense",
+        "encoder.layer.3.attention.output.LayerNorm",
+        "encoder.layer.3.intermediate.dense",
+        "encoder.layer.3.output.dense",
+        "encoder.layer.3.output.LayerNorm",
+    ),
 }
 
 

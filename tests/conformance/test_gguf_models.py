@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,16 @@ import pytest
 
 from py_engine.config import ChatConfig
 from py_engine.models.decoder_parameters import decoder_parameters
-from py_engine.models.registry import decoder_spec
+from py_engine.models.encoder_parameters import encoder_parameters
+from py_engine.models.registry import decoder_spec, encoder_spec
 from py_engine.models.spec import DecoderSpec
 from py_engine.weights.gguf import GgufFile, read_gguf
 from py_engine.weights.gguf_config import gguf_config_json
 from py_engine.weights.gguf_names import gguf_names
-from py_engine.weights.parameters import MatrixParameter, layer_names
+from py_engine.weights.parameters import MatrixParameter, Parameter, layer_names
 from tests.conformance.cases import CASES, CONTEXT, PENDING, PREFILL_CHUNK_SIZE, Case, case_named
-from tests.conformance.gguf_models import gguf_model, is_expressible
+from tests.conformance.encoder_recipe import ENCODER_CASES, encoder_case, make_encoder_weights
+from tests.conformance.gguf_models import gguf_model, is_expressible, model_bytes
 from tests.support.memory_source import MemorySource
 
 CHAT_OPTS = {"prefill_chunk_size": PREFILL_CHUNK_SIZE}
@@ -64,10 +67,40 @@ def test_a_gguf_file_says_the_same_as_config_json(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_is_found_under_its_name(name: str) -> None:
     case = case_named(name)
-    file, spec = read(case), spec_of(case)
-    names = layer_names(gguf_names(case.family, file.tensors), spec.n_layers)
+    spec = spec_of(case)
+    check_names(case.family, read(case), decoder_parameters(spec), spec.n_layers)
+
+
+@pytest.mark.parametrize("name", [case.name for case in ENCODER_CASES])
+def test_an_encoders_file_says_the_same_and_has_every_parameter(name: str) -> None:
+    case = encoder_case(name)
+    data = model_bytes(case.config, make_encoder_weights(case), lambda name: "F32")
+    file = asyncio.run(read_gguf(MemorySource({"m.gguf": data}), "m.gguf"))
+    spec = encoder_spec(ChatConfig.from_json(gguf_config_json(file)))
+    assert (spec.pooling, spec.normalize) == ("mean", True)
+    config = case.config
+    for ours, theirs in (
+        (spec.n_layers, "num_hidden_layers"),
+        (spec.hidden_size, "hidden_size"),
+        (spec.intermediate_size, "intermediate_size"),
+        (spec.n_heads, "num_attention_heads"),
+        (spec.vocab_size, "vocab_size"),
+        (spec.n_positions, "max_position_embeddings"),
+        (spec.n_token_types, "type_vocab_size"),
+        (spec.context_window_size, "max_position_embeddings"),
+    ):
+        assert ours == config[theirs]
+    assert spec.layer_norm_eps == pytest.approx(config["layer_norm_eps"], rel=1e-6)
+    check_names("bert", file, encoder_parameters(spec), spec.n_layers)
+
+
+def check_names(
+    family: str, file: GgufFile, parameters: Sequence[Parameter], n_layers: int
+) -> None:
+    """Check that the file has all parameters in their shapes, and nothing else."""
+    names = layer_names(gguf_names(family, file.tensors), n_layers)
     used = {"rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"}
-    for parameter in decoder_parameters(spec):
+    for parameter in parameters:
         is_matrix = isinstance(parameter, MatrixParameter)
         stored = names[parameter.role].names
         stored = tuple(f"{name}.weight" for name in stored) if is_matrix else stored

@@ -16,9 +16,7 @@ import numpy.typing as npt
 from py_engine.weights.gguf_vocabulary import CONTROL, NORMAL, USER_DEFINED
 from tests.support.gguf_file import FileTensor, gguf_bytes
 
-FOLDER = (
-    Path(__file__).parents[2] / "web" / "models" / "Llama-Storyteller-7M-q4f16_1-MLC"
-)
+FOLDER = Path(__file__).parents[2] / "web" / "models" / "Llama-Storyteller-7M-q4f16_1-MLC"
 _NAMES = {
     "model.embed_tokens": ("token_embd",),
     "model.norm": ("output_norm",),

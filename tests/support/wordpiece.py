@@ -20,10 +20,10 @@ from tests.support.tokenizer_files import CORPUS
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def train_wordpiece(vocab_size: int) -> str:
+def train_wordpiece(vocab_size: int, *, lowercase: bool = True) -> str:
     """Return a tokenizer.json of at most `vocab_size` tokens; [CLS] has id 2, [SEP] id 3."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     trainer = trainers.WordPieceTrainer(

@@ -228,6 +228,23 @@ def test_what_an_architecture_implies(
     assert ("rope_parameters" in config) == (architecture != "gpt2")
 
 
+def test_an_embedding_model_says_how_it_pools() -> None:
+    fields = changed(context_length=512, attention__layer_norm_epsilon=1e-12, pooling_type=2)
+    data = gguf_config_json(file_of("bert", fields, ("token_types.weight",)))
+    assert (data["model_type"], data["model_task"]) == ("bert", "embedding")
+    assert data["prefill_chunk_size"] == data["context_window_size"] == 512
+    assert data["embedding_metadata"] == {
+        "model_type": "encoder",
+        "pooling_strategy": "cls",
+        "normalize": True,
+    }
+    assert data["model_config"]["type_vocab_size"] == 64
+    assert data["model_config"]["layer_norm_eps"] == 1e-12
+    assert "rope_parameters" not in data["model_config"]
+    with pytest.raises(UnsupportedModelConfigError, match="pooling_type is 4, but only 1"):
+        gguf_config_json(file_of("bert", changed(pooling_type=4)))
+
+
 def test_numbers_of_each_layer_may_be_given_if_they_are_all_the_same() -> None:
     config = model_config("llama", changed(attention__head_count_kv=[8] * 16))
     assert config["num_key_value_heads"] == 8
@@ -236,7 +253,7 @@ def test_numbers_of_each_layer_may_be_given_if_they_are_all_the_same() -> None:
 @pytest.mark.parametrize(
     ("architecture", "fields", "error", "named"),
     [
-        ("mamba", LLAMA_32, UnknownArchitectureError, "'mamba'.*Known are gemma, .*phi3"),
+        ("mamba", LLAMA_32, UnknownArchitectureError, "'mamba'.*Known are bert, .*phi3"),
         ("llama", changed(expert_count=8), UnsupportedModelConfigError, "expert_count is 8"),
         ("llama", changed(context_length=None), ModelFileFormatError, "context_length"),
         ("llama", changed(embedding_length="x"), ModelFileFormatError, "embedding_length"),

@@ -20,9 +20,10 @@ from py_engine.weights.gguf_source import GgufTokenizerSource
 from py_engine.weights.gguf_tokenizer import gguf_tokenizer_config, gguf_tokenizer_json
 from py_engine.weights.gguf_vocabulary import UNUSED, USER_DEFINED, read_vocabulary
 from tests.support.gguf_file import gguf_bytes
-from tests.support.gguf_tokenizer import SHAPES, tokenizer_metadata
+from tests.support.gguf_tokenizer import SHAPES, metadata_of, tokenizer_metadata
 from tests.support.memory_source import MemorySource
 from tests.support.tokenizer_files import CORPUS, TEXTS, tokenizer_json
+from tests.support.wordpiece import train_wordpiece
 
 
 def open_text(text: str) -> Tokenizer:
@@ -99,6 +100,20 @@ def pieces(name: str, text: str) -> list[str]:
 )
 def test_pre_tokenizers_cut_as_their_models_do(name: str, cut: list[str]) -> None:
     assert pieces(name, "I'm HERE'S 123456...\n\n aB") == cut
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_berts_words_and_special_tokens(lowercase: bool) -> None:
+    data = json.loads(train_wordpiece(400, lowercase=lowercase))
+    theirs = open_text(json.dumps(data))
+    ours = open_text(gguf_tokenizer_json(metadata_of(data, "bert"), "m.gguf"))
+    for text in (*TEXTS, *CORPUS):
+        assert ours.encode(text) == theirs.encode(text)
+    assert ours.template == theirs.template
+    assert (
+        json.loads(gguf_tokenizer_json(metadata_of(data, "bert"), "m.gguf"))["normalizer"]
+        == (data["normalizer"])
+    )
 
 
 def test_an_unstated_pre_tokenizer_is_the_architectures() -> None:
