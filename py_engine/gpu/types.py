@@ -43,6 +43,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class GpuMemory:
+    """What a device's buffers take at one moment: how many there are, and their bytes."""
+
+    n_buffers: int = 0
+    nbytes: int = 0
+
+
+@dataclass(frozen=True)
 class Binding:
     """One storage buffer of a kernel: `type` is its WGSL type.
 
@@ -139,6 +147,10 @@ class Device(Protocol):
     def features(self) -> frozenset[str]: ...
     @property
     def limits(self) -> Limits: ...
+    @property
+    def memory(self) -> GpuMemory:
+        """The buffers that were created and not destroyed yet."""
+        ...
 
     def create_buffer(self, nbytes: int, label: str) -> Buffer:
         """Allocate zeroed bytes (rounded up to a multiple of 16).

@@ -22,6 +22,7 @@ from py_engine.gpu.types import (
     AdapterInfo,
     Buffer,
     Dispatch,
+    GpuMemory,
     Kernel,
     KernelSpec,
     Limits,
@@ -30,16 +31,22 @@ from py_engine.gpu.types import (
 
 
 class WebGPUBuffer:
-    """A storage buffer; `destroy` frees its memory at once."""
+    """A storage buffer; `destroy` frees its memory at once, and tells `on_destroyed`."""
 
-    def __init__(self, handle: Any, nbytes: int, label: str) -> None:
+    def __init__(
+        self, handle: Any, nbytes: int, label: str, on_destroyed: Callable[[int], None]
+    ) -> None:
         self.handle = handle
         self.nbytes = nbytes
         self.label = label
+        self._on_destroyed: Callable[[int], None] | None = on_destroyed
 
     def destroy(self) -> None:
         """Free the bytes on the GPU; may be called twice."""
         self.handle.destroy()
+        on_destroyed, self._on_destroyed = self._on_destroyed, None
+        if on_destroyed is not None:
+            on_destroyed(self.nbytes)
 
 
 class WebGPUProgram:
@@ -84,6 +91,7 @@ class WebGPUDevice:
         self.limits = Limits(
             **{name: int(getattr(handle.limits, js_name)) for name, js_name in LIMITS.items()}
         )
+        self.memory = GpuMemory()
         self._queue = handle.queue
         self._ring = bridge.ReadbackRing.new(handle)
         self._compiler = PipelineCompiler(handle, self.limits, self.require_alive)
@@ -106,7 +114,12 @@ class WebGPUDevice:
         handle = self.handle.createBuffer(
             size=size, label=label, usage=usage.STORAGE | usage.COPY_SRC | usage.COPY_DST
         )
-        return WebGPUBuffer(handle, size, label)
+        self._count_buffers(1, size)
+        return WebGPUBuffer(handle, size, label, lambda nbytes: self._count_buffers(-1, -nbytes))
+
+    def _count_buffers(self, n_buffers: int, nbytes: int) -> None:
+        before = self.memory
+        self.memory = GpuMemory(before.n_buffers + n_buffers, before.nbytes + nbytes)
 
     def write_buffer(
         self,

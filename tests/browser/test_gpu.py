@@ -328,3 +328,30 @@ def test_a_lost_device_fails_what_is_pending_and_what_comes_after(
     assert "device was lost" in pending
     assert reason.startswith("destroyed")
     assert "device was lost" in later
+
+
+async def _count_buffers() -> list[list[int]]:
+    from py_engine.gpu.adapter import request_device
+
+    device = await request_device()
+    seen = []
+
+    def note():
+        seen.append([device.memory.n_buffers, device.memory.nbytes])
+
+    note()
+    buffers = [device.create_buffer(nbytes, "some") for nbytes in (1, 100, 1000)]
+    note()
+    buffers[1].destroy()
+    buffers[1].destroy()
+    note()
+    buffers[0].destroy()
+    buffers[2].destroy()
+    note()
+    device.destroy()
+    return seen
+
+
+def test_live_buffers_are_counted(engine_worker: EngineWorker) -> None:
+    seen = engine_worker.run(_count_buffers)
+    assert seen == [[0, 0], [3, 16 + 112 + 1008], [2, 16 + 1008], [0, 0]]

@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from py_engine.gpu.types import AdapterInfo, Binding, Buffer, Dispatch, Kernel, KernelSpec, Limits
+from py_engine.gpu.types import (
+    AdapterInfo,
+    Binding,
+    Buffer,
+    Dispatch,
+    GpuMemory,
+    Kernel,
+    KernelSpec,
+    Limits,
+)
 from py_engine.kernels.reference import REFERENCES
 from py_engine.kernels.reference_sampling import SAMPLING
 
@@ -115,6 +124,11 @@ class NumpyDevice:
         self.limits = Limits()
         self.buffers: list[NumpyBuffer] = []
         self.dispatched: list[str] = []
+
+    @property
+    def memory(self) -> GpuMemory:
+        live = [buffer.nbytes for buffer in self.buffers if buffer.data is not None]
+        return GpuMemory(len(live), sum(live))
 
     @property
     def live_buffers(self) -> list[str]:
