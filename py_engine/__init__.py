@@ -11,13 +11,24 @@ if TYPE_CHECKING:
     from py_engine.api.objects import ApiObject
     from py_engine.config import (
         AppConfig,
+        HuggingFaceConfig,
         InitProgressReport,
         MLCEngineConfig,
         ModelRecord,
+        ModelType,
         prebuilt_app_config,
     )
     from py_engine.engine import MLCEngine, create_mlc_engine
     from py_engine.errors import MLCError
+    from py_engine.integrity import is_valid_sri, verify_integrity
+    from py_engine.model_cache import (
+        delete_chat_config_in_cache,
+        delete_model_all_info_in_cache,
+        delete_model_in_cache,
+        delete_model_wasm_in_cache,
+        has_model_in_cache,
+        list_models_in_cache,
+    )
     from py_engine.rpc.client import WebWorkerMLCEngine, create_web_worker_mlc_engine
     from py_engine.rpc.handler import WebWorkerMLCEngineHandler
 
@@ -26,32 +37,52 @@ __version__ = "0.1.0"
 __all__ = [
     "ApiObject",
     "AppConfig",
+    "HuggingFaceConfig",
     "InitProgressReport",
     "MLCEngine",
     "MLCEngineConfig",
     "MLCError",
     "ModelRecord",
+    "ModelType",
     "WebWorkerMLCEngine",
     "WebWorkerMLCEngineHandler",
     "__version__",
     "create_mlc_engine",
     "create_web_worker_mlc_engine",
+    "delete_chat_config_in_cache",
+    "delete_model_all_info_in_cache",
+    "delete_model_in_cache",
+    "delete_model_wasm_in_cache",
+    "has_model_in_cache",
+    "is_valid_sri",
+    "list_models_in_cache",
     "prebuilt_app_config",
+    "verify_integrity",
 ]
 
 _MODULE_OF = {
     "ApiObject": "py_engine.api.objects",
     "AppConfig": "py_engine.config",
+    "HuggingFaceConfig": "py_engine.config",
     "InitProgressReport": "py_engine.config",
     "MLCEngine": "py_engine.engine",
     "MLCEngineConfig": "py_engine.config",
     "MLCError": "py_engine.errors",
     "ModelRecord": "py_engine.config",
+    "ModelType": "py_engine.config",
     "WebWorkerMLCEngine": "py_engine.rpc.client",
     "WebWorkerMLCEngineHandler": "py_engine.rpc.handler",
     "create_mlc_engine": "py_engine.engine",
     "create_web_worker_mlc_engine": "py_engine.rpc.client",
+    "delete_chat_config_in_cache": "py_engine.model_cache",
+    "delete_model_all_info_in_cache": "py_engine.model_cache",
+    "delete_model_in_cache": "py_engine.model_cache",
+    "delete_model_wasm_in_cache": "py_engine.model_cache",
+    "has_model_in_cache": "py_engine.model_cache",
+    "is_valid_sri": "py_engine.integrity",
+    "list_models_in_cache": "py_engine.model_cache",
     "prebuilt_app_config": "py_engine.config",
+    "verify_integrity": "py_engine.integrity",
 }
 
 

@@ -22,8 +22,10 @@ from py_engine.models.base import LoadProgress, TextModel
 from py_engine.models.embedder import Embedder
 from py_engine.models.encoder_loader import load_embedder
 from py_engine.models.loader import load_model
+from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.open_browser import BrowserSources
-from py_engine.storage.source import ModelSource
+from py_engine.storage.source import ModelPlace, ModelSource
+from py_engine.storage.unstored import NoStorage
 from py_engine.tokenizer import Tokenizer
 
 
@@ -40,6 +42,14 @@ class BrowserHost:
     async def register_local_files(self, name: str, files: Any) -> str:
         """Take JavaScript Files, or handles of files and folders."""
         return await self._sources.register_local_files(name, files)
+
+    def place_of(self, record: ModelRecord, app_config: AppConfig) -> ModelPlace | None:
+        """Return where a record's files are kept."""
+        return self._sources.place_of(record, app_config)
+
+    async def open_storage(self, app_config: AppConfig) -> ModelStorage | NoStorage:
+        """Return the browser's store of the configured kind."""
+        return await self._sources.open_storage(app_config)
 
     async def request_device(self, required_features: Sequence[str]) -> Device:
         """Return a device of the browser's fastest GPU."""

@@ -15,6 +15,7 @@ from py_engine.api.embedding_responses import embedding_response
 from py_engine.api.endpoints import Chat, Completions, Embeddings
 from py_engine.api.messages import checked_messages
 from py_engine.api.objects import ApiObject, plain
+from py_engine.cached_models import CachedModels
 from py_engine.chat import chat_job
 from py_engine.config import AppConfig, MLCEngineConfig
 from py_engine.errors import ConfigValueError, ModelNotLoadedError, SpecifiedModelNotFoundError
@@ -124,6 +125,18 @@ class MLCEngine:
     async def unload(self) -> None:
         """Free all models, and end a `reload` under way; running requests fail."""
         await self._models.unload()
+
+    async def model_cache(
+        self,
+        action: str,
+        model_id: str | None = None,
+        app_config: AppConfig | Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Ask or change what is stored; the functions of `py_engine.model_cache` call it.
+
+        Without an `app_config` for this engine's models. Errors: as `CachedModels.do`.
+        """
+        return await CachedModels(self._host).do(action, model_id, app_config or self._app_config)
 
     async def chat_completion(self, request: Mapping[str, Any]) -> ApiObject | ResponseStream:
         """Answer OpenAI's chat request; a ResponseStream where `stream` is true.

@@ -10,7 +10,9 @@ from py_engine.gpu.types import Device
 from py_engine.grammar import GrammarCompiler
 from py_engine.models.base import LoadProgress, TextModel
 from py_engine.models.embedder import Embedder
-from py_engine.storage.source import ModelSource
+from py_engine.storage.model_storage import ModelStorage
+from py_engine.storage.source import ModelPlace, ModelSource
+from py_engine.storage.unstored import NoStorage
 from py_engine.tokenizer import Tokenizer
 
 
@@ -23,6 +25,14 @@ class EngineHost(Protocol):
 
     async def register_local_files(self, name: str, files: Any) -> str:
         """Take what a user picked; return the address, `local:NAME`, that it is then loaded by."""
+        ...
+
+    def place_of(self, record: ModelRecord, app_config: AppConfig) -> ModelPlace | None:
+        """Return where a record's files are kept; None for local files, which are not."""
+        ...
+
+    async def open_storage(self, app_config: AppConfig) -> ModelStorage | NoStorage:
+        """Return the store of downloaded files; one that is always empty where nothing is kept."""
         ...
 
     async def request_device(self, required_features: Sequence[str]) -> Device:

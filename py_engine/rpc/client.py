@@ -64,8 +64,7 @@ class WebWorkerMLCEngine:
 
     def set_app_config(self, app_config: "AppConfig | Mapping[str, Any]") -> None:
         """Replace the list of models that can be loaded, from the next `reload` on."""
-        to_dict = getattr(app_config, "to_dict", None)
-        self._channel.send("setAppConfig", to_dict() if to_dict else app_config)
+        self._channel.send("setAppConfig", _plain_config(app_config))
 
     def set_log_level(self, log_level: str) -> None:
         """Set the worker's level: TRACE, DEBUG, INFO, WARN, ERROR or SILENT."""
@@ -112,6 +111,16 @@ class WebWorkerMLCEngine:
         self._loads += 1
         self.model_id = self.chat_opts = None
         await self._channel.call("unload")
+
+    async def model_cache(
+        self,
+        action: str,
+        model_id: "str | None" = None,
+        app_config: "AppConfig | Mapping[str, Any] | None" = None,
+    ) -> "Any":
+        """Ask or change what is stored; the functions of `py_engine.model_cache` call it."""
+        content = _fields(action=action, modelId=model_id, appConfig=_plain_config(app_config))
+        return await self._channel.call("modelCache", content)
 
     async def chat_completion(self, request: "Mapping[str, Any]") -> "Any":
         """Answer an OpenAI chat request; with `stream` true return a ChunkStream."""
@@ -274,6 +283,11 @@ def _checked_config(engine_config: "Any") -> "dict[str, Any]":
                 f"its fields are {', '.join(ENGINE_CONFIG_FIELDS)}."
             )
     return dict(fields)
+
+
+def _plain_config(app_config: "Any") -> "Any":
+    to_dict = getattr(app_config, "to_dict", None)
+    return to_dict() if to_dict else app_config
 
 
 def _plain_request(request: "Mapping[str, Any]") -> "dict[str, Any]":

@@ -47,6 +47,7 @@ ENGINE_CALLS = frozenset(
         "getMessage",
         "interruptGenerate",
         "listResumableSessions",
+        "modelCache",
         "resetChat",
         "runtimeStatsText",
     }

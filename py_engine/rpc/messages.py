@@ -2,8 +2,8 @@
 
 A request is `{kind, uuid, content}`; a reply is `{kind: "return" | "throw", uuid, content}`.
 Kinds and fields are those of npm `@mlc-ai/web-llm` 0.2.86 (`message.d.ts`). What we add are the
-kinds "countTokens" and "registerLocalFiles", and fields that an older peer ignores: `error` in a
-"throw", beside the string `content`.
+kinds "countTokens", "modelCache" and "registerLocalFiles", and a field that an older peer ignores:
+`error` in a "throw", beside the string `content`.
 
 Runs on CPython, Pyodide and MicroPython. Messages are plain dicts of JSON values; only the
 `attachments` of "registerLocalFiles", pairs of a path and a File or handle, are not.
@@ -48,6 +48,7 @@ KINDS: "dict[str, tuple[str, ...] | None]" = {
     "embedding": ("request", "streamId?", "modelId?", "chatOpts?"),
     "countTokens": ("messages", "modelId?", "tools?"),
     "registerLocalFiles": ("name",),
+    "modelCache": ("action", "modelId?", "appConfig?"),
     "listResumableSessions": None,
     "resumeChatCompletion": ("sessionId", "options?"),
     "resumeChatCompletionStreamInit": ("sessionId", "options?", "streamId"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
-from py_engine.errors import ModelFileFormatError
+from py_engine.errors import IntegrityError, ModelFileFormatError
 from py_engine.integrity import OnFailure, check_digest, sri_digest, verify_integrity
 from py_engine.storage.host_bytes import to_bytes
 from py_engine.storage.source import FileInfo, HostBytes, ModelSource, OnBytes, parse_json
@@ -18,16 +19,21 @@ PIECE_BYTES = 1 << 26
 class IntegritySource:
     """A `ModelSource` over another one. A file with a hash is read whole before it is used.
 
-    A mismatch raises IntegrityError, or is logged where `on_failure` is "warn". What else the
-    other source can do is there too.
+    A mismatch raises IntegrityError, after `forget([path])` where something is to forget the file;
+    or it is logged where `on_failure` is "warn". What else the other source can do is there too.
     """
 
     def __init__(
-        self, source: ModelSource, hashes: Mapping[str, str], on_failure: OnFailure
+        self,
+        source: ModelSource,
+        hashes: Mapping[str, str],
+        on_failure: OnFailure,
+        forget: Callable[[list[str]], Awaitable[object]] | None = None,
     ) -> None:
         self._source = source
         self._hashes = hashes
         self._on_failure = on_failure
+        self._forget = forget
         self._verified: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
@@ -62,8 +68,8 @@ class IntegritySource:
         """Return a whole file."""
         data = await self._source.read_bytes(path, on_bytes)
         if path in self._hashes:
-            await verify_integrity(data, self._hashes[path], self.url + path, self._on_failure)
-            self._verified.add(path)
+            async with self._verifying(path):
+                await verify_integrity(data, self._hashes[path], self.url + path, self._on_failure)
         return data
 
     async def read_range(
@@ -92,5 +98,15 @@ class IntegritySource:
         for begin in range(0, size, PIECE_BYTES):
             piece = await self._source.read_range(path, begin, min(begin + PIECE_BYTES, size))
             digest.update(to_bytes(piece))
-        check_digest(algorithm, digest.digest(), expected, self.url + path, self._on_failure)
+        async with self._verifying(path):
+            check_digest(algorithm, digest.digest(), expected, self.url + path, self._on_failure)
+
+    @asynccontextmanager
+    async def _verifying(self, path: str) -> AsyncIterator[None]:
+        try:
+            yield
+        except IntegrityError:
+            if self._forget is not None:
+                await self._forget([path])
+            raise
         self._verified.add(path)

@@ -29,6 +29,19 @@ class FileInfo:
     git_oid: str | None = None
 
 
+@dataclass(frozen=True)
+class ModelPlace:
+    """Where the files of a model's record are kept: under the `url` of their folder.
+
+    `entry` is the file that the record names, and `quantization` the one of the GGUF file to
+    choose, "" for neither.
+    """
+
+    url: str
+    entry: str = ""
+    quantization: str = ""
+
+
 class ModelSource(Protocol):
     """A model's folder. Paths are relative to it.
 

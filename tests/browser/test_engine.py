@@ -15,9 +15,12 @@ import sys
 import types
 import json
 
+import pywebllm_worker
+
 from py_engine import config
 from py_engine.browser_host import BrowserHost
 from py_engine.engine import MLCEngine
+from py_engine.storage.fetch_browser import FetchSource
 
 MODEL_ID = config.prebuilt_app_config.model_list[0].model_id
 MESSAGES = [{"role": "user", "content": "Tell me a story about a dog."}]
@@ -32,7 +35,7 @@ class AlteredHost(BrowserHost):
         self.device = None
 
     async def open_source(self, record, app_config):
-        source = await super().open_source(record, app_config)
+        source = FetchSource(record.model, base_url=pywebllm_worker.siteUrl)
         read_bytes, alter = source.read_bytes, self.alter
 
         async def altered(path, on_bytes=None):

@@ -10,6 +10,8 @@ from typing import Any
 from py_engine.config import AppConfig, ChatConfig, ModelRecord
 from py_engine.gpu.types import AdapterInfo, Limits
 from py_engine.models.base import LoadProgress
+from py_engine.storage.model_storage import ModelStorage
+from py_engine.storage.source import ModelPlace
 from py_engine.tokenizer import Tokenizer
 from tests.support.fake_embedder import FakeEmbedder
 from tests.support.fake_grammar import FakeGrammarCompiler
@@ -72,7 +74,8 @@ class FakeHost:
 
     `loaded` has the models in the order of loading. `before_load(config)` runs in the middle of
     each load, after half of the weights. `compilers` has the opened grammar compilers;
-    `violations` is what `validate_json` finds.
+    `violations` is what `validate_json` finds. `storage` is what is stored, and `places` what the
+    address of a record means (url, entry, quantisation), where it is not the url itself.
     """
 
     def __init__(self, *model_ids: str) -> None:
@@ -81,6 +84,8 @@ class FakeHost:
         self.sources: list[MemorySource] = []
         self.app_configs: list[AppConfig] = []
         self.registered: dict[str, Any] = {}
+        self.storage: ModelStorage | None = None
+        self.places: dict[str, tuple[str, ...]] = {}
         self.devices: list[FakeDevice] = []
         self.requested_features: list[list[str]] = []
         self.loaded: list[FakeModel] = []
@@ -105,6 +110,14 @@ class FakeHost:
     async def register_local_files(self, name: str, files: Any) -> str:
         self.registered[name] = files
         return f"local:{name}"
+
+    def place_of(self, record: ModelRecord, app_config: AppConfig) -> ModelPlace | None:
+        url = record.model
+        return None if url.startswith("local:") else ModelPlace(*self.places.get(url, (url,)))
+
+    async def open_storage(self, app_config: AppConfig) -> ModelStorage:
+        assert self.storage is not None
+        return self.storage
 
     async def request_device(self, required_features: Sequence[str]) -> Any:
         self.requested_features.append(list(required_features))

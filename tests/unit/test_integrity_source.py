@@ -71,6 +71,21 @@ def test_a_changed_file_is_refused(piece: int, monkeypatch: pytest.MonkeyPatch) 
         assert (caught.value.expected, caught.value.actual) == (sri(SHARD), sri(changed))
 
 
+def test_a_changed_file_is_forgotten_so_that_the_next_load_fetches_it() -> None:
+    forgotten: list[str] = []
+
+    async def forget(paths: list[str]) -> None:
+        forgotten.extend(paths)
+
+    inner = MemorySource({"s.bin": SHARD, "t.bin": b"other"})
+    hashes = {"s.bin": sri(SHARD), "t.bin": sri(SHARD)}
+    source = IntegritySource(inner, hashes, "error", forget)
+    asyncio.run(source.read_bytes("s.bin"))
+    with pytest.raises(IntegrityError):
+        asyncio.run(source.read_range("t.bin", 0, 1))
+    assert forgotten == ["t.bin"]
+
+
 def test_a_warning_lets_it_through(caplog: pytest.LogCaptureFixture) -> None:
     source, _ = source_of({"s.bin": b"other"}, {"s.bin": sri(SHARD)}, "warn")
     with caplog.at_level(logging.WARNING):

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "py_engine"
 # From the top to the bottom; modules of one row may import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("tooling", "snapshot"),
-    ("rpc", "openai_transport"),
+    ("rpc", "openai_transport", "model_cache"),
     (
         "engine",
         "chat",
@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "grammars",
         "model_set",
         "model_loading",
+        "cached_models",
         "loaded_model",
         "loaded_embedder",
         "turns",

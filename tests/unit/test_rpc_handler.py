@@ -111,6 +111,7 @@ def test_the_client_sends_every_kind_but_the_service_workers() -> None:
         await engine.get_gpu_vendor()
         await engine.count_tokens([])
         await engine.register_local_files("mine", [("x.gguf", PickedFile())])
+        await engine.model_cache("list_models")
         await engine.list_resumable_sessions()
         await engine.resume_chat_completion("x")
         resumed = await engine.resume_chat_completion("x", continue_generation=True, stream=True)

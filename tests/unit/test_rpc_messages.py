@@ -32,8 +32,11 @@ ERROR_CLASSES = [
 ]
 
 
+OUR_KINDS = ("countTokens", "modelCache", "registerLocalFiles")
+
+
 def test_the_kinds_are_webllms_and_some_of_ours() -> None:
-    assert sorted(KINDS) == sorted([*WEBLLM_KINDS.split(), "countTokens", "registerLocalFiles"])
+    assert sorted(KINDS) == sorted([*WEBLLM_KINDS.split(), *OUR_KINDS])
 
 
 def test_a_missing_field_is_named() -> None:

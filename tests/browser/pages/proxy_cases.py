@@ -297,6 +297,21 @@ async def case_local_files():
     assert isinstance(error, errors.ConfigurationFieldError), error
 
 
+async def case_embedded_model_is_stored():
+    chat = await embedded_model()
+    for engine_or_none in (chat, None):  # without an engine a worker is started for the call
+        stored = await py_engine.list_models_in_cache(
+            engine=engine_or_none, worker_url="/worker/web_worker.mjs"
+        )
+        same([item.model_ids for item in stored], [chat.model_id])
+        assert stored[0].files["tokenizer.json"] > 1000, stored
+        assert stored[0].stored_bytes > 3000000, stored
+    config = {"model_list": [{"model": "models/none/", "model_id": "none"}]}
+    same(await py_engine.has_model_in_cache("none", config, engine=chat), False)
+    error = await error_of(py_engine.delete_model_in_cache("unheard", engine=chat))
+    assert isinstance(error, errors.ModelNotFoundError), error
+
+
 async def case_embedded_model_is_freed():
     chat = await embedded_model()
     request = ask("Tell me a story about a fox.", stream=True)
