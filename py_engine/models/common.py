@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from py_engine.config import ChatConfig
 from py_engine.errors import UnsupportedModelConfigError
@@ -98,6 +99,17 @@ def layer_types(fields: JsonFields, n_layers: int) -> tuple[str, ...]:
     return types
 
 
+def with_defaults(config: ChatConfig, **defaults: Any) -> ChatConfig:
+    """Return a configuration with `defaults` for the fields that its `model_config` lacks."""
+    given = {name: value for name, value in config.model_config.items() if value is not None}
+    return replace(config, model_config={**defaults, **given})
+
+
+def present(fields: JsonFields, *names: str) -> str:
+    """Return the first of a field's `names` that is there, the first one where none is."""
+    return next((name for name in names if name in fields), names[0])
+
+
 def read_heads(fields: JsonFields, hidden_size: int, default_head_dim: int = 0) -> Heads:
     """Return the heads of a configuration with Llama's field names, without any options.
 
@@ -118,7 +130,7 @@ def read_activation(fields: JsonFields, names: Sequence[str], default: str) -> A
 
     Raises UnsupportedModelConfigError for one that is not known.
     """
-    name = next((name for name in names if name in fields), names[0])
+    name = present(fields, *names)
     value = fields.string(name, default)
     if value not in _ACTIVATIONS:
         raise UnsupportedModelConfigError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from py_engine.config import ChatConfig
+from py_engine.models.common import with_defaults
 from py_engine.models.family import Family
 from py_engine.models.llama import LLAMA_NAMES, LLAMA_SPELLINGS, llama_spec
 from py_engine.models.spec import DecoderSpec
@@ -22,9 +23,7 @@ def qwen_window_defaults(config: ChatConfig) -> ChatConfig:
 
     Windows are off; where they are on, the first 28 layers have none.
     """
-    defaults = {"use_sliding_window": False, "max_window_layers": 28}
-    given = {name: value for name, value in config.model_config.items() if value is not None}
-    return replace(config, model_config={**defaults, **given})
+    return with_defaults(config, use_sliding_window=False, max_window_layers=28)
 
 
 QWEN_NAMES: dict[FileKind, NameTable] = {

@@ -11,16 +11,32 @@ from py_engine.json_fields import shown
 from py_engine.models.bert import BERT
 from py_engine.models.encoder_spec import EncoderSpec
 from py_engine.models.family import Family
+from py_engine.models.gemma import GEMMA
+from py_engine.models.gemma2 import GEMMA2
+from py_engine.models.gemma3 import GEMMA3
+from py_engine.models.gpt2 import GPT2
+from py_engine.models.gpt_neox import GPT_NEOX
 from py_engine.models.llama import LLAMA
+from py_engine.models.phi import PHI, PHI_MSFT
 from py_engine.models.qwen2 import QWEN2
 from py_engine.models.qwen3 import QWEN3
 from py_engine.models.spec import DecoderSpec
+from py_engine.models.stablelm import STABLELM
 
 ARCHITECTURES: dict[str, Family[DecoderSpec]] = {
     "llama": LLAMA,
     "mistral": LLAMA,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
+    "gemma": GEMMA,
+    "gemma2": GEMMA2,
+    "gemma3": GEMMA3,
+    "gemma3_text": GEMMA3,
+    "stablelm": STABLELM,
+    "gpt2": GPT2,
+    "phi": PHI,
+    "phi-msft": PHI_MSFT,
+    "gpt_neox": GPT_NEOX,
 }
 """Language models."""
 

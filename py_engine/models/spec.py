@@ -6,7 +6,7 @@ builds kernels and programs from the spec alone and never asks which family it c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from py_engine.kernels.attention_shape import (
@@ -129,10 +129,14 @@ class Rope:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: what it sees (None: everything before it), and which of the spec's `ropes`."""
+    """One layer: what it sees (None: everything before it), and which of the spec's `ropes`.
+
+    A `scale` of its scores goes before that of the heads.
+    """
 
     window: SlidingWindow | None = None
     rope: int = 0
+    scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,8 @@ class DecoderSpec:
 
     def attention(self, layer: Layer) -> AttentionShape:
         """Return the shapes of a layer's attention and its KV cache."""
-        return self.heads.shape(self.context_window_size, layer.window)
+        shape = self.heads.shape(self.context_window_size, layer.window)
+        return shape if layer.scale is None else replace(shape, scale=layer.scale)
 
     @property
     def head(self) -> str:

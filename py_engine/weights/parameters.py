@@ -11,8 +11,9 @@ and ".bias". In a layer, "layers.{i}.", there may be
 and in a layer of an encoder, whose norms come after the residual, attention_output_norm and
 mlp_output_norm.
 
-A family writes its names as a table of patterns, in which "{i}" stands for a layer's number; what
-is not in the model may stand in it. `layer_names` turns the table into one of a whole model.
+A family writes its names as a table of patterns, in which "{i}" stands for a layer's number, and in
+those of vectors "{h}" for a head's; what is not in the model may stand in it. `layer_names` turns
+the table into one of a whole model, `vector_tensors` lists the heads.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ files). interleaved_heads: rows of q, k and v of each head in turn, to all of q,
 """
 
 LAYER = "{i}"
+HEAD = "{h}"
+"""Stand for the numbers of layers and of heads in names."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,26 @@ def layer_names(table: NameTable, n_layers: int) -> dict[str, Stored]:
     return found
 
 
+def vector_tensors(parameter: VectorParameter, stored: Stored) -> tuple[str, ...]:
+    """Return the names of a vector's tensors: one with "{h}" stands for one for each head."""
+    if parameter.head_dim is None:
+        return stored.names
+    heads = range(parameter.size // parameter.head_dim)
+    return tuple(
+        name.replace(HEAD, str(head))
+        for name in stored.names
+        for head in (heads if HEAD in name else (0,))
+    )
+
+
+def respelled(table: NameTable, spelling: Spelling) -> dict[str, Stored]:
+    """Return a table with every name as `spelling` has it."""
+    return {
+        role: replace(stored, names=tuple(map(spelling.of, stored.names)))
+        for role, stored in table.items()
+    }
+
+
 def fitting_names(
     table: NameTable, spellings: Sequence[Spelling], tensors: Container[str]
 ) -> NameTable:
@@ -166,10 +189,7 @@ def fitting_names(
     probe = next(stored.names[0] for stored in table.values() if _is_vector(stored))
     for spelling in (Spelling(), *spellings):
         if spelling.of(probe) in tensors:
-            return {
-                role: replace(stored, names=tuple(map(spelling.of, stored.names)))
-                for role, stored in table.items()
-            }
+            return respelled(table, spelling)
     return table
 
 

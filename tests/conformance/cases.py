@@ -160,7 +160,7 @@ def _gemma2(*sizes: Any, **fields: Any) -> dict[str, Any]:
 def _gemma3(*sizes: Any, **fields: Any) -> dict[str, Any]:
     common = {
         "model_type": "gemma3_text",
-        "query_pre_attn_scalar": 20,
+        "query_pre_attn_scalar": 80,
         "sliding_window": 24,
         "sliding_window_pattern": 3,
         "rope_theta": 1000000.0,
@@ -392,7 +392,7 @@ _GEMMA_CASES = (
         "gemma3_layer_types_q0f16",
         "q0f16",
         _gemma3(
-            *(64, 96, (2, 2, 40), 2, 129, True),
+            *(64, 96, (2, 2, 48), 2, 129, True),
             layer_types=["full_attention", "sliding_attention"],
             rope_parameters={
                 "full_attention": _default_rope(500000.0),
