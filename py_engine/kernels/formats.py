@@ -23,7 +23,10 @@ GgufFormat = Literal[
 ]  # fmt: skip
 """GGUF's blocks, with the names of its types in lower case."""
 
-WeightFormat = Literal[MlcFormat, FloatFormat, GgufFormat]
+ZeroFormat = Literal["q4g32", "q4g64", "q4g128"]
+"""AWQ and GPTQ: codes of 4 bits in groups of so many columns, each with a scale and a zero."""
+
+WeightFormat = Literal[MlcFormat, FloatFormat, GgufFormat, ZeroFormat]
 
 GGUF_FORMATS: tuple[GgufFormat, ...] = get_args(GgufFormat)
 FLOAT_FORMATS: tuple[FloatFormat, ...] = get_args(FloatFormat)
@@ -39,13 +42,14 @@ class MatrixFormat:
 
     A format's own block has `block_columns` columns: `elements_per_block` of `element` in the
     buffer `weights`, and one value of the type `scale` in the buffer `scales`, if the format has
-    scales there. `block_bytes` is the size of a GGUF block in its file.
+    scales there ("f16_zero": a word with an f16 scale and, above it, an integer zero).
+    `block_bytes` is the size of a GGUF block in its file.
     """
 
     snippets: tuple[str, ...]
     element: str
     elements_per_block: int
-    scale: Literal["f16", "f32"] | None = None
+    scale: Literal["f16", "f32", "f16_zero"] | None = None
     block_columns: int = BLOCK
     block_bytes: int | None = None
 
@@ -70,17 +74,22 @@ class MatrixFormat:
         weights = Binding("weights", "read", f"array<{self.element}, {size}>")
         if self.scale is None:
             return (weights,)
-        pairs = f"array<u32, {-(-blocks // 2)}>"
-        scales = pairs if self.scale == "f16" else f"array<f32, {blocks}>"
-        return (weights, Binding("scales", "read", scales))
+        element = "f32" if self.scale == "f32" else "u32"
+        return (
+            weights,
+            Binding("scales", "read", f"array<{element}, {self._scale_words(blocks)}>"),
+        )
 
     def buffer_bytes(self, rows: int, columns: int) -> Mapping[str, int]:
         """Return the sizes of these buffers, by name."""
         blocks = rows * self.row_blocks(columns)
         sizes = {"weights": 4 * blocks * self.block_words}
         if self.scale is not None:
-            sizes["scales"] = 4 * (-(-blocks // 2) if self.scale == "f16" else blocks)
+            sizes["scales"] = 4 * self._scale_words(blocks)
         return sizes
+
+    def _scale_words(self, blocks: int) -> int:
+        return -(-blocks // 2) if self.scale == "f16" else blocks
 
 
 def _scaled(snippet: str, element: str, per_block: int, block_bytes: int) -> MatrixFormat:
@@ -102,9 +111,15 @@ def _whole(
     )
 
 
+def _zeros(columns: int) -> MatrixFormat:
+    """Return a format with a scale and a zero for every so many columns."""
+    snippets = (f"group_{columns}", "group_zeros", "weight_q4")
+    return MatrixFormat(snippets, "vec4u", columns // BLOCK, "f16_zero", columns)
+
+
 MATRIX_FORMATS: dict[WeightFormat, MatrixFormat] = {
-    "q4f16_1": MatrixFormat(("scale_f16", "weight_q4"), "vec4u", 1, "f16"),
-    "q4f32_1": MatrixFormat(("scale_f32", "weight_q4"), "vec4u", 1, "f32"),
+    "q4f16_1": MatrixFormat(("scale_f16", "group_mlc", "weight_q4"), "vec4u", 1, "f16"),
+    "q4f32_1": MatrixFormat(("scale_f32", "group_mlc", "weight_q4"), "vec4u", 1, "f32"),
     "q3f16_1": MatrixFormat(
         ("scale_f16", "weight_q3", "halves_plain"), "u32", 4, "f16", block_columns=40
     ),
@@ -121,4 +136,7 @@ MATRIX_FORMATS: dict[WeightFormat, MatrixFormat] = {
     "q4_k": _whole(("k_scales", "weight_q4_k"), "vec4u", 9, 144),
     "q5_k": _whole(("k_scales", "weight_q5_k"), "vec4u", 11, 176),
     "q6_k": _whole(("weight_q6_k",), "u32", 53, 210),
+    "q4g32": _zeros(32),
+    "q4g64": _zeros(64),
+    "q4g128": _zeros(128),
 }

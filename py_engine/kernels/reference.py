@@ -18,7 +18,7 @@ from py_engine.kernels import reference_encoder as encoder
 from py_engine.kernels.reference_attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.reference_delta import gated_delta
 from py_engine.kernels.reference_formats import matrix_values
-from py_engine.kernels.reference_relay import pack_blocks, quantize_rows, relay
+from py_engine.kernels.reference_relay import group_part, pack_blocks, quantize_rows, relay
 from py_engine.kernels.reference_sampling import adjust, logprobs, mask, sample
 
 Array = npt.NDArray[Any]
@@ -146,7 +146,7 @@ REFERENCES: dict[str, Callable[[Constants, int, Buffers], None]] = {
         gemv, gemm, embed, row_norm, last_row, convert, remember, recall,
         attention_decode, rope_append, attention_prefill, gated_delta,
         sample, mask, adjust, logprobs,
-        relay, quantize_rows, pack_blocks,
+        relay, quantize_rows, pack_blocks, group_part,
         encoder.attention_bidirectional, encoder.pool,
     )
 }  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from py_engine.kernels.formats import MATRIX_FORMATS, GgufFormat, MlcFormat, WeightFormat
-from py_engine.kernels.group_quantization import dequantize
+from py_engine.kernels.group_quantization import CODES, dequantize
 
 Array = npt.NDArray[Any]
 
@@ -33,6 +33,8 @@ def matrix_values(
             values = (weights.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
         case "q4f16_1" | "q4f32_1" | "q3f16_1":
             values = _group_quantized(weight_format, rows, columns, buffers)
+        case "q4g32" | "q4g64" | "q4g128":
+            values = _with_zeros(buffers)
         case _:
             values = _gguf_values(weight_format, rows, columns, buffers)
     return values.reshape(rows, -1)[:, :columns]
@@ -47,6 +49,16 @@ def _group_quantized(
     scales = buffers["scales"].view(kind)[: rows * n_groups].astype(np.float32)
     words = buffers["weights"].view(np.uint32).reshape(rows, -1)
     return dequantize(words, scales.reshape(rows, n_groups), columns, weight_format)
+
+
+def _with_zeros(buffers: Mapping[str, Array]) -> Array:
+    """AWQ's and GPTQ's formula, (code - zero) * scale."""
+    pairs = buffers["scales"].view(np.uint32)
+    codes = (buffers["weights"].view(np.uint32)[:, None] >> CODES["q4f16_1"].shifts) & np.uint32(15)
+    centred = codes.reshape(len(pairs), -1).astype(np.float32) - (pairs >> 16)[:, None]
+    scales = (pairs & 0xFFFF).astype(np.uint16).view(np.float16)
+    values: Array = (centred * scales[:, None]).astype(np.float32)
+    return values
 
 
 def _gguf_values(

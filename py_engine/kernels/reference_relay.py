@@ -98,3 +98,25 @@ def pack_blocks(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     packed = packed_blocks(constants["format"], stored.reshape(n_blocks, -1))
     for name, blocks in packed.items():
         _scatter(buffers[name], places, blocks.reshape(rows, -1)[kept])
+
+
+def group_part(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
+    """Write a part of an AWQ or GPTQ matrix where it belongs."""
+    kept, places = _places(buffers)
+    rows, columns = buffers["piece"][:2].tolist()
+    part = constants["part"]
+    if part == "scales":
+        stored: Array = buffers["source"].view(np.uint16)[: rows * columns].astype(np.uint32)
+    else:
+        order = [0, 4, 1, 5, 2, 6, 3, 7] if part.startswith("awq") else list(range(8))
+        words = buffers["source"][: rows * columns // 8, None]
+        stored = (words >> np.array(order, np.uint32) * 4) & np.uint32(15)
+    values: Array = stored.reshape(columns, rows).T[kept]
+    if part == "awq_codes":
+        shifts = np.arange(8, dtype=np.uint32) * 4
+        values = np.bitwise_or.reduce(values.reshape(len(kept), -1, 8) << shifts, axis=-1)
+    elif part != "scales":
+        values = (values + np.uint32(constants["ADDED"])) << 16
+    flat = buffers["output"]
+    size = values.shape[1]
+    flat[: len(flat) // size * size].reshape(-1, size)[places] |= values

@@ -1,5 +1,5 @@
 """Kernels that bring weights into their form while they load: types, transposition, the order of
-rows, quantisation, and GGUF's blocks.
+rows, quantisation, GGUF's blocks, and what AWQ and GPTQ store apart.
 
 A piece of a tensor, some of its rows, lies at the beginning of `source`, the staging buffer, in the
 bytes of the file. Its description lies in `piece`. The target's buffers are those of the whole
@@ -13,6 +13,7 @@ are not finite), word 0 of `report` u32 (4,) keeps the largest magnitude as bits
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass
 from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
@@ -21,6 +22,10 @@ from py_engine.kernels.wgsl import kernel_spec
 
 Float = Literal["f32", "f16", "bf16"]
 Element = Literal[Float, "u32", "u16"]
+
+GroupPart = Literal["awq_codes", "awq_zeros", "gptq_zeros", "gptq_v2_zeros", "scales"]
+"""Parts of a matrix in files of AWQ and GPTQ: `qweight`, `qzeros` and `scales`. GPTQ's files store
+a zero less 1, those of its second version do not. GPTQ's `qweight` is only transposed."""
 
 PIECE_WORDS = {
     "PIECE_ROWS": 0,
@@ -99,8 +104,8 @@ def _elements(source: Element, decode: str, transposed: bool) -> tuple[str, ...]
     return (f"relay_bits_{_BITS[source]}", decode, order)
 
 
-def _halves(name: str) -> Binding:
-    """Return a buffer of 16-bit values, which threads write two to a word."""
+def _shared(name: str) -> Binding:
+    """Return a buffer of whose words threads write parts."""
     return Binding(name, "read_write", "array<atomic<u32>>")
 
 
@@ -119,7 +124,7 @@ def convert_spec(
     narrow = target == "f16" and source != target
     encode = "add_one" if add_one else "f16" if narrow else "raw"
     bits = _BITS[target]
-    output = _halves("output") if bits == 16 else Binding("output", "read_write", "array<u32>")
+    output = _shared("output") if bits == 16 else Binding("output", "read_write", "array<u32>")
     return _relay(
         "relay",
         f"{source} to {target}",
@@ -149,7 +154,7 @@ def quantize_spec(
     The result is that of `group_quantization.quantize`, bit for bit. Columns are a multiple of 32.
     """
     kind = MATRIX_FORMATS[weight_format].scale
-    scales = _halves("scales") if kind == "f16" else Binding("scales", "read_write", "array<u32>")
+    scales = _shared("scales") if kind == "f16" else Binding("scales", "read_write", "array<u32>")
     wide = "raw" if source == "f32" else source
     return _relay(
         "quantize_rows",
@@ -182,7 +187,7 @@ def pack_spec(weight_format: GgufFormat) -> KernelSpec:
         ("pack_scale_f16" if form.scale else "pack_scale_none", "pack_blocks"),
         (
             Binding("weights", "read_write", "array<u32>"),
-            *((_halves("scales"),) if form.scale else ()),
+            *((_shared("scales"),) if form.scale else ()),
         ),
         {
             "PER_UNIT": form.block_columns,
@@ -193,4 +198,41 @@ def pack_spec(weight_format: GgufFormat) -> KernelSpec:
             "LAST_MASK": 0xFFFFFFFF >> (8 * spare),
             "format": weight_format,
         },
+    )
+
+
+@dataclass(frozen=True)
+class _Group:
+    source: tuple[str, ...]
+    target: str
+    added: int = 0
+
+
+_PACKED_AWQ = ("relay_bits_4_awq", "relay_packed")
+_PACKED_GPTQ = ("relay_bits_4_gptq", "relay_packed")
+_HALVES = ("relay_bits_16", "relay_decode_raw", "relay_transposed")
+_GROUPS: dict[GroupPart, _Group] = {
+    "awq_codes": _Group(_PACKED_AWQ, "4"),
+    "awq_zeros": _Group(_PACKED_AWQ, "zero"),
+    "gptq_zeros": _Group(_PACKED_GPTQ, "zero", added=1),
+    "gptq_v2_zeros": _Group(_PACKED_GPTQ, "zero"),
+    "scales": _Group(_HALVES, "scale"),
+}
+
+
+def group_spec(part: GroupPart) -> KernelSpec:
+    """Build the kernel that brings a part of an AWQ or GPTQ matrix into a format with zeros.
+
+    The part, in one piece, is (columns, rows) in its file: inputs or groups by outputs, of which
+    eight, and of f16 scales one, share an element. Codes go to the buffer `weights`; zeros and
+    scales go to `scales`, whose columns are groups. The binding is `output` for either. GPTQ's
+    `qweight` is moved with `convert_spec("u32", "u32", transposed=True)`, its columns being words.
+    """
+    group = _GROUPS[part]
+    return _relay(
+        "group_part",
+        f"{part} of groups",
+        (*group.source, "relay_encode_raw", f"relay_pairs_{group.target}", "relay_convert"),
+        (_shared("output"),),
+        {"PER_UNIT": 2, "ADDED": group.added, "part": part},
     )

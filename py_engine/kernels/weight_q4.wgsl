@@ -1,15 +1,14 @@
-// MLC's q4f16_1 and q4f32_1: value = (code - 7) * scale, 8 codes a word, 32 columns a scale.
-// Even codes of a word unpack together, then odd ones, so a block keeps x in that order too.
-fn even_codes(word: u32) -> vec4f { return vec4f(unpack4xU8(word & 0x0F0F0F0Fu)) - 7.0; }
-fn odd_codes(word: u32) -> vec4f { return vec4f(unpack4xU8((word >> 4u) & 0x0F0F0F0Fu)) - 7.0; }
+// Value = (code - zero) * scale, 8 codes of 4 bits a word. Even codes of a word unpack together, then
+// odd ones, so a block keeps x in that order too.
+fn even_codes(word: u32, zero: f32) -> vec4f { return vec4f(unpack4xU8(word & 0x0F0F0F0Fu)) - zero; }
+fn odd_codes(word: u32, zero: f32) -> vec4f { return vec4f(unpack4xU8((word >> 4u) & 0x0F0F0F0Fu)) - zero; }
 
 fn weight_block(row: u32, block: u32) -> Block {
   let words = weights[row * BLOCKS + block];
-  return Block(even_codes(words.x), odd_codes(words.x), even_codes(words.y), odd_codes(words.y),
-               even_codes(words.z), odd_codes(words.z), even_codes(words.w), odd_codes(words.w));
+  let zero = weight_zero(row, block);
+  return Block(even_codes(words.x, zero), odd_codes(words.x, zero), even_codes(words.y, zero), odd_codes(words.y, zero),
+               even_codes(words.z, zero), odd_codes(words.z, zero), even_codes(words.w, zero), odd_codes(words.w, zero));
 }
-
-fn weight_scale(row: u32, block: u32) -> f32 { return scale_at(row * BLOCKS + block); }
 
 fn arrange(x: Block) -> Block {
   return Block(vec4f(x.a.xz, x.b.xz), vec4f(x.a.yw, x.b.yw), vec4f(x.c.xz, x.d.xz), vec4f(x.c.yw, x.d.yw),
@@ -18,11 +17,12 @@ fn arrange(x: Block) -> Block {
 
 fn weight_16(row: u32, i: u32) -> mat4x4f {
   let words = weights[row * BLOCKS + (i >> 1u)];
+  let zero = weight_zero(row, i >> 1u);
   let pair = select(words.xy, words.zw, (i & 1u) == 1u);
-  let p = even_codes(pair.x);
-  let q = odd_codes(pair.x);
-  let r = even_codes(pair.y);
-  let s = odd_codes(pair.y);
+  let p = even_codes(pair.x, zero);
+  let q = odd_codes(pair.x, zero);
+  let r = even_codes(pair.y, zero);
+  let s = odd_codes(pair.y, zero);
   let codes = mat4x4f(vec4f(p.x, q.x, p.y, q.y), vec4f(p.z, q.z, p.w, q.w),
                       vec4f(r.x, s.x, r.y, s.y), vec4f(r.z, s.z, r.w, s.w));
   return weight_scale(row, i >> 1u) * codes;

@@ -125,5 +125,11 @@ def matrix_inputs(
             return {"weights": (values.view(np.uint32) >> 16).astype(np.uint16)}
     groups = rows * form.row_blocks(columns)
     words = rng.integers(0, 1 << 32, (groups, form.block_words), dtype=np.uint32)
-    kind = np.float16 if form.scale == "f16" else np.float32
-    return {"weights": words, "scales": rng.uniform(0.01, 0.1, groups).astype(kind)}
+    scales = rng.uniform(0.01, 0.1, groups).astype(np.float32)
+    if form.scale == "f32":
+        return {"weights": words, "scales": scales}
+    halves = scales.astype(np.float16)
+    if form.scale == "f16":
+        return {"weights": words, "scales": halves}
+    zeros = rng.integers(0, 17, groups, dtype=np.uint32)
+    return {"weights": words, "scales": halves.view(np.uint16) | (zeros << 16)}

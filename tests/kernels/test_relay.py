@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.formats import GGUF_FORMATS, MATRIX_FORMATS, GgufFormat
+from py_engine.kernels.formats import GGUF_FORMATS, MATRIX_FORMATS, GgufFormat, WeightFormat
 from py_engine.kernels.group_quantization import bf16_from_f32, quantize, stored_scale
-from py_engine.kernels.reference_formats import packed_blocks
+from py_engine.kernels.reference_formats import matrix_values, packed_blocks
 from py_engine.kernels.relay import (
     Element,
     Float,
     convert_spec,
+    group_spec,
     pack_spec,
     piece,
     quantize_spec,
@@ -215,3 +216,52 @@ def test_pack_blocks(run_kernel: RunKernel, weight_format: GgufFormat) -> None:
         at = 7 * 3 * expected.shape[1]
         got = found[name].view(expected.dtype)[at : at + expected.size]
         np.testing.assert_array_equal(got, expected.ravel(), name)
+
+
+def packed_nibbles(codes: Array, order: list[int]) -> Array:
+    """Pack codes (rows, columns) as int32 (rows, columns / 8): nibble i is column order[i] of 8."""
+    eights = codes.reshape(len(codes), -1, 8)[:, :, order].astype(np.uint32)
+    return np.bitwise_or.reduce(eights << (np.arange(8, dtype=np.uint32) * 4), axis=-1)
+
+
+GROUP_SHAPES = [("q4g128", 16, 384), ("q4g32", 24, 64)]
+
+
+@pytest.mark.parametrize("kind", ["awq", "gptq", "gptq_v2"])
+@pytest.mark.parametrize(("weight_format", "rows", "columns"), GROUP_SHAPES)
+def test_matrices_of_awq_and_gptq(
+    run_kernel: RunKernel, weight_format: WeightFormat, rows: int, columns: int, kind: str
+) -> None:
+    # Both store inputs by outputs. AWQ packs 8 outputs a word in the order of its GEMM kernel, GPTQ
+    # 8 inputs, but zeros by outputs too, less 1 in its first version.
+    rng = np.random.default_rng(rows)
+    n_groups = MATRIX_FORMATS[weight_format].row_blocks(columns)
+    codes = rng.integers(0, 16, (columns, rows))
+    zeros = rng.integers(1, 16, (n_groups, rows))
+    scales = rng.uniform(-0.1, 0.1, (n_groups, rows)).astype(np.float16)
+    awq, plain = [0, 2, 4, 6, 1, 3, 5, 7], list(range(8))
+    if kind == "awq":
+        qweight, qzeros = packed_nibbles(codes, awq), packed_nibbles(zeros, awq)
+    else:
+        qweight = packed_nibbles(codes.T, plain).T.copy()
+        qzeros = packed_nibbles(zeros - (kind == "gptq"), plain)
+
+    sizes = MATRIX_FORMATS[weight_format].buffer_bytes(rows, columns)
+    matrix = {name: np.zeros(nbytes // 4, np.uint32) for name, nbytes in sizes.items()}
+
+    def load(name: str, spec: KernelSpec, source: Array, width: int) -> None:
+        words = np.array(piece(rows, width), np.uint32)
+        found = relayed(run_kernel, spec, source, words, {"output": matrix[name]})
+        matrix[name] = found["output"][: matrix[name].size].copy()
+
+    if kind == "awq":
+        load("weights", group_spec("awq_codes"), qweight, columns)
+    else:
+        transposed = convert_spec("u32", "u32", transposed=True)
+        load("weights", transposed, qweight, columns // 8)
+    load("scales", group_spec("scales"), scales, n_groups)
+    load("scales", group_spec(f"{kind}_zeros"), qzeros, n_groups)
+
+    wide = np.repeat(np.arange(n_groups), columns // n_groups)
+    wanted = (codes - zeros[wide]).astype(np.float32) * scales[wide].astype(np.float32)
+    np.testing.assert_array_equal(matrix_values(weight_format, rows, columns, matrix), wanted.T)

@@ -1,0 +1,1 @@
+const GROUP = 64u;
