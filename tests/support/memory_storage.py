@@ -160,10 +160,12 @@ class RemoteFiles(MemorySource):
         self.listed = listed
 
     async def list_files(self) -> dict[str, FileInfo] | None:  # type: ignore[override]
+        if not self.listed:
+            return None
         if not self.transport.online:
             raise NetworkError("no network")
         self.files = dict(self.transport.server.files)
-        return await super().list_files() if self.listed else None
+        return await super().list_files()
 
     def request(self, path: str) -> tuple[str, dict[str, str]]:
         return f"{self.url}{path}", {}
