@@ -15,8 +15,6 @@ from py_engine.models.spec import LongRope, Rope
 
 DEFAULT_THETA = 10000.0
 
-_OLD_KINDS = {"su": "longrope"}
-
 
 @dataclass(frozen=True)
 class RopeSettings:
@@ -58,8 +56,8 @@ def rope_settings(
     """Read RoPE's fields from a `model_config`, in MLC's or Hugging Face's spelling.
 
     The base is `rope_parameters.rope_theta`, `rope_theta` or MLC's `position_embedding_base`; the
-    scaling is `rope_parameters` (for `layer_type`, where it has an object for each type of layer)
-    or `rope_scaling`. Raises ModelFileFormatError for a bad field.
+    scaling is `rope_scaling` or `rope_parameters` (for `layer_type`, where that has an object for
+    each type of layer). Raises ModelFileFormatError for a bad field.
     """
     scaling = _parameters(fields, layer_type)
     legacy = fields.number("position_embedding_base", 0, minimum=0) or default_theta
@@ -72,7 +70,8 @@ def rope_settings(
     kind = scaling.string(key, "llama3" if "low_freq_factor" in scaling else "default")
     return RopeSettings(
         theta=scaling.number("rope_theta", theta, above=0),
-        kind=_OLD_KINDS.get(kind, kind),
+        # Phi-3's first files called LongRoPE so.
+        kind="longrope" if kind == "su" or "long_factor" in scaling else kind,
         scaling=scaling,
         max_positions=max_positions,
         original=original or max_positions,
@@ -80,8 +79,7 @@ def rope_settings(
 
 
 def _parameters(fields: JsonFields, layer_type: str | None) -> JsonFields:
-    name = "rope_parameters" if "rope_parameters" in fields else "rope_scaling"
-    found = fields.object(name)
+    found = fields.object("rope_scaling" if fields.value("rope_scaling") else "rope_parameters")
     return found.object(layer_type) if layer_type is not None and layer_type in found else found
 
 

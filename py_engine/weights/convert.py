@@ -1,10 +1,9 @@
-"""Converts a Hugging Face model of the Llama, Qwen or BERT family to MLC's format."""
+"""Converts a Hugging Face model to MLC's format."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,69 +12,22 @@ import numpy as np
 from py_engine.config import CHAT_CONFIG_FILE, ChatConfig
 from py_engine.errors import ConversionError, TensorShapeError
 from py_engine.kernels.formats import WeightFormat
-from py_engine.models.decoder_parameters import decoder_parameters
-from py_engine.models.encoder_parameters import encoder_parameters
-from py_engine.models.registry import ENCODERS, decoder_family, encoder_family
+from py_engine.models.registry import ENCODERS, ModelParameters, model_parameters
 from py_engine.weights.checkpoint import Checkpoint
 from py_engine.weights.formats import parse_weight_format, weight_format
 from py_engine.weights.hf_config import chat_config_json, hf_model_type, write_json
 from py_engine.weights.hf_encoder import encoder_config_json, encoder_reader
 from py_engine.weights.mlc_writer import SHARD_BYTES, count_weights, write_tensors
-from py_engine.weights.parameters import MatrixParameter, VectorParameter, layer_names
+from py_engine.weights.parameters import (
+    MatrixParameter,
+    Parameter,
+    Stored,
+    Transform,
+    vector_tensors,
+)
 from py_engine.weights.quantization import F32, StoredTensor, stored_floats, stored_matrix
 
 ReadTensor = Callable[[str], F32]
-
-_FUSED = {
-    "qkv_proj": ("q_proj", "k_proj", "v_proj"),
-    "c_attn": ("q_proj", "k_proj", "v_proj"),
-    "gate_up_proj": ("gate_proj", "up_proj"),
-    "qkv": ("query", "key", "value"),
-}
-"""MLC's linear layers that are several of a checkpoint, stacked by rows in this order."""
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A linear layer or an embedding table: `rows` outputs of `columns` inputs each."""
-
-    name: str
-    rows: int
-    columns: int
-
-
-@dataclass(frozen=True)
-class TensorPlan:
-    """What a model's files hold: matrices, and vectors by tensor name with their lengths."""
-
-    weight_format: WeightFormat
-    matrices: list[Matrix]
-    vectors: dict[str, int]
-
-
-def tensor_plan(config: ChatConfig) -> TensorPlan:
-    """Return the tensors of a model. Raises the errors of its family, UnknownQuantizationError."""
-    if config.model_type in ENCODERS:
-        encoders = encoder_family(config)
-        encoder = encoders.spec(config)
-        names = layer_names(encoders.names["mlc"], encoder.n_layers)
-        parameters = encoder_parameters(encoder)
-    else:
-        decoders = decoder_family(config)
-        decoder = decoders.spec(config)
-        names = layer_names(decoders.names["mlc"], decoder.n_layers)
-        parameters = decoder_parameters(decoder)
-    matrices = [
-        Matrix(names[parameter.role].names[0], parameter.rows, parameter.columns)
-        for parameter in parameters
-        if isinstance(parameter, MatrixParameter)
-    ]
-    vectors = {
-        names[parameter.role].names[0]: parameter.size
-        for parameter in parameters
-        if isinstance(parameter, VectorParameter)
-    }
-    return TensorPlan(weight_format(config), matrices, vectors)
 
 
 def convert_model(
@@ -127,43 +79,83 @@ def write_model(
 
     Errors: as `convert_model`.
     """
-    plan = tensor_plan(ChatConfig.from_json(config_json))
-    shapes = [(matrix.rows, matrix.columns) for matrix in plan.matrices]
-    n_weights = count_weights([*shapes, *((size,) for size in plan.vectors.values())])
-    write_tensors(target, stored_tensors(plan, read), n_weights, shard_bytes)
+    config = ChatConfig.from_json(config_json)
+    model, form = model_parameters(config), weight_format(config)
+    n_weights = count_weights([_shape(parameter) for parameter in model.parameters])
+    write_tensors(target, stored_tensors(model, form, read), n_weights, shard_bytes)
     write_json(target / CHAT_CONFIG_FILE, config_json)
 
 
-def stored_tensors(plan: TensorPlan, read: ReadTensor) -> Iterator[StoredTensor]:
-    """Yield every tensor of a model as MLC stores it, one matrix in memory at a time."""
-    form = plan.weight_format
-    for matrix in plan.matrices:
-        weight = _read(f"{matrix.name}.weight", (matrix.rows, matrix.columns), form, read)
-        yield from stored_matrix(matrix.name, weight, form)
-    for name, size in plan.vectors.items():
-        yield stored_floats(name, _read(name, (size,), form, read), form)
+def stored_tensors(
+    model: ModelParameters, weight_format: WeightFormat, read: ReadTensor
+) -> Iterator[StoredTensor]:
+    """Yield every tensor of a model as MLC stores it, one parameter in memory at a time."""
+    for parameter in model.parameters:
+        stored = model.names["hf"][parameter.role]
+        values = _checked(_read(parameter, stored, read), parameter, stored, weight_format)
+        names = model.names["mlc"][parameter.role].names
+        heights = _blocks(parameter) if len(names) > 1 else (len(values),)
+        blocks = np.split(values, np.cumsum(heights)[:-1])
+        for name, block in zip(names, blocks, strict=True):
+            if isinstance(parameter, MatrixParameter):
+                yield from stored_matrix(name, block, weight_format)
+            else:
+                yield stored_floats(name, block, weight_format)
 
 
-def checkpoint_names(name: str) -> list[str]:
-    """Return the checkpoint's tensors that make up one of MLC's, in the order of rows."""
-    path, _, part = name.rpartition(".")
-    module, dot, layer = path.rpartition(".")
-    return [f"{module}{dot}{source}.{part}" for source in _FUSED.get(layer, (layer,))]
+def _shape(parameter: Parameter) -> tuple[int, ...]:
+    if isinstance(parameter, MatrixParameter):
+        return (parameter.rows, parameter.columns)
+    return (parameter.size,)
 
 
-def _read(name: str, shape: tuple[int, ...], weight_format: WeightFormat, read: ReadTensor) -> F32:
-    """Read a tensor's parts, stack them, and check the result."""
-    weight = np.concatenate([read(part) for part in checkpoint_names(name)])
-    if weight.shape != shape:
+def _blocks(parameter: Parameter) -> tuple[int, ...]:
+    if isinstance(parameter, MatrixParameter):
+        return parameter.row_blocks
+    return parameter.block_sizes
+
+
+def _read(parameter: Parameter, stored: Stored, read: ReadTensor) -> F32:
+    """Read the checkpoint's tensors of a parameter, and stack them as ours are."""
+    if isinstance(parameter, MatrixParameter):
+        names = tuple(f"{name}.weight" for name in stored.names)
+    else:
+        names = vector_tensors(parameter, stored)
+    tensors = [
+        _transformed(read(name), stored.transform_of(index), parameter)
+        for index, name in enumerate(names)
+    ]
+    return np.concatenate(tensors)
+
+
+def _transformed(values: F32, transform: Transform, parameter: Parameter) -> F32:
+    """Bring a tensor into our order; see `Transform`."""
+    if transform == "transpose":
+        return values.T
+    if transform == "add_one":
+        return values + np.float32(1)
+    if transform == "interleaved_heads":
+        # (heads, q k v, head_dim, ...) to (q k v, heads, head_dim, ...)
+        heads = values.reshape(-1, 3, parameter.head_dim or 1, *values.shape[1:])
+        return heads.swapaxes(0, 1).reshape(values.shape)
+    if transform == "rope_pairs":
+        pairs = values.reshape(-1, (parameter.head_dim or 2) // 2, 2, *values.shape[1:])
+        return pairs.swapaxes(1, 2).reshape(values.shape)
+    return values
+
+
+def _checked(values: F32, parameter: Parameter, stored: Stored, weight_format: WeightFormat) -> F32:
+    shape, names = _shape(parameter), " and ".join(stored.names)
+    if values.shape != shape:
         raise TensorShapeError(
-            f"{name}: the checkpoint's tensor has shape {list(weight.shape)}, but config.json asks "
-            f"for {list(shape)}. Use config.json and weights of the same model."
+            f"{names}: the checkpoint's tensors have shape {list(values.shape)}, but "
+            f"config.json asks for {list(shape)}. Use config.json and weights of the same model."
         )
     limit = float(np.finfo(np.float16 if "f16" in weight_format else np.float32).max)
-    largest = float(np.max(np.abs(weight)))
+    largest = float(np.max(np.abs(values)))
     if not largest < limit:
         raise ConversionError(
-            f"{name}: its largest weight is {largest:g}, too large for {weight_format}. "
+            f"{names}: its largest weight is {largest:g}, too large for {weight_format}. "
             "Convert to a format with f32 in its name, or use an undamaged checkpoint."
         )
-    return weight
+    return values

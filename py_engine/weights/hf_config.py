@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from py_engine.errors import MissingFileError, UnsupportedModelConfigError
+from py_engine.errors import MissingFileError
 from py_engine.json_fields import JsonFields
-from py_engine.models.rope import RopeSettings, rope_settings
 from py_engine.storage.source import parse_json
 
 TOKENIZER_FILES = (
@@ -24,11 +23,9 @@ TOKENIZER_FILES = (
 DEFAULT_PREFILL_CHUNK_SIZE = 2048
 _CHATML_END = "<|im_end|>"
 
-_WINDOW_DEFAULTS = {"qwen2": (False, 28), "qwen3": (False, 28)}
-"""transformers' defaults by family: `use_sliding_window`, `max_window_layers`."""
 
-_HEAD_DIM_DEFAULTS = {"qwen3": 128}
-"""transformers' heads by family, where they do not follow from the other sizes."""
+_POSITIONS = ("max_position_embeddings", "n_positions")
+"""Names of the longest sequence."""
 
 
 def chat_config_json(
@@ -41,18 +38,16 @@ def chat_config_json(
 ) -> dict[str, Any]:
     """Return the content of `mlc-chat-config.json` for the model in `folder`.
 
-    The context window defaults to `max_position_embeddings`. A model whose sliding window is
-    shorter slides instead, without attention sinks, as transformers runs it. Sampling defaults are
-    those of `generation_config.json`, the conversation template is ChatML.
-    Errors: ModelFileFormatError for a bad field, UnsupportedModelConfigError where only some layers
-    have a window.
+    The context window defaults to `max_position_embeddings`. Sampling defaults are those of
+    `generation_config.json`, the conversation template is ChatML.
+    Errors: ModelFileFormatError for a bad field.
     """
     config = read_fields(folder / "config.json")
     generation = read_fields(folder / "generation_config.json")
     tokenizer = read_fields(folder / "tokenizer.json")
-    context = context_window_size or config.integer("max_position_embeddings", minimum=1)
+    positions = next(filter(config.__contains__, _POSITIONS), _POSITIONS[0])
+    context = context_window_size or config.integer(positions, minimum=1)
     chunk = min(prefill_chunk_size or DEFAULT_PREFILL_CHUNK_SIZE, context)
-    windows = _windows(context, _sliding_window(config, context))
     special = {
         name: (generation if name in generation else config).value(name)
         for name in ("pad_token_id", "bos_token_id", "eos_token_id")
@@ -61,9 +56,12 @@ def chat_config_json(
         "version": "0.1.0",
         "model_type": config.string("model_type"),
         "quantization": quantization,
-        "model_config": _model_config(config, windows, chunk),
+        "model_config": _model_config(config, context, chunk),
         "vocab_size": config.integer("vocab_size", minimum=1),
-        **windows,
+        # Windows of layers are a matter of the architecture: they stand in model_config.
+        "context_window_size": context,
+        "sliding_window_size": -1,
+        "attention_sink_size": -1,
         "prefill_chunk_size": chunk,
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,
@@ -123,67 +121,15 @@ def _steps(tokenizer: JsonFields, name: str, members: str) -> list[Mapping[str, 
     return [child.data for child in step.objects(members)] if members in step else [step.data]
 
 
-def _sliding_window(config: JsonFields, context: int) -> int:
-    """Return how many tokens every layer sees: `context` without a window."""
-    family = config.string("model_type")
-    is_used, n_full = _WINDOW_DEFAULTS.get(family, (True, 0))
-    if not config.boolean("use_sliding_window", is_used):
-        return context
-    sliding = config.integer("sliding_window", context, minimum=1)
-    n_layers = config.integer("num_hidden_layers", minimum=1)
-    n_full = min(config.integer("max_window_layers", n_full, minimum=0), n_layers)
-    if 0 < n_full < n_layers and sliding < context:
-        raise UnsupportedModelConfigError(
-            f"{config.where('max_window_layers')} is {n_full} of {n_layers} layers, but a window "
-            "of only some layers is not supported. Give a context_window_size of at most "
-            f"sliding_window, {sliding}."
-        )
-    return context if n_full else sliding
-
-
-def _windows(context: int, sliding: int) -> dict[str, int]:
-    # As long as all fits into the window, sliding or not makes no difference.
-    slides = sliding < context
+def _model_config(config: JsonFields, context: int, chunk: int) -> dict[str, Any]:
+    """Return config.json's own fields, and beside them those of MLC."""
     return {
-        "context_window_size": -1 if slides else context,
-        "sliding_window_size": sliding if slides else -1,
-        "attention_sink_size": 0 if slides else -1,
-    }
-
-
-def _model_config(config: JsonFields, windows: dict[str, int], chunk: int) -> dict[str, Any]:
-    n_heads = config.integer("num_attention_heads", minimum=1)
-    hidden_size = config.integer("hidden_size", minimum=1)
-    rope = rope_settings(config)
-    head_dim = _HEAD_DIM_DEFAULTS.get(config.string("model_type"), hidden_size // n_heads)
-    refused = ("attention_bias", "mlp_bias", "hidden_act", "partial_rotary_factor")
-    return {
-        "hidden_size": hidden_size,
-        "intermediate_size": config.integer("intermediate_size", minimum=1),
-        "num_attention_heads": n_heads,
-        "num_hidden_layers": config.integer("num_hidden_layers", minimum=1),
-        "rms_norm_eps": config.number("rms_norm_eps", 1e-6, above=0),
-        "vocab_size": config.integer("vocab_size", minimum=1),
-        "tie_word_embeddings": config.boolean("tie_word_embeddings", False),
-        "position_embedding_base": rope.theta,
-        "rope_scaling": _rope_scaling(rope),
-        **windows,
-        "max_position_embeddings": config.value("max_position_embeddings"),
+        **config.data,
+        "context_window_size": context,
         "prefill_chunk_size": chunk,
-        "num_key_value_heads": config.integer("num_key_value_heads", n_heads, minimum=1),
-        "head_dim": config.integer("head_dim", head_dim, minimum=1),
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,
-        # Kept so that a model with such a field is refused for what it is.
-        **{name: config.value(name) for name in refused if name in config},
     }
-
-
-def _rope_scaling(rope: RopeSettings) -> dict[str, Any] | None:
-    if rope.kind == "default":
-        return None
-    kept = {name: value for name, value in rope.scaling.data.items() if name != "rope_theta"}
-    return {**kept, "rope_type": rope.kind}
 
 
 def _chatml(tokenizer: JsonFields, eos: Any) -> dict[str, Any]:

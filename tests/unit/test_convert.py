@@ -138,30 +138,25 @@ def test_qwen3_heads_default_to_128(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "expected"),
+    ("window", "sizes"),
     [
-        ({}, (128, -1)),
-        ({"use_sliding_window": None}, (128, -1)),
-        ({"use_sliding_window": True, "max_window_layers": 2}, (128, -1)),
-        ({"use_sliding_window": True, "max_window_layers": None}, (128, -1)),
-        ({"use_sliding_window": True, "max_window_layers": 0}, (-1, 64)),
+        ({"use_sliding_window": False}, [None, None]),
+        ({"use_sliding_window": True}, [None, None]),
+        ({"use_sliding_window": True, "max_window_layers": 1}, [None, 64]),
+        ({"use_sliding_window": True, "max_window_layers": 0}, [64, 64]),
+        ({"use_sliding_window": None, "max_window_layers": 0}, [None, None]),
+        ({"use_sliding_window": True, "max_window_layers": 0, "sliding_window": 128}, [None, None]),
     ],
 )
-def test_window_of_qwen(tmp_path: Path, window: dict[str, Any], expected: tuple[int, int]) -> None:
-    """As transformers: off unless it is asked for, and only from one layer on."""
-    make_folder(tmp_path / "hf", case=case_of("qwen3_tied_q4f16"), **window)
+def test_windows_of_layers(tmp_path: Path, window: dict[str, Any], sizes: list[int | None]) -> None:
+    """As transformers: off unless asked for, from one layer on, and only where it matters."""
+    fields: dict[str, Any] = {"sliding_window": 64, "max_window_layers": None, **window}
+    make_folder(tmp_path / "hf", case=case_of("qwen3_tied_q4f16"), **fields)
     convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
     config = load(tmp_path / "mlc")[0]
-    assert (config.context_window_size, config.sliding_window_size) == expected
-
-
-def test_window_of_some_layers_is_refused_where_it_matters(tmp_path: Path) -> None:
-    case = case_of("qwen2_tied_q4f16")
-    make_folder(tmp_path / "hf", case=case, use_sliding_window=True, max_window_layers=1)
-    with pytest.raises(UnsupportedModelConfigError, match=r"max_window_layers is 1 of 2 layers"):
-        convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
-    convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1", context_window_size=64)
-    assert load(tmp_path / "mlc")[0].context_window_size == 64
+    assert (config.context_window_size, config.sliding_window_size) == (128, -1)
+    layers = decoder_spec(config).layers
+    assert [layer.window and layer.window.size for layer in layers] == sizes
 
 
 def test_untied_head_is_written(tmp_path: Path) -> None:
@@ -225,17 +220,6 @@ def test_command_names_the_error(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "config.json does not exist. Give the folder" in capsys.readouterr().err
 
 
-def test_a_sliding_window_slides_where_the_context_is_longer(tmp_path: Path) -> None:
-    make_folder(tmp_path / "hf", model_type="mistral", sliding_window=48)
-    convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1")
-    config = load(tmp_path / "mlc")[0]
-    assert (config.context_window_size, config.sliding_window_size) == (-1, 48)
-    assert config.attention_sink_size == 0
-    convert_model(tmp_path / "hf", tmp_path / "short", "q4f16_1", context_window_size=48)
-    config = load(tmp_path / "short")[0]
-    assert (config.context_window_size, config.sliding_window_size) == (48, -1)
-
-
 def test_a_shortened_context_can_be_raised_again(tmp_path: Path) -> None:
     make_folder(tmp_path / "hf")
     convert_model(tmp_path / "hf", tmp_path / "mlc", "q4f16_1", context_window_size=32)
@@ -253,7 +237,7 @@ def test_a_shortened_context_can_be_raised_again(tmp_path: Path) -> None:
         ({"attention_bias": True}, MissingTensorError, r"no tensor .*bias"),
         ({"intermediate_size": 100}, UnsupportedModelConfigError, "multiple of 32"),
         ({"rope_parameters": {"rope_type": "mrope"}}, UnsupportedModelConfigError, "mrope"),
-        ({"hidden_size": None}, ModelFileFormatError, r"config\.json: hidden_size is missing"),
+        ({"hidden_size": None}, ModelFileFormatError, r"model_config\.hidden_size is missing"),
         ({"vocab_size": 1000}, TensorShapeError, r"embed_tokens.*\[403, 64\].*\[1000, 64\]"),
         ({"num_hidden_layers": 3}, MissingTensorError, r"no tensor 'model\.layers\.2\."),
     ],
