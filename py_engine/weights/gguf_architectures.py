@@ -32,7 +32,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class QueryScale:
-    """Gemma's `query_pre_attn_scalar`, which files lack: the size of a head.
+    """Gemma's `query_pre_attn_scalar` where a file has no scale: the size of a head.
 
     In the model of `wide_layers` layers it is the hidden size divided by the heads.
     """

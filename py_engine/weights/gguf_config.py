@@ -7,7 +7,7 @@ from typing import Any
 from py_engine.errors import UnknownArchitectureError, UnsupportedModelConfigError
 from py_engine.json_fields import JsonFields, shown
 from py_engine.weights.gguf import GgufFile
-from py_engine.weights.gguf_architectures import ARCHITECTURES, Architecture, Names
+from py_engine.weights.gguf_architectures import ARCHITECTURES, Architecture, Names, QueryScale
 from py_engine.weights.gguf_rope import local_rope_parameters, rope_parameters
 from py_engine.weights.gguf_tokenizer import gguf_tokenizer_info
 from py_engine.weights.gguf_vocabulary import read_vocabulary
@@ -127,8 +127,7 @@ def _model_config(file: GgufFile, architecture: Architecture, fields: JsonFields
     if not config.get("sliding_window", True):
         del config["sliding_window"]  # Phi-4 says 0 for none
     if architecture.queries is not None:
-        is_wide = fields.integer("block_count", minimum=1) == architecture.queries.wide_layers
-        config["query_pre_attn_scalar"] = head_width(fields) if is_wide else head_dim(fields)
+        config["query_pre_attn_scalar"] = _query_scalar(fields, architecture.queries)
     if architecture.window_period is not None:
         config["layer_types"] = _layer_types(fields, architecture.window_period)
     if (token_types := file.tensors.get("token_types.weight")) is not None:
@@ -158,6 +157,15 @@ def head_width(fields: JsonFields) -> int:
 def head_dim(fields: JsonFields) -> int:
     """Return the size of a head."""
     return fields.integer("attention.key_length", head_width(fields), minimum=1)
+
+
+def _query_scalar(fields: JsonFields, queries: QueryScale) -> float:
+    """Return the number whose root attention is divided by."""
+    scale = fields.number("attention.scale", 0.0, minimum=0)
+    if scale:
+        return 1 / scale**2
+    is_wide = fields.integer("block_count", minimum=1) == queries.wide_layers
+    return head_width(fields) if is_wide else head_dim(fields)
 
 
 def _layer_types(fields: JsonFields, period: int) -> list[str]:

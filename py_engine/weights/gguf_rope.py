@@ -40,8 +40,10 @@ def local_rope_parameters(fields: JsonFields, head_dim: int) -> dict[str, Any]:
 
 def _base(fields: JsonFields, theta: str, head_dim: int) -> dict[str, Any]:
     rotated = fields.integer("rope.dimension_count", head_dim, minimum=0, maximum=head_dim)
-    partial = {} if rotated == head_dim else {"partial_rotary_factor": rotated / head_dim}
-    return {"rope_theta": fields.number(theta, _DEFAULT_THETA, above=0), **partial}
+    return {
+        "rope_theta": fields.number(theta, _DEFAULT_THETA, above=0),
+        "partial_rotary_factor": rotated / head_dim,
+    }
 
 
 def _from_tensors(factors: Factors, fields: JsonFields) -> dict[str, Any] | None:

@@ -213,6 +213,9 @@ def gguf_metadata(config: Mapping[str, Any]) -> dict[str, Any]:
         fields |= _rope_metadata(config)
     if model_type in _WINDOWED:
         fields["attention.sliding_window"] = config.get("sliding_window") or 0
+    if "query_pre_attn_scalar" in config:
+        # Not written by the converter, as it follows for all models that exist.
+        fields["attention.scale"] = config["query_pre_attn_scalar"] ** -0.5
     if model_type == "gemma3_text":
         fields["attention.sliding_window_pattern"] = _window_pattern(config)
     architecture = ARCHITECTURES[model_type]
@@ -279,7 +282,7 @@ def model_bytes(
 ) -> bytes:
     """Return a model with these weights, by their names in Hugging Face's files, as a GGUF file."""
     return gguf_bytes(
-        {**gguf_metadata(config), **_numbered_vocabulary(config["vocab_size"])},
+        {**gguf_metadata(config), **numbered_vocabulary(config["vocab_size"])},
         {
             name: encoded(weight, dtype_of(name) if weight.ndim == 2 else "F32")
             for name, weight in gguf_weights(config, weights).items()
@@ -294,7 +297,8 @@ def encoded(weight: F32, dtype: str) -> FileTensor:
     return FileTensor(weight.shape, dtype, data.tobytes())
 
 
-def _numbered_vocabulary(size: int) -> dict[str, Any]:
+def numbered_vocabulary(size: int) -> dict[str, Any]:
+    """Return the metadata of a vocabulary of numbers."""
     return {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.tokens": [str(index) for index in range(size)],

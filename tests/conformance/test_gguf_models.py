@@ -19,13 +19,13 @@ from py_engine.weights.gguf import GgufFile, read_gguf
 from py_engine.weights.gguf_config import gguf_config_json
 from py_engine.weights.gguf_names import gguf_names
 from py_engine.weights.parameters import MatrixParameter, Parameter, layer_names
-from tests.conformance.cases import CASES, CONTEXT, PENDING, PREFILL_CHUNK_SIZE, Case, case_named
+from tests.conformance.cases import CASES, CONTEXT, PREFILL_CHUNK_SIZE, Case, case_named
 from tests.conformance.encoder_recipe import ENCODER_CASES, encoder_case, make_encoder_weights
 from tests.conformance.gguf_models import gguf_model, is_expressible, model_bytes
 from tests.support.memory_source import MemorySource
 
 CHAT_OPTS = {"prefill_chunk_size": PREFILL_CHUNK_SIZE}
-NAMES = [case.name for case in CASES if case.name not in PENDING and is_expressible(case.config)]
+NAMES = [case.name for case in CASES if is_expressible(case.config)]
 
 
 def read(case: Case) -> GgufFile:

