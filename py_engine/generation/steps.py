@@ -56,6 +56,7 @@ class RunAhead:
         """Return the next draw."""
         in_flight = self._in_flight
         while self._steps_left and len(in_flight) < self._depth:
+            await self._model.reserve(1)
             in_flight.append(self._model.decode())
             self._tokens.n_appended += 1
             self._steps_left -= 1
@@ -100,6 +101,8 @@ class ControlledSteps:
     async def next(self) -> Draw:
         """Return the next draw. Raises LogitProcessorError, GrammarMatcherError."""
         mask = await self._control.prepare(self._model)
+        if self._steps_left:
+            await self._model.reserve(1)
         began = time.perf_counter()
         reading = self._model.draw(mask)
         if self._steps_left:

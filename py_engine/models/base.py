@@ -92,6 +92,10 @@ class TextModel(Protocol):
         """Append one chunk of at most `prefill_chunk_size` tokens to the sequence."""
         ...
 
+    async def reserve(self, n_tokens: int) -> None:
+        """Make room for `n_tokens` more, before they are enqueued by `decode` or `next_logits`."""
+        ...
+
     def sample(self) -> Awaitable[Draw]:
         """Draw the first token after the last prefill chunk."""
         ...

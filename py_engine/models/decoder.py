@@ -15,6 +15,8 @@ from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Pr
 from py_engine.models.base import Draw, SamplingParams
 from py_engine.models.decoder_memory import RopeTables, allocate
 from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.kv_cache import KvCache
+from py_engine.models.ops import Step
 from py_engine.models.sampler import Sampler, sampler_kernels
 from py_engine.models.spec import DecoderSpec
 
@@ -25,7 +27,7 @@ Kernels = Mapping[KernelSpec, Kernel]
 class Decoder:
     """A loaded model with one sequence; the `TextModel` of `models/base.py`.
 
-    Owns `buffers`: weights, caches and activations, by the names that its steps have for them.
+    Owns `cache` and `buffers`: weights and activations, by the names that its steps have for them.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Decoder:
         steps: DecoderSteps,
         kernels: Kernels,
         buffers: dict[str, Buffer],
+        cache: KvCache,
     ) -> None:
         self.spec = spec
         self.vocab_size = spec.active_vocab_size
@@ -44,21 +47,30 @@ class Decoder:
         self._position = 0  # tokens of the sequence once everything enqueued has run
         self._n_written = 0  # the most there were since its first one
         self._chunk_is_queued = False
+        self._steps = steps
+        self._kernels = kernels
         self._buffers = buffers
+        self._cache = cache
         self._windows = {layer.window for layer in spec.layers if layer.window is not None}
         self._ropes = RopeTables(device, spec, buffers)
-
-        def program(name: str) -> Program:
-            dispatches = [
-                Dispatch(kernels[step.kernel], tuple(buffers[b] for b in step.buffers))
-                for step in getattr(steps, name)
-            ]
-            return device.program(dispatches, name.replace("_", " "))
-
-        self._next, self._first = program("next_logits"), program("first_logits")
-        self._prefill, self._recall = program("prefill"), program("recall")
+        self._first = self._program(steps.first_logits, "first logits")
+        self._recall = self._program(steps.recall, "recall")
+        self._record()
         drawing = {role: kernels[k] for role, k in sampler_kernels(self.vocab_size).items()}
         self._sampler = Sampler(device, self.vocab_size, drawing, buffers)
+
+    def _program(self, steps: Sequence[Step], label: str) -> Program:
+        buffers = self._buffers | self._cache.buffers
+        dispatches = [
+            Dispatch(self._kernels[step.kernel], tuple(buffers[name] for name in step.buffers))
+            for step in steps
+        ]
+        return self._device.program(dispatches, label)
+
+    def _record(self) -> None:
+        """Record the programs that run over the KV cache."""
+        self._next = self._program(self._steps.next_logits, "next logits")
+        self._prefill = self._program(self._steps.prefill, "prefill")
 
     def reusable_tokens(self, n_tokens: int) -> int:
         """Return how many of the sequence's first `n_tokens` tokens a `start` can keep."""
@@ -85,10 +97,11 @@ class Decoder:
         """Append one chunk of 1 to `prefill_chunk_size` tokens to the sequence.
 
         Waits for the chunk before it, so that the GPU never has more than one queued and a caller
-        can stop between two. Raises ContextWindowSizeExceededError.
+        can stop between two. Raises ContextWindowSizeExceededError, and the errors of `reserve`.
         """
         n_tokens = len(token_ids)
         self._require_room(n_tokens)
+        await self.reserve(n_tokens)
         for _ in self._lengthened_to(self._position + n_tokens):
             await self._device.synchronize()
         if self._chunk_is_queued:
@@ -100,6 +113,19 @@ class Decoder:
         self._submit_chunk(self._position, n_tokens)
         self._chunk_is_queued = True
         self._advance(n_tokens)
+
+    async def reserve(self, n_tokens: int) -> None:
+        """Let the KV cache grow for `n_tokens` more, as far as the context allows.
+
+        Raises OutOfMemoryError; what the sequence has is still there then.
+        """
+        wanted = min(self._position + n_tokens, self.context_window_size)
+        if self._cache.has_room(wanted):
+            return
+        try:
+            await self._cache.ensure(wanted)
+        finally:
+            self._record()
 
     def _submit_chunk(self, position: int, n_tokens: int, *, again: bool = False) -> None:
         self._device.write_buffer(self._buffers["state"], 0, array("I", [position, n_tokens]))
@@ -130,7 +156,7 @@ class Decoder:
     def decode(self) -> Awaitable[Draw]:
         """Enqueue one step, which appends the last drawn token and draws the next one.
 
-        Raises ContextWindowSizeExceededError when the KV cache is full.
+        There is room: see `reserve`. Raises ContextWindowSizeExceededError at the context's end.
         """
         self._append_drawn_token()
         return self._sampler.draw(self._next)
@@ -142,7 +168,7 @@ class Decoder:
     def next_logits(self) -> None:
         """Append the last drawn token and compute the logits after it; returns at once.
 
-        Raises ContextWindowSizeExceededError when the KV cache is full.
+        There is room: see `reserve`. Raises ContextWindowSizeExceededError at the context's end.
         """
         self._append_drawn_token()
         self._next.submit()
@@ -153,6 +179,7 @@ class Decoder:
 
     def _append_drawn_token(self) -> None:
         self._require_room(1)
+        assert self._cache.has_room(self._position + 1), "reserve comes before each step"
         for _ in self._lengthened_to(self._position + 1):
             pass
         self._advance(1)
@@ -183,6 +210,7 @@ class Decoder:
 
     def destroy(self) -> None:
         """Free everything the model holds on the GPU."""
+        self._cache.destroy()
         for buffer in self._buffers.values():
             buffer.destroy()
         self._buffers.clear()
@@ -201,11 +229,15 @@ async def build_decoder(
     everything, `weights` included.
     """
     buffers = dict(weights)
+    cache: KvCache | None = None
     try:
         async with device.check("making the model's buffers and programs"):
             allocate(device, spec, steps, buffers)
-            return Decoder(device, spec, steps, kernels, buffers)
+            cache = KvCache(device, steps.caches)
+            return Decoder(device, spec, steps, kernels, buffers, cache)
     except BaseException:
+        if cache is not None:
+            cache.destroy()
         for buffer in buffers.values():
             buffer.destroy()
         raise

@@ -1,4 +1,4 @@
-"""What a decoder has on the GPU beside its weights: activations, KV caches, tables of RoPE."""
+"""What a decoder has on the GPU beside its weights and KV cache: activations, tables of RoPE."""
 
 from __future__ import annotations
 
@@ -38,12 +38,9 @@ def activation_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
 def allocate(
     device: Device, spec: DecoderSpec, steps: DecoderSteps, buffers: dict[str, Buffer]
 ) -> None:
-    """Add activations, KV caches and room for the RoPE tables to `buffers`."""
+    """Add activations and room for the RoPE tables to `buffers`."""
     for name, nbytes in activation_sizes(spec, steps).items():
         buffers[name] = device.create_buffer(nbytes, name)
-    for cache in steps.caches:
-        for name in (cache.k, cache.v):
-            buffers[name] = device.create_buffer(cache.shape.cache_bytes, name)
     for index, rope in enumerate(spec.ropes):
         table = rope_table(rope.inv_freq, spec.context_window_size, rope.factor)
         buffers[f"rope {index}"] = device.create_buffer(4 * len(table), f"rope {index}")

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.matmul import Epilogue
 from py_engine.kernels.rows import last_row
+from py_engine.models.kv_cache import LayerCache
 from py_engine.models.ops import Ops, Step
 from py_engine.models.spec import DecoderSpec
 from py_engine.weights.plan import Layouts
 
 ROWS = frozenset(("x", "normed", "qkv", "attended", "activated", "branch"))
 """Activations that decode has one row of, and prefill, as "prefill ...", one for each token."""
-
-
-@dataclass(frozen=True)
-class LayerCache:
-    """A buffer of keys and one of values, of all or some KV heads of a layer, and their shape."""
-
-    k: str
-    v: str
-    shape: AttentionShape
 
 
 def layer_caches(spec: DecoderSpec, most_bytes: int) -> list[tuple[LayerCache, ...]]:

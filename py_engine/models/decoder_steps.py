@@ -17,7 +17,8 @@ from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.history import recall, remember
 from py_engine.kernels.matmul import Epilogue
 from py_engine.kernels.rows import Ids
-from py_engine.models.decoder_ops import DecoderOps, LayerCache, layer_caches
+from py_engine.models.decoder_ops import DecoderOps, layer_caches
+from py_engine.models.kv_cache import LayerCache
 from py_engine.models.ops import Step
 from py_engine.models.spec import DecoderSpec
 from py_engine.weights.plan import Layouts

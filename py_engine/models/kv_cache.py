@@ -7,7 +7,8 @@ new pipeline. Room doubles each time, so a token is copied less than once on ave
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from py_engine.gpu.types import Buffer, Device
 from py_engine.kernels.attention_shape import AttentionShape
@@ -19,36 +20,42 @@ _UNSYNCHRONIZED_BYTES = 64 << 20
 """Replaced buffers are freed when the GPU is done with them; wait for it once they are so many."""
 
 
-class KvCache:
-    """The caches of all layers, by name: layers that slide stop growing at their window's slots.
+@dataclass(frozen=True)
+class LayerCache:
+    """The names of a buffer of keys and one of values, and their shape.
 
-    `buffers` has "k_cache NAME" and "v_cache NAME" for every name of `caches`. They are replaced
-    when they grow, after which programs over them have to be recorded anew. Make it inside a
-    `check` of the device: a first allocation that fails shows there.
+    They are of all KV heads of a layer, or of some.
+    """
+
+    k: str
+    v: str
+    shape: AttentionShape
+
+
+class KvCache:
+    """The caches of all layers: those that slide stop growing at their window's slots.
+
+    `buffers` has the buffers by name. They are replaced when they grow, after which programs over
+    them have to be recorded anew. Make it inside a `check` of the device: a first allocation that
+    fails shows there.
     """
 
     def __init__(
-        self,
-        device: Device,
-        caches: Mapping[str, AttentionShape],
-        first_tokens: int = FIRST_TOKENS,
+        self, device: Device, caches: Sequence[LayerCache], first_tokens: int = FIRST_TOKENS
     ) -> None:
         self._device = device
-        self._caches = caches
-        self._room = {name: min(first_tokens, shape.slots) for name, shape in caches.items()}
+        self._room = {cache: min(first_tokens, cache.shape.slots) for cache in caches}
         self.buffers: dict[str, Buffer] = {}
         try:
-            for name, room in self._room.items():
-                self.buffers |= self._allocate(name, room)
+            for cache, room in self._room.items():
+                self.buffers |= self._allocate(cache, room)
         except BaseException:
             self.destroy()
             raise
 
     def has_room(self, n_tokens: int) -> bool:
         """Return whether a sequence of `n_tokens` fits as it is."""
-        return all(
-            room >= min(n_tokens, self._caches[name].slots) for name, room in self._room.items()
-        )
+        return all(room >= min(n_tokens, cache.shape.slots) for cache, room in self._room.items())
 
     async def ensure(self, n_tokens: int) -> bool:
         """Make room for a sequence of `n_tokens`; True when buffers were replaced.
@@ -65,38 +72,38 @@ class KvCache:
         while room < n_tokens:
             room *= 2
         replaced = 0
-        for name, shape in self._caches.items():
-            target = min(room, shape.slots)
-            if self._room[name] < target:
-                replaced += await self._grow(name, target)
+        for cache in self._room:
+            target = min(room, cache.shape.slots)
+            if self._room[cache] < target:
+                replaced += await self._grow(cache, target)
             if replaced > _UNSYNCHRONIZED_BYTES:
                 await self._device.synchronize()
                 replaced = 0
         return True
 
-    async def _grow(self, name: str, room: int) -> int:
+    async def _grow(self, cache: LayerCache, room: int) -> int:
         """Replace the two buffers of a cache; return the bytes that they had."""
         made: dict[str, Buffer] = {}
         try:
             async with self._device.check(f"making room for {room} tokens in the KV cache"):
-                made = self._allocate(name, room)
+                made = self._allocate(cache, room)
         except BaseException:
             _destroy(made)
             raise
-        replaced = {label: self.buffers[label] for label in made}
-        for label, old in replaced.items():
-            self._device.copy_buffer(old, made[label], old.nbytes)
+        replaced = {name: self.buffers[name] for name in made}
+        for name, old in replaced.items():
+            self._device.copy_buffer(old, made[name], old.nbytes)
         self.buffers |= made
-        self._room[name] = room
+        self._room[cache] = room
         _destroy(replaced)
         return sum(old.nbytes for old in replaced.values())
 
-    def _allocate(self, name: str, room: int) -> dict[str, Buffer]:
-        nbytes = room * self._caches[name].slot_bytes
+    def _allocate(self, cache: LayerCache, room: int) -> dict[str, Buffer]:
+        nbytes = room * cache.shape.slot_bytes
         made: dict[str, Buffer] = {}
         try:
-            for label in (f"k_cache {name}", f"v_cache {name}"):
-                made[label] = self._device.create_buffer(nbytes, label)
+            for name in (cache.k, cache.v):
+                made[name] = self._device.create_buffer(nbytes, name)
         except BaseException:
             _destroy(made)
             raise

@@ -56,6 +56,7 @@ async def _drive(
     await prefill(prompt)
     tokens, rows = [(await model.sample()).token_id], [await logits()]
     while len(tokens) < n_tokens:
+        await model.reserve(1)
         tokens.append((await model.decode()).token_id)
         rows.append(await logits())
     return {"tokens": tokens, "logits": rows, "prefix_logits": prefix_logits}

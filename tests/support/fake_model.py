@@ -38,6 +38,7 @@ class FakeModel:
         self.chunks: list[list[int]] = []
         self.masks: list[Any] = []
         self.sequence: list[int] = []
+        self.room = 0
         self.on_step: Callable[[int], None] | None = None
         self.on_prefill: Callable[[int], None] | None = None
         self.gate: asyncio.Event | None = None
@@ -77,6 +78,9 @@ class FakeModel:
             self.on_prefill(len(self.chunks))
         await asyncio.sleep(0)
 
+    async def reserve(self, n_tokens: int) -> None:
+        self.room = len(self.sequence) + n_tokens
+
     def sample(self) -> Awaitable[Draw]:
         self.first_logits()
         return self.draw()
@@ -91,6 +95,7 @@ class FakeModel:
 
     def next_logits(self) -> None:
         assert self._drawn, "a next step before the first draw"
+        assert self.room > len(self.sequence), "a next step without room"
         self._append([self._last])
         self._has_logits = True
 

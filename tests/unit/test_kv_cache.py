@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,45 +10,20 @@ import pytest
 from py_engine.errors import LimitSupportError, OutOfMemoryError
 from py_engine.kernels.attention_shape import AttentionShape, SlidingWindow
 from py_engine.models import kv_cache
-from py_engine.models.kv_cache import KvCache
+from py_engine.models.kv_cache import KvCache, LayerCache
 from tests.support.numpy_device import NumpyBuffer, NumpyDevice
+from tests.support.small_gpu import SmallGpu
 
 FULL = AttentionShape(4, 2, 16, 1000)
 LOCAL = AttentionShape(4, 2, 16, 1000, SlidingWindow.for_chunks(20, 0, 5))
-CACHES = {"0": FULL, "1": LOCAL, "2": FULL}
-LABELS = [f"{kind} {name}" for name in CACHES for kind in ("k_cache", "v_cache")]
 
 
-class Gpu(NumpyDevice):
-    """A GPU with memory for `budget` bytes, which counts what it copies.
+def caches_of(*shapes: AttentionShape) -> list[LayerCache]:
+    return [LayerCache(f"k {i}", f"v {i}", shape) for i, shape in enumerate(shapes)]
 
-    As in WebGPU, a failed allocation gives a buffer, and an error at the end of the check.
-    """
 
-    def __init__(self, budget: int = 1 << 30) -> None:
-        super().__init__()
-        self.budget = budget
-        self.copied = 0
-        self._is_full = False
-
-    @property
-    def held(self) -> int:
-        return sum(buffer.nbytes for buffer in self.buffers if buffer.data is not None)
-
-    def create_buffer(self, nbytes: int, label: str) -> NumpyBuffer:
-        self._is_full |= self.held + nbytes > self.budget
-        return super().create_buffer(nbytes, label)
-
-    def copy_buffer(self, source: Any, target: Any, nbytes: int) -> None:
-        self.copied += nbytes
-        super().copy_buffer(source, target, nbytes)
-
-    @asynccontextmanager
-    async def check(self, what: str) -> AsyncIterator[None]:
-        yield
-        if self._is_full:
-            self._is_full = False
-            raise OutOfMemoryError(f"The GPU refused while {what}.")
+CACHES = caches_of(FULL, LOCAL, FULL)
+LABELS = ["k 0", "v 0", "k 1", "v 1", "k 2", "v 2"]
 
 
 def slots(cache: KvCache, label: str) -> int:
@@ -75,7 +47,7 @@ def assert_begins_with(cache: KvCache, written: dict[str, bytes]) -> None:
 
 
 def test_it_grows_by_doubling_and_keeps_what_it_had() -> None:
-    device, rng = Gpu(), np.random.default_rng(1)
+    device, rng = SmallGpu(), np.random.default_rng(1)
     cache = KvCache(device, CACHES, first_tokens=16)
     assert list(cache.buffers) == LABELS
     assert {slots(cache, label) for label in LABELS} == {16}
@@ -93,8 +65,8 @@ def test_it_grows_by_doubling_and_keeps_what_it_had() -> None:
 
 
 def test_a_token_is_copied_less_than_once() -> None:
-    device = Gpu()
-    cache = KvCache(device, {"0": AttentionShape(1, 1, 8, 1 << 16)}, first_tokens=8)
+    device = SmallGpu()
+    cache = KvCache(device, caches_of(AttentionShape(1, 1, 8, 1 << 16)), first_tokens=8)
 
     async def run() -> int:
         return sum([await cache.ensure(n_tokens) for n_tokens in range(1, 1 + (1 << 14))])
@@ -109,7 +81,7 @@ def test_a_full_gpu_ends_the_growth_and_loses_nothing() -> None:
     slot = FULL.slot_bytes
     # 3 x 2 buffers of 16 slots; then two layers of 2 x 64 and one of 2 x 24.
     for budget in range(6 * 16 * slot, 400 * slot, 13 * slot):
-        device = Gpu(budget)
+        device = SmallGpu(budget)
         cache = KvCache(device, CACHES, first_tokens=16)
         written = fill(cache, rng)
         try:
@@ -132,9 +104,9 @@ def test_a_full_gpu_ends_the_growth_and_loses_nothing() -> None:
 
 
 def test_a_layer_that_is_being_replaced_is_all_that_is_held_twice() -> None:
-    caches = {str(layer): FULL for layer in range(8)}
+    caches = caches_of(*[FULL] * 8)
     small, large = 2 * 512 * FULL.slot_bytes, 2 * 1000 * FULL.slot_bytes
-    device = Gpu(7 * large + large + small)
+    device = SmallGpu(7 * large + large + small)
     cache = KvCache(device, caches)
     asyncio.run(cache.ensure(600))
     assert device.held == 8 * large
@@ -145,10 +117,10 @@ def test_it_waits_for_the_gpu_to_free_large_buffers(monkeypatch: pytest.MonkeyPa
 
     class Waiting(NumpyDevice):
         async def synchronize(self) -> None:
-            waits.append(sum(label.endswith(" 3") for label in self.live_buffers))
+            waits.append(len(self.live_buffers))
 
-    caches = {str(layer): FULL for layer in range(4)}
-    for most, expected in ((1 << 20, []), (3 * 512 * FULL.slot_bytes, [2, 2])):
+    caches = caches_of(*[FULL] * 4)
+    for most, expected in ((1 << 20, []), (3 * 512 * FULL.slot_bytes, [8, 8])):
         monkeypatch.setattr(kv_cache, "_UNSYNCHRONIZED_BYTES", most)
         waits.clear()
         asyncio.run(KvCache(Waiting(), caches).ensure(600))
@@ -158,7 +130,7 @@ def test_it_waits_for_the_gpu_to_free_large_buffers(monkeypatch: pytest.MonkeyPa
 def test_nothing_stays_of_caches_that_cannot_be_made() -> None:
     class Small(NumpyDevice):
         def create_buffer(self, nbytes: int, label: str) -> NumpyBuffer:
-            if label == "v_cache 1":
+            if label == "v 1":
                 raise LimitSupportError("too large")
             return super().create_buffer(nbytes, label)
 
