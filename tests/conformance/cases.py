@@ -102,8 +102,8 @@ def _qwen2(*sizes: Any, **fields: Any) -> dict[str, Any]:
     return {**common, **_sizes(*sizes), **fields}
 
 
-def _qwen3(*sizes: Any) -> dict[str, Any]:
-    return _qwen2(*sizes, model_type="qwen3", attention_bias=False)
+def _qwen3(*sizes: Any, bias: bool = False) -> dict[str, Any]:
+    return _qwen2(*sizes, model_type="qwen3", attention_bias=bias)
 
 
 def _olmo2(*sizes: Any, **fields: Any) -> dict[str, Any]:
@@ -259,6 +259,11 @@ _LLAMA_CASES = (
         "q4f32_1",
         _llama(160, 192, (4, 1, 40), 2, 171, True, rope_parameters=_LINEAR_ROPE),
     ),
+    Case(
+        "llama_biases_q4f16",
+        "q4f16_1",
+        _llama(96, 160, (6, 2, 16), 2, 135, False, attention_bias=True, mlp_bias=True),
+    ),
     Case("smollm2_shape_q4f16", "q4f16_1", _llama(576, 1536, (9, 3, 64), 1, 150, True)),
     Case(
         "llama32_shape_q0f16",
@@ -280,6 +285,17 @@ _MISTRAL_CASES = (
         "mistral_window_45_q4f16",
         "q4f16_1",
         _mistral(96, 128, (6, 2, 32), 2, 159, False, window=45),
+    ),
+    # Ministral 8B: windows in some layers, without a rule.
+    Case(
+        "ministral_layer_types_q4f32",
+        "q4f32_1",
+        _llama(
+            *(64, 96, (4, 2, 32), 3, 131, False),
+            model_type="ministral",
+            sliding_window=24,
+            layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+        ),
     ),
     # Longer than its original context, and the scale of queries grows in steps behind it.
     Case("ministral3_tied_q4f16", "q4f16_1", _ministral3(64, 96, (4, 2, 32), 2, 163, True)),
@@ -319,6 +335,7 @@ _QWEN_CASES = (
     Case("qwen3_tied_q4f16", "q4f16_1", _qwen3(64, 192, (4, 2, 64), 2, 203, True)),
     Case("qwen3_untied_q4f32", "q4f32_1", _qwen3(128, 192, (4, 1, 32), 3, 159, False)),
     Case("qwen3_head_80_q0f16", "q0f16", _qwen3(96, 160, (2, 2, 80), 2, 161, True)),
+    Case("qwen3_biases_q4f16", "q4f16_1", _qwen3(64, 96, (2, 1, 32), 2, 131, False, bias=True)),
     Case("qwen3_head_128_q0f32", "q0f32", _qwen3(64, 96, (4, 2, 128), 2, 157, False)),
 )
 
@@ -403,7 +420,7 @@ _GEMMA_CASES = (
 )
 
 _STABLELM_CASES = (
-    # StableLM 2 1.6B, StableLM 3B, and StableLM 2 12B.
+    # StableLM 2 1.6B; StableLM 3B, of whose heads of 80 only 20 are rotated; StableLM 2 12B.
     Case(
         "stablelm_qkv_bias_q4f16",
         "q4f16_1",
@@ -412,7 +429,7 @@ _STABLELM_CASES = (
     Case(
         "stablelm_untied_q4f32",
         "q4f32_1",
-        _stablelm(64, 128, (2, 2, None), 2, 131, False, partial_rotary_factor=0.5),
+        _stablelm(160, 192, (2, 2, None), 2, 131, False),
     ),
     Case(
         "stablelm_parallel_qk_norm_q0f32",
@@ -471,6 +488,7 @@ CASES = (
 GOLDEN = {
     "llama": "gqa_tied_q4f16",
     "mistral": "mistral_window_24_q0f32",
+    "ministral": "ministral_layer_types_q4f32",
     "ministral3": "ministral3_tied_q4f16",
     "qwen2": "qwen2_tied_q4f16",
     "qwen3": "qwen3_tied_q4f16",

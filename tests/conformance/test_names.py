@@ -6,7 +6,7 @@ import pytest
 
 from py_engine.config import ChatConfig
 from py_engine.models.decoder_parameters import decoder_parameters
-from py_engine.models.registry import ARCHITECTURES, decoder_family
+from py_engine.models.registry import decoder_family
 from py_engine.weights.parameters import (
     MatrixParameter,
     Parameter,
@@ -15,11 +15,9 @@ from py_engine.weights.parameters import (
     layer_names,
     vector_tensors,
 )
-from tests.conformance.cases import CASES, CONTEXT, Case
-from tests.conformance.fixtures import load_fixture
+from tests.conformance.cases import CONTEXT, Case
+from tests.conformance.fixtures import all_names, load_fixture
 from tests.conformance.recipe import Tensors
-
-KNOWN = [case.name for case in CASES if case.family in ARCHITECTURES]
 
 
 def chat_config(case: Case) -> ChatConfig:
@@ -46,7 +44,7 @@ def checkpoint_shape(parameter: Parameter, stored: Stored, tensors: Tensors) -> 
     return (sum(rows for rows, _ in shapes), columns)
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", all_names())
 def test_a_checkpoint_has_every_parameter_and_nothing_else(name: str) -> None:
     fixture = load_fixture(name)
     config = chat_config(fixture.case)
@@ -67,7 +65,7 @@ def test_a_checkpoint_has_every_parameter_and_nothing_else(name: str) -> None:
     assert found == set(fixture.tensors)
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", all_names())
 def test_transforms_are_where_transformers_stores_otherwise(name: str) -> None:
     fixture = load_fixture(name)
     config = chat_config(fixture.case)
