@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from py_engine.engine import MLCEngine, create_mlc_engine
     from py_engine.errors import MLCError
-    from py_engine.integrity import is_valid_sri, verify_integrity
+    from py_engine.integrity import ModelIntegrity, is_valid_sri, verify_integrity
     from py_engine.model_cache import (
         delete_chat_config_in_cache,
         delete_model_all_info_in_cache,
@@ -42,6 +42,7 @@ __all__ = [
     "MLCEngine",
     "MLCEngineConfig",
     "MLCError",
+    "ModelIntegrity",
     "ModelRecord",
     "ModelType",
     "WebWorkerMLCEngine",
@@ -68,6 +69,7 @@ _MODULE_OF = {
     "MLCEngine": "py_engine.engine",
     "MLCEngineConfig": "py_engine.config",
     "MLCError": "py_engine.errors",
+    "ModelIntegrity": "py_engine.integrity",
     "ModelRecord": "py_engine.config",
     "ModelType": "py_engine.config",
     "WebWorkerMLCEngine": "py_engine.rpc.client",
