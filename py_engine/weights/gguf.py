@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ FIRST_PIECE_BYTES = 1 << 20
 LARGEST_PIECE_BYTES = 8 << 20
 ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
+# StableLM 2 has a norm of its own for each head, a row each.
+_VECTORS = ("_norm.weight", ".bias")
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 _MAX_PARTS = 1000
 
@@ -126,9 +129,10 @@ def _record(tensor: GgufTensor, file: str, folder: str) -> TensorRecord:
             f"not supported. Supported are {', '.join(sorted(READABLE_TYPES))}: choose the "
             "model's file in such a quantisation, for example Q4_K_M, Q4_0 or Q8_0."
         )
-    return TensorRecord(
-        tensor.name, tensor.shape, tensor.type.name, file, tensor.offset, tensor.nbytes
-    )
+    shape = tensor.shape
+    if tensor.name.endswith(_VECTORS):
+        shape = (math.prod(shape),)
+    return TensorRecord(tensor.name, shape, tensor.type.name, file, tensor.offset, tensor.nbytes)
 
 
 async def _floats(source: ModelSource, record: TensorRecord) -> tuple[float, ...]:

@@ -103,6 +103,12 @@ def test_a_stated_alignment_moves_the_tensors() -> None:
         assert data[record.byte_offset :].startswith(TENSORS[name].data)
 
 
+def test_norms_of_single_heads_are_one_vector() -> None:
+    tensors = {"blk.0.attn_q_norm.weight": FileTensor((2, 3), "F32", bytes(24))}
+    record = read(gguf_bytes(METADATA, tensors)).tensors["blk.0.attn_q_norm.weight"]
+    assert (record.shape, record.nbytes) == ((6,), 24)
+
+
 def test_factors_of_rope_come_with_the_metadata() -> None:
     factors = struct.pack("<4f", 1, 1.5, 4, 8)
     tensors = TENSORS | {"rope_freqs.weight": FileTensor((4,), "F32", factors)}
