@@ -126,6 +126,7 @@ class Decoder:
             await self._cache.ensure(wanted)
         finally:
             self._record()
+            self._sampler.forget_programs()
 
     def _submit_chunk(self, position: int, n_tokens: int, *, again: bool = False) -> None:
         self._device.write_buffer(self._buffers["state"], 0, array("I", [position, n_tokens]))

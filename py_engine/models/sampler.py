@@ -80,6 +80,10 @@ class Sampler:
         self._bias_is_set = False
         self.start(SamplingParams())
 
+    def forget_programs(self) -> None:
+        """Drop the programs that begin with forward programs, which are no longer used."""
+        self._chains.clear()
+
     def start(self, sampling: SamplingParams) -> None:
         """Set how tokens are drawn from now on, and forget which were drawn."""
         n_top = sampling.top_logprobs

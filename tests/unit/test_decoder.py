@@ -78,6 +78,44 @@ def test_five_dispatches_a_layer_and_three(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "layer", "n_prefill"),
+    [
+        (
+            "gemma2_q4f16",
+            ["qkv", "attention", "output", "post_attention_norm", "gate_up", "down",
+             "post_mlp_norm"],
+            10,
+        ),
+        (
+            "olmo2_untied_q4f16",
+            ["qkv", "attention", "output", "post_attention_norm", "gate_up", "down",
+             "post_mlp_norm"],
+            8,
+        ),
+        # Side by side; both read one norm's rows in prefill.
+        ("phi_q4f16", ["qkv", "up", "attention", "output", "down"], 7),
+        ("gpt_neox_parallel_q4f16", ["qkv", "up", "attention", "output", "down"], 8),
+    ],
+)  # fmt: skip
+def test_dispatches_of_other_blocks(
+    name: str, layer: list[str], n_prefill: int, tmp_path: Path
+) -> None:
+    device = NumpyDevice()
+    write_model_folder(load_fixture(name), tmp_path)
+    model = load(device, tmp_path)
+    ran = run_step(model, device)
+    assert len(ran["prefill"]) == 1 + n_prefill * model.spec.n_layers
+    assert ran["decode"] == ["embed", *layer * model.spec.n_layers, "lm_head", "sample"]
+
+
+def test_a_model_that_may_compute_again_remembers_its_tokens(tmp_path: Path) -> None:
+    device = NumpyDevice()
+    write_model_folder(load_fixture("phi3_longrope_crossed_q4f16"), tmp_path)
+    ran = run_step(load(device, tmp_path), device)
+    assert ran["decode"][:3] == ["remember", "embed", "qkv"]
+
+
+@pytest.mark.parametrize(
     ("sampling", "draw"),
     [
         (SamplingParams(temperature=0.7, top_p=0.9, top_k=5, min_p=0.1), ["sample"]),
