@@ -1,1 +1,1 @@
-fn store_scale(block: u32, at: u32) { atomicOr(&scales[block >> 1u], (bytes_at(at) & 0xFFFFu) << ((block & 1u) * 16u)); }
+fn store_scale(block: u32, half: u32) { atomicOr(&scales[block >> 1u], half << ((block & 1u) * 16u)); }

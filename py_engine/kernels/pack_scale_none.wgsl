@@ -1,1 +1,1 @@
-fn store_scale(block: u32, at: u32) {}
+fn store_scale(block: u32, half: u32) {}

@@ -179,9 +179,9 @@ def check_gemm(
 
 @pytest.mark.parametrize(("name", "shape"), cases(GEMM_SHAPES))
 def test_gemm(
-    run_kernel: RunKernel, variant: int | None, name: str, shape: tuple[int, int, int, int]
+    run_kernel: RunKernel, lanes: int | None, name: str, shape: tuple[int, int, int, int]
 ) -> None:
-    check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, variant)
+    check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, lanes)
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)
@@ -191,8 +191,13 @@ def test_gemm_of_every_format(
     check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], lanes)
 
 
+@pytest.mark.parametrize("shape", GEMM_SHAPES)
+def test_gemm_by_tiles(run_kernel: RunKernel, shape: tuple[int, int, int, int]) -> None:
+    check_gemm(run_kernel, "q4f16_1", EPILOGUES["bias gated gelu_tanh"], shape, None)
+
+
 @pytest.mark.parametrize("weight_format", ["q0f32", "q3f16_1", "q6_k"])
-def test_gemm_of_a_tile(run_kernel: RunKernel, weight_format: WeightFormat) -> None:
+def test_gemm_by_tiles_of_other_formats(run_kernel: RunKernel, weight_format: WeightFormat) -> None:
     check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], None)
 
 
