@@ -17,6 +17,7 @@ from typing import Any
 from py_engine.api.objects import plain
 from py_engine.config import AppConfig, InitProgressReport
 from py_engine.errors import (
+    ConfigurationError,
     MessageFormatError,
     UnknownMessageKindError,
     UnsupportedEndpointError,
@@ -77,6 +78,7 @@ class WebWorkerMLCEngineHandler:
         self.model_id: list[str] | None = None
         self.chat_opts: list[dict[str, Any]] | None = None
         self._post = post_message
+        self._config_error: ConfigurationError | None = None  # told to the next load
         self._loads = 0  # counts reloads and unloads, so that only the latest sets the state
         self._matching = asyncio.Lock()
         self._streams = ServedStreams()
@@ -227,6 +229,8 @@ class WebWorkerMLCEngineHandler:
         self, model_id: str | list[str], chat_opts: list[dict[str, Any]] | None
     ) -> None:
         this_load = await self._forget_models()
+        if self._config_error is not None:
+            raise self._config_error
         model_ids = [model_id] if isinstance(model_id, str) else model_id
         await self._call_engine("reload", model_ids, chat_opts)
         if this_load == self._loads:
@@ -259,7 +263,12 @@ class WebWorkerMLCEngineHandler:
         self.engine.set_log_level(level)
 
     def _set_app_config(self, app_config: dict[str, Any]) -> None:
-        self.engine.set_app_config(AppConfig.from_dict(app_config))
+        self._config_error = None
+        try:
+            self.engine.set_app_config(AppConfig.from_dict(app_config))
+        except ConfigurationError as error:
+            self._config_error = error
+            raise
 
     def _custom_request(self, content: dict[str, Any]) -> None:
         self.custom_request(content["requestName"], content.get("requestMessage"))

@@ -11,6 +11,7 @@ import js
 
 from py_engine.config import HuggingFaceConfig
 from py_engine.errors import (
+    CrossOriginError,
     MissingFileError,
     ModelFileError,
     ModelFileFormatError,
@@ -108,7 +109,7 @@ class FetchSource:
         if self._listing is None:
             try:
                 self._listing = await self._read_tree(self._hub)
-            except (MissingFileError, ModelFileFormatError):
+            except (MissingFileError, ModelFileFormatError, CrossOriginError):
                 if not self._hub.is_mirror:
                     raise
         return self._listing

@@ -188,6 +188,28 @@ def test_paths_stay_in_the_folder(engine_worker: EngineWorker, files: FileServer
     assert found == ["'../whole.bin'", "'//example.org/x'", "'/whole.bin'"]
 
 
+def test_bare_mirror_of_the_hub(engine_worker: EngineWorker) -> None:
+    async def mirrored(endpoint: str) -> list[object]:
+        from py_engine.config import HuggingFaceConfig
+        from py_engine.errors import MLCError
+        from py_engine.storage.fetch_browser import FetchSource
+
+        config = HuggingFaceConfig(endpoint, "files/{repo}/{revision}/")
+        source = FetchSource("hf:owner/name@v1/sub", huggingface=config)
+        found: list[object] = [await source.list_files(), await source.read_text("a.txt")]
+        gguf = FetchSource("hf:owner/name:Q4_0", huggingface=config)
+        try:
+            gguf.choose_entry(await gguf.list_files() or {})
+        except MLCError as error:
+            found.append(str(error))
+        return found
+
+    with file_server({"files/owner/name/v1/sub/a.txt": b"mirrored"}) as mirror:
+        found = engine_worker.run(mirrored, endpoint=mirror.url)
+    assert found[:2] == [None, "mirrored"]
+    assert "has no GGUF file of the quantisation 'Q4_0', but none at all" in found[2]
+
+
 def test_text_and_json(engine_worker: EngineWorker, files: FileServer) -> None:
     async def text(url: str) -> str:
         from py_engine.storage.fetch_browser import FetchSource

@@ -77,6 +77,17 @@ async def test_messages_have_webllms_fields() -> None:
 
 
 @in_event_loop
+async def test_a_wrong_app_config_is_told_to_the_next_reload() -> None:
+    pair = WorkerPair(engine_config={"app_config": {"cacheBackend": "disk"}})
+    for _ in range(2):
+        with pytest.raises(errors.ConfigurationFieldError, match="cacheBackend is 'disk'"):
+            await pair.client.reload(MODEL)
+    pair.client.set_app_config({"model_list": []})
+    await pair.client.reload(MODEL)
+    assert pair.engine.loaded == [MODEL]
+
+
+@in_event_loop
 async def test_local_files_cross_beside_the_message() -> None:
     pair = WorkerPair()
     engine = await pair.loaded()
