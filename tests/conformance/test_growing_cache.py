@@ -1,7 +1,7 @@
-"""Models whose KV cache grows while they run: they give what transformers gives.
+"""Models whose KV cache grows while they run, in a buffer for each KV head, as transformers has it.
 
 The caches begin with room for a few tokens and grow in prefill and in decode, those of layers with
-a window as far as their ring.
+a window as far as their ring. A GPU that cannot bind a layer's cache has its heads in several.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from py_engine.errors import OutOfMemoryError
-from py_engine.models import decoder
+from py_engine.models import decoder, loader
 from py_engine.models.base import SamplingParams
 from py_engine.models.decoder import Decoder
 from py_engine.models.kv_cache import KvCache
@@ -32,26 +32,31 @@ CHUNK = {"prefill_chunk_size": 16}
 
 PATCH = """
 from functools import partial
-from py_engine.models import decoder
+from py_engine.models import attention_limits, decoder, loader
 from py_engine.models.kv_cache import KvCache
-decoder.KvCache = KvCache if first_tokens is None else partial(KvCache, first_tokens=first_tokens)
+if first_tokens:
+    decoder.KvCache = partial(KvCache, first_tokens=first_tokens)
+    loader.most_cache_bytes = lambda limits: 1
+else:
+    decoder.KvCache, loader.most_cache_bytes = KvCache, attention_limits.most_cache_bytes
 """
 
 
 @pytest.fixture
 def small_caches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let caches begin with room for a few tokens."""
+    """Let caches begin with room for a few tokens, with a buffer for each KV head."""
+    monkeypatch.setattr(loader, "most_cache_bytes", lambda limits: 1)
     monkeypatch.setattr(decoder, "KvCache", partial(KvCache, first_tokens=FIRST_TOKENS))
 
 
 @contextmanager
 def small_caches_in(worker: EngineWorker) -> Iterator[None]:
-    """Let caches in a worker begin with room for a few tokens."""
+    """Do so in a worker."""
     worker.run(PATCH, first_tokens=FIRST_TOKENS)
     try:
         yield
     finally:
-        worker.run(PATCH, first_tokens=None)
+        worker.run(PATCH, first_tokens=0)
 
 
 @pytest.mark.usefixtures("small_caches")
@@ -86,6 +91,9 @@ def test_a_full_gpu_ends_one_reply_and_the_model_goes_on(tmp_path: Path) -> None
 
     async def run() -> None:
         model = await load_on_numpy(tmp_path, fixture, device)
+        config = fixture.case.config
+        n_heads = config["num_hidden_layers"] * config["num_key_value_heads"]
+        assert sum(label.startswith("k_cache") for label in device.live_buffers) == n_heads > 2
         expected = await _greedy(model, prompt, 2)
         n_buffers = len(device.live_buffers)
         device.budget = device.held
