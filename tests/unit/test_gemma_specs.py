@@ -77,6 +77,27 @@ GEMMA3_4B_HF = {
     "vision_config": {"hidden_size": 1152},
 }
 
+GEMMA2_2B_HF = {
+    **{name: value for name, value in GEMMA2_2B.items() if name != "position_embedding_base"},
+    "hidden_act": "gelu_pytorch_tanh",
+    "cache_implementation": "hybrid",
+    "max_position_embeddings": 8192,
+    "rope_theta": 10000.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "mlc", "hf"),
+    [
+        ("gemma2", GEMMA2_2B, GEMMA2_2B_HF),
+        ("gemma3_text", GEMMA3_1B_MLC, GEMMA3_1B_HF),
+    ],
+)
+def test_mlcs_files_and_hugging_faces_say_the_same(
+    family: str, mlc: dict[str, Any], hf: dict[str, Any]
+) -> None:
+    assert spec_of(family, mlc) == spec_of(family, hf)
+
 
 def test_gemma_scales_its_embeddings_and_has_a_tied_head() -> None:
     made = spec_of("gemma", GEMMA_2B)

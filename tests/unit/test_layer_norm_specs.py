@@ -70,6 +70,61 @@ PYTHIA_410M = {
     "use_parallel_residual": True,
 }
 
+STABLELM_2_1_6B_HF = {
+    **STABLELM_2_1_6B,
+    "hidden_act": "silu",
+    "hidden_dropout": 0.0,
+    "max_position_embeddings": 4096,
+    "qk_layernorm": False,
+    "use_parallel_residual": False,
+    "tie_word_embeddings": False,
+}
+GPT2_MEDIUM_HF = {**GPT2_MEDIUM, "n_positions": 1024, "activation_function": "gelu_new"}
+GPT2_MEDIUM_MLC = {
+    **GPT2_MEDIUM,
+    "n_inner": 4096,
+    "context_window_size": 1024,
+    "scale_attn_by_inverse_layer_idx": False,
+    "head_dim": 64,
+}
+PHI_2_HF = {
+    **PHI_1_5,
+    "hidden_size": 2560,
+    "intermediate_size": 10240,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 32,
+    "partial_rotary_factor": 0.4,
+    "rope_theta": 10000.0,
+}
+REDPAJAMA_3B_HF = {
+    "hidden_act": "gelu",
+    "hidden_size": 2560,
+    "intermediate_size": 10240,
+    "layer_norm_eps": 1e-5,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "rotary_emb_base": 10000,
+    "rotary_pct": 1.0,
+    "tie_word_embeddings": False,
+    "use_parallel_residual": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("mlc", "hf"),
+    [
+        (("stablelm", STABLELM_2_1_6B), ("stablelm", STABLELM_2_1_6B_HF)),
+        (("gpt2", GPT2_MEDIUM_MLC), ("gpt2", GPT2_MEDIUM_HF)),
+        (("phi-msft", PHI_2_MSFT), ("phi", PHI_2_HF)),
+        (("gpt_neox", REDPAJAMA_3B), ("gpt_neox", REDPAJAMA_3B_HF)),
+    ],
+    ids=lambda pair: pair[0],
+)
+def test_mlcs_files_and_hugging_faces_say_the_same(
+    mlc: tuple[str, dict[str, Any]], hf: tuple[str, dict[str, Any]]
+) -> None:
+    assert spec_of(*mlc, context=1024) == spec_of(*hf, context=1024)
+
 
 def test_stablelm_has_layer_norms_and_a_bias_of_qkv() -> None:
     made = spec_of("stablelm", STABLELM_2_1_6B)
