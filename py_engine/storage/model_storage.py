@@ -190,7 +190,8 @@ class ModelStorage:
             for model in sorted(others, key=lambda model: -model.stored_bytes)
         )
         remedy = f"Delete a stored model: {named}." if named else "No other model is stored."
-        left = "less" if free is None else f"only {_megabytes(free)}"
+        # Browsers blur their estimate, so that it may promise more than there is.
+        left = "less" if free is None or free >= needed else f"only {_megabytes(free)}"
         return StorageFullError(
             f"{url} needs {_megabytes(needed)} more, but the browser lets this site store {left}. "
             f"{remedy} Or free space on the device, or choose a smaller model; what was downloaded "

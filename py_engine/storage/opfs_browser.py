@@ -18,6 +18,8 @@ _ROOT = "pywebllm-models"
 _UNFINISHED = ".part"
 _FILES_OPEN = 64
 
+_ANSWER_S = 60
+
 # The file of a tab that was just closed stays locked for a moment.
 _LOCKED_TRIES, _LOCKED_S = 10, 0.2
 
@@ -50,15 +52,17 @@ class OpfsBlobs:
     async def put(self, folder: str, name: str, data: HostBytes) -> None:
         """Keep a new blob."""
         try:
-            directory = await self._root.getDirectoryHandle(folder, create=True)
-            if hasattr(js, "FileSystemSyncAccessHandle"):
-                handle = await directory.getFileHandle(name + _UNFINISHED, create=True)
-                await _write_in_place(handle, array_of(data))
-                await handle.move(name)
-            else:
-                stream = await (await directory.getFileHandle(name, create=True)).createWritable()
-                await stream.write(array_of(data))
-                await stream.close()
+            async with asyncio.timeout(_ANSWER_S):
+                directory = await self._root.getDirectoryHandle(folder, create=True)
+                if hasattr(js, "FileSystemSyncAccessHandle"):
+                    await _write_in_place(directory, name, array_of(data))
+                else:
+                    await _write_stream(directory, name, array_of(data))
+        except TimeoutError as error:
+            raise StorageFullError(
+                f"The browser did not store {name} in {_ANSWER_S} s, as happens when a site has no "
+                "more room. Delete a stored model, or free space on the device."
+            ) from error
         except JsException as error:
             raise storage_error(error) from error
 
@@ -112,7 +116,9 @@ class OpfsBlobs:
         return await (await directory.getFileHandle(name)).getFile()
 
 
-async def _write_in_place(handle: Any, array: Any) -> None:
+async def _write_in_place(directory: Any, name: str, array: Any) -> None:
+    unfinished = name + _UNFINISHED
+    handle = await directory.getFileHandle(unfinished, create=True)
     access = await _access(handle)
     try:
         access.truncate(0)
@@ -120,11 +126,21 @@ async def _write_in_place(handle: Any, array: Any) -> None:
         access.flush()
     finally:
         access.close()
-    if written < array.length:
+    # Without room Chromium returns an error's number, throws nothing, and as long as the file is
+    # there does not answer to whatever comes next.
+    if written != array.length:
+        await _remove(directory, unfinished)
         raise StorageFullError(
-            f"The browser stored {written} of {array.length} bytes and gives this site no more "
-            "room. Delete a stored model, or free space on the device."
+            f"The browser did not store all of {name}: it gives this site no more room. Delete a "
+            "stored model, or free space on the device."
         )
+    await handle.move(name)
+
+
+async def _write_stream(directory: Any, name: str, array: Any) -> None:
+    stream = await (await directory.getFileHandle(name, create=True)).createWritable()
+    await stream.write(array)
+    await stream.close()
 
 
 async def _access(handle: Any) -> Any:

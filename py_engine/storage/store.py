@@ -26,6 +26,7 @@ from py_engine.storage.blobs import BlobStore
 from py_engine.storage.host_bytes import join_bytes, to_bytes
 from py_engine.storage.identity import HASHES, Identity
 from py_engine.storage.source import HostBytes
+from py_engine.storage.tasks import run_to_end
 
 _ABSENT = "absent"
 
@@ -103,7 +104,8 @@ class StoredFile:
 
     async def write(self, index: int, data: HostBytes) -> None:
         """Keep a piece. Raises StorageFullError."""
-        await self.blobs.put(self.folder, self._piece(index), data)
+        # A browser would go on writing all the same, and leave the file locked when nobody waits.
+        await run_to_end(self.blobs.put(self.folder, self._piece(index), data))
         self.pieces.add(index)
 
     async def read(self, begin: int, end: int) -> HostBytes:
@@ -164,7 +166,7 @@ class StoredFile:
         return f"{self.generation}.{index}.{end - begin}.piece"
 
     async def _put_json(self, kind: str, text: str) -> None:
-        await self.blobs.put(self.folder, f"{self.generation}.{kind}", text.encode())
+        await run_to_end(self.blobs.put(self.folder, f"{self.generation}.{kind}", text.encode()))
 
 
 class FileStore:

@@ -19,3 +19,13 @@ async def run_together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+async def run_to_end(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return the result. When this is cancelled, the coroutine has ended before, in its own way."""
+    task = asyncio.ensure_future(coroutine)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise

@@ -22,15 +22,15 @@ ServeAltered: TypeAlias = Callable[[Mapping[str, bytes | None]], RecordingServer
 
 @pytest.fixture
 def start_worker(browser: Browser) -> Iterator[StartWorker]:
-    """Start workers of their own: `start_worker(url, plain=False)`."""
+    """Start workers of their own: `start_worker(url, plain=False, neighbour=None)`."""
     workers: list[EngineWorker] = []
 
-    def start(url: str, plain: bool = False) -> EngineWorker:
-        workers.append(EngineWorker(browser, url, plain))
+    def start(url: str, plain: bool = False, neighbour: EngineWorker | None = None) -> EngineWorker:
+        workers.append(EngineWorker(browser, url, plain, neighbour))
         return workers[-1]
 
     yield start
-    for worker in workers:
+    for worker in reversed(workers):
         worker.close()
 
 
