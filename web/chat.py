@@ -22,8 +22,10 @@ from chat_view import (
 )
 from models_dialog import (
     close_models_dialog,
+    delete_stored,
     open_models_dialog,
     picked_record,
+    show_stored,
     written_record,
 )
 from pyscript import document, when
@@ -101,6 +103,12 @@ class Chat:
         element("model").value = model_id
         close_models_dialog()
         await self.load()
+
+    async def show_more_models(self):
+        """Open the dialog with models from elsewhere and those stored here."""
+        open_models_dialog()
+        self.make_engine()
+        await show_stored(self.engine)
 
     async def use_files(self, field):
         """Load the model whose files the visitor picked in an input."""
@@ -297,7 +305,13 @@ def _(event):
 
 @when("click", "#more-models")
 def _(event):
-    open_models_dialog()
+    start(chat.show_more_models())
+
+
+@when("click", "#stored")
+def _(event):
+    if event.target.tagName == "BUTTON":
+        start(delete_stored(chat.engine, event.target.value))
 
 
 @when("submit", "#address-form")

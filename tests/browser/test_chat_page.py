@@ -199,6 +199,25 @@ def test_a_model_of_files_on_this_device(
     expect(page.locator(".message.assistant")).to_have_text("hello")
 
 
+@pytest.mark.parametrize("interpreter", ["mpy", "py"])
+def test_stored_models_are_listed_and_deleted(open_page: Opens, interpreter: str) -> None:
+    page = open_page(f"/?interpreter={interpreter}")
+    reach(page, "ready")
+    page.click("#more-models")
+    rows, note = page.locator("#stored li"), page.locator("#stored-note")
+    expect(rows).to_have_text(
+        ["some-model8.0 MBDelete", "https://example.org/other/3.0 of 8.0 MBDelete"]
+    )
+    expect(note).to_have_text("11.0 MB in all.")
+    page.get_by_role("button", name="Delete some-model").press("Enter")
+    expect(rows).to_have_count(1)
+    expect(note).to_have_text("3.0 MB in all.")
+    page.get_by_role("button", name="Delete https://example.org/other/").click()
+    expect(note).to_have_text("https://example.org/other/ is being downloaded in another tab.")
+    expect(rows).to_have_count(1)
+    expect(page.locator("#address")).to_be_focused()
+
+
 def test_options_of_loading(open_page: Opens) -> None:
     page = open_page("/?autoload=1")
     reach(page, "loaded")

@@ -32,6 +32,7 @@ class ScriptedEngine:
         self.loaded: list[str] = []
         self.chat_opts: list[dict[str, Any]] | None = None
         self.local: set[str] = set()  # addresses of registered files
+        self.stored = [_stored("some-model", 8, 8), _stored("", 3, 8)]
         self.finished = 0  # generations that ended or were closed
         self.last_message = ""
         self._report: Any = None
@@ -64,11 +65,25 @@ class ScriptedEngine:
         self.loaded, self.chat_opts = model_id, chat_opts
 
     async def register_local_files(self, name: str, files: Any) -> str:
-        """Take the files; `get_message` then tells their paths and texts."""
-        texts = [f"{path}={await file.text()}" for path, file in files]
+        """Take the files; `get_message` then tells their paths and texts, or folders' names."""
+        texts = []
+        for path, file in files:
+            is_folder = getattr(file, "kind", "") == "directory"
+            texts.append(f"{path}={file.name if is_folder else await file.text()}")
         self.last_message = f"{name}: {', '.join(texts)}"
         self.local.add(f"local:{name}")
         return f"local:{name}"
+
+    async def model_cache(
+        self, action: str, model_id: str | None = None, app_config: Any = None
+    ) -> Any:
+        """List two models, of which the half-downloaded one is busy; or delete one."""
+        if action == "delete_model_all_info":
+            [model] = [model for model in self.stored if model["url"] == model_id]
+            if not model["is_complete"]:
+                raise errors.StorageBusyError(f"{model_id} is being downloaded in another tab.")
+            self.stored.remove(model)
+        return self.stored
 
     async def unload(self) -> None:
         self.calls.append(("unload", None))
@@ -178,6 +193,17 @@ class ScriptedEngine:
 def _chunk(delta: dict[str, str], finish_reason: str | None = None) -> ApiObject:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     return ApiObject({"object": "chat.completion.chunk", "choices": [choice]})
+
+
+def _stored(model_id: str, stored: int, total: int) -> dict[str, Any]:
+    return {
+        "url": f"https://example.org/{model_id or 'other'}/",
+        "model_ids": [model_id] if model_id else [],
+        "stored_bytes": stored * 1_000_000,
+        "total_bytes": total * 1_000_000,
+        "is_complete": stored == total,
+        "files": {"params_shard_0.bin": stored * 1_000_000},
+    }
 
 
 def _text(text: str, finish_reason: str | None, model: str) -> ApiObject:
