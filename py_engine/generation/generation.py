@@ -120,7 +120,7 @@ class Generation:
         kept = self._model.reusable_tokens(common)
         self._cached.keep(kept)
         self.statistics.cached_tokens = kept
-        self._model.start(self._params.sampling, kept)
+        self._model.start(self._params.sampling, kept, len(prompt))
         for start in range(kept, len(prompt), size):
             chunk = prompt[start : start + size]
             await self._model.prefill(chunk)

@@ -81,9 +81,10 @@ class TextModel(Protocol):
         """Return how many of the sequence's first `n_tokens` tokens a `start` can keep."""
         ...
 
-    def start(self, sampling: SamplingParams, kept_tokens: int = 0) -> None:
+    def start(self, sampling: SamplingParams, kept_tokens: int = 0, prompt_tokens: int = 0) -> None:
         """Forget the sequence but for its first `kept_tokens`, and set how tokens are drawn.
 
+        `prompt_tokens` says how many the sequence will have after prefill, as far as is known.
         The counts of drawn tokens, for the penalties, begin anew.
         """
         ...

@@ -79,17 +79,18 @@ class Decoder:
         is_held = all(window.reusable_tokens(kept, written) == kept for window in self._windows)
         return kept if is_held and self._ropes.can_keep(kept) else 0
 
-    def start(self, sampling: SamplingParams, kept_tokens: int = 0) -> None:
+    def start(self, sampling: SamplingParams, kept_tokens: int = 0, prompt_tokens: int = 0) -> None:
         """Forget the sequence but for its first `kept_tokens`, and set how tokens are drawn.
 
-        `kept_tokens` is at most what `reusable_tokens` allows.
+        `kept_tokens` is at most what `reusable_tokens` allows. A prompt of `prompt_tokens` that is
+        too long for a model's short RoPE is then computed only once.
         """
         assert kept_tokens == self.reusable_tokens(kept_tokens)
         self._position = kept_tokens
         self._n_written = self._n_written if kept_tokens else 0
         self._chunk_is_queued = False
         if not kept_tokens:
-            self._ropes.use_short()
+            self._ropes.begin(prompt_tokens)
         self._device.write_buffer(self._buffers["state"], 0, array("I", [kept_tokens, 0, 0, 0]))
         self._sampler.start(sampling)
 

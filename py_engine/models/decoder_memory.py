@@ -72,9 +72,9 @@ class RopeTables:
         """Write the frequencies of long sequences."""
         self._use(True)
 
-    def use_short(self) -> None:
-        """Write the frequencies of short sequences."""
-        self._use(False)
+    def begin(self, n_tokens: int) -> None:
+        """Write the frequencies of a new sequence that will have at least `n_tokens`."""
+        self._use(0 < self.limit < n_tokens)
 
     def _use(self, is_long: bool) -> None:
         if self._is_long != is_long:

@@ -29,18 +29,28 @@ LIMIT = FIXTURE.case.config["original_max_position_embeddings"]
 GREEDY = SamplingParams(temperature=0)
 
 
-def run(folder: Path, play: Callable[[Decoder], Awaitable[None]], **options: Any) -> None:
+def run(
+    folder: Path,
+    play: Callable[[Decoder], Awaitable[None]],
+    device: NumpyDevice | None = None,
+    **options: Any,
+) -> None:
     async def load_and_play() -> None:
-        model = await load_on_numpy(folder, FIXTURE, NumpyDevice(), options)
+        model = await load_on_numpy(folder, FIXTURE, device or NumpyDevice(), options)
         await play(model)
         model.destroy()
 
     asyncio.run(load_and_play())
 
 
-async def logits_after(model: Decoder, length: int, kept: int = 0, chunk: int = 32) -> np.ndarray:
-    """Return the logits after the fixture's first `length` tokens, `kept` of them in the cache."""
-    model.start(GREEDY, kept)
+async def logits_after(
+    model: Decoder, length: int, kept: int = 0, chunk: int = 32, told: int = 0
+) -> np.ndarray:
+    """Return the logits after the fixture's first `length` tokens, `kept` of them in the cache.
+
+    The model is `told` how many will come.
+    """
+    model.start(GREEDY, kept, told)
     for start in range(kept, length, chunk):
         await model.prefill(FIXTURE.token_ids[start : min(start + chunk, length)])
     model.first_logits()
@@ -93,6 +103,18 @@ def test_a_prompt_that_crosses_within_a_chunk(tmp_path: Path, chunk: int) -> Non
             assert_right(await logits_after(model, length, chunk=chunk), length)
 
     run(tmp_path, play)
+
+
+def test_a_prompt_of_known_length_is_computed_once(tmp_path: Path) -> None:
+    async def play(model: Decoder) -> None:
+        for length in (*lengths_with_logits(), *reversed(lengths_with_logits())):
+            device.dispatched.clear()
+            assert_right(await logits_after(model, length, told=length), length)
+            assert device.dispatched.count("prefill embed") == -(-length // 32)
+            assert "recall" not in device.dispatched
+
+    device = NumpyDevice()
+    run(tmp_path, play, device)
 
 
 def test_a_kept_beginning_crosses_and_comes_back(tmp_path: Path) -> None:

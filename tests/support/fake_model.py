@@ -58,7 +58,7 @@ class FakeModel:
     def reusable_tokens(self, n_tokens: int) -> int:
         return n_tokens
 
-    def start(self, sampling: SamplingParams, kept_tokens: int = 0) -> None:
+    def start(self, sampling: SamplingParams, kept_tokens: int = 0, prompt_tokens: int = 0) -> None:
         self._require_idle()
         assert 0 <= kept_tokens <= len(self.sequence), "keeps what is not there"
         self.samplings.append(sampling)

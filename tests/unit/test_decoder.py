@@ -14,6 +14,7 @@ from py_engine.errors import (
     LimitSupportError,
     ShaderCompilationError,
 )
+from py_engine.gpu.types import Limits
 from py_engine.models.base import LoadProgress, SamplingParams
 from py_engine.models.decoder import Decoder
 from py_engine.models.loader import load_model
@@ -106,6 +107,34 @@ def test_dispatches_of_other_blocks(
     ran = run_step(model, device)
     assert len(ran["prefill"]) == 1 + n_prefill * model.spec.n_layers
     assert ran["decode"] == ["embed", *layer * model.spec.n_layers, "lm_head", "sample"]
+
+
+def test_heads_lie_in_several_caches_where_one_would_be_too_large(tmp_path: Path) -> None:
+    fixture = load_fixture("qwen2_tied_q4f16")
+    write_model_folder(fixture, tmp_path)
+    device = NumpyDevice()
+    model = load(device, tmp_path)
+    whole = run_step(model, device)
+    one_head = model.spec.attention(model.spec.layers[0]).cache_bytes // 2
+    device = NumpyDevice()
+    device.limits = Limits(max_storage_buffer_binding_size=one_head)
+    model = load(device, tmp_path)
+
+    async def greedy() -> list[int]:
+        model.start(SamplingParams(temperature=0))
+        for start in range(0, len(fixture.prompt_ids), model.prefill_chunk_size):
+            await model.prefill(fixture.prompt_ids[start : start + model.prefill_chunk_size])
+        await model.reserve(len(fixture.greedy_ids))
+        draws = [await model.sample(), *[await model.decode() for _ in fixture.greedy_ids[1:]]]
+        return [draw.token_id for draw in draws]
+
+    assert asyncio.run(greedy()) == fixture.greedy_ids
+    assert {b.label for b in device.buffers if b.label.startswith("k_cache 1")} == {
+        "k_cache 1.0",
+        "k_cache 1.1",
+    }
+    split = run_step(model, device)
+    assert split["decode"].count("attention") == 2 * whole["decode"].count("attention")
 
 
 def test_a_model_that_may_compute_again_remembers_its_tokens(tmp_path: Path) -> None:
