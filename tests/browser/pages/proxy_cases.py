@@ -293,6 +293,10 @@ async def case_local_files():
     chosen.items.add(new_file("x.gguf", "GGUF"))
     await chat.register_local_files("list", chosen.files)
     same(await chat.get_message(), "list: x.gguf=GGUF")
+    root = await js.navigator.storage.getDirectory()
+    folder = await root.getDirectoryHandle("picked", js.JSON.parse('{"create": true}'))
+    await chat.register_local_files("folder", folder)
+    same(await chat.get_message(), "folder: =picked")
     error = await error_of(chat.register_local_files("mine", ["x.gguf"]))
     assert isinstance(error, errors.ConfigurationFieldError), error
 
