@@ -73,7 +73,7 @@ def parse_model_address(text: str, endpoint: str = HUB) -> ModelAddress:
         return _short(text.removeprefix("hf:").removeprefix("//"), text)
     if text.lower().startswith(("http://", "https://")):
         return _url(text, endpoint)
-    if is_repository(text):
+    if _is_repository(text):
         return _short(text, text)
     if not text or (_SCHEME.match(text) and "://" not in text):
         raise _invalid(text)
@@ -85,7 +85,7 @@ def is_address(model_id: str) -> bool:
     return "/" in model_id or bool(_SCHEME.match(model_id))
 
 
-def is_repository(text: str) -> bool:
+def _is_repository(text: str) -> bool:
     """Whether this is `owner/name`, perhaps with a revision or quantisation, not a relative URL."""
     found = _SHORT.fullmatch(text)
     owner = text.partition("/")[0]

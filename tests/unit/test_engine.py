@@ -29,6 +29,7 @@ from py_engine.errors import (
     ReloadModelIdNotUniqueError,
     SpecifiedModelNotFoundError,
     UnclearModelToUseError,
+    UnknownArchitectureError,
     UnsupportedFieldsError,
     WebGPUNotAvailableError,
 )
@@ -448,6 +449,38 @@ def test_record_overrides_go_below_chat_opts() -> None:
         await ask(engine)
         sampling = host.loaded[0].samplings[0]
         assert (sampling.temperature, sampling.top_p) == (0.2, 0.4)
+
+    run(test())
+
+
+def test_unknown_architecture_is_refused_before_anything_is_fetched() -> None:
+    async def test() -> None:
+        host = host_of()
+        records = [
+            ModelRecord("memory:/model/", "model", architecture="llama"),
+            ModelRecord("memory:/other/", "other", architecture="gemma4"),
+        ]
+        engine = MLCEngine(MLCEngineConfig(AppConfig(records)), host=host)
+        with pytest.raises(UnknownArchitectureError, match=r"^other is .*'gemma4'.*not supported"):
+            await engine.reload(["model", "other"])
+        assert host.sources == host.devices == []
+        await engine.reload("model")
+        assert await text_of(engine) == TEXT
+
+    run(test())
+
+
+def test_sources_are_opened_as_the_app_config_says() -> None:
+    async def test() -> None:
+        host = host_of()
+        engine = await engine_of(host, "model")
+        plain = host.app_config.to_dict() | {"cacheBackend": "indexeddb"}
+        engine.set_app_config(plain)
+        await engine.reload("model")
+        assert [config.cacheBackend for config in host.app_configs] == [None, "indexeddb"]
+        files = [("x.gguf", object())]
+        assert await engine.register_local_files("mine", files) == "local:mine"
+        assert host.registered == {"mine": files}
 
     run(test())
 
