@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from py_engine.errors import IntegrityError, ModelFileFormatError
@@ -15,10 +16,14 @@ from py_engine.storage.source import FileInfo, HostBytes, ModelSource, OnBytes, 
 # A larger file is hashed in pieces of this size, in Python: browsers only hash what is in memory.
 PIECE_BYTES = 1 << 26
 
+Download = Callable[[list[str], OnBytes | None], Awaitable[None]]
+
 
 class IntegritySource:
-    """A `ModelSource` over another one. A file with a hash is read whole before it is used.
+    """A `ModelSource` over another one. A file with a hash is verified before it is used.
 
+    Only a file larger than PIECE_BYTES that is going to be downloaded is read from before, for its
+    header: it is verified as soon as it is there, by `download`.
     A mismatch raises IntegrityError, after `forget([path])` where something is to forget the file;
     or it is logged where `on_failure` is "warn". What else the other source can do is there too.
     """
@@ -37,7 +42,8 @@ class IntegritySource:
         self._verified: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
+        member = getattr(self._source, name)
+        return partial(self._download, member) if name == "download" else member
 
     @property
     def url(self) -> str:
@@ -76,7 +82,7 @@ class IntegritySource:
         self, path: str, begin: int, end: int, on_bytes: OnBytes | None = None
     ) -> HostBytes:
         """Return a part of a file."""
-        if path in self._hashes and path not in self._verified:
+        if path in self._hashes and path not in self._verified and not await self._waits(path):
             await self._verify(path)
         return await self._source.read_range(path, begin, end, on_bytes)
 
@@ -87,6 +93,19 @@ class IntegritySource:
     async def list_files(self) -> Mapping[str, FileInfo] | None:
         """Return all files by path; None where the place cannot be listed."""
         return await self._source.list_files()
+
+    async def _download(
+        self, download: Download, paths: Iterable[str], on_bytes: OnBytes | None = None
+    ) -> None:
+        wanted = list(paths)
+        await download(wanted, on_bytes)
+        for path in wanted:
+            if path in self._hashes and path not in self._verified:
+                await self._verify(path)
+
+    async def _waits(self, path: str) -> bool:
+        """Whether a file is verified once it is downloaded."""
+        return hasattr(self._source, "download") and await self.size(path) > PIECE_BYTES
 
     async def _verify(self, path: str) -> None:
         size = await self._source.size(path)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import logging
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -91,6 +92,42 @@ def test_a_warning_lets_it_through(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert asyncio.run(source.read_range("s.bin", 0, 5)) == b"other"
     assert "memory:/model/s.bin is not the file of the model's record" in caplog.text
+
+
+class DownloadingSource(MemorySource):
+    """A source whose files are downloaded first."""
+
+    async def download(self, paths: list[str], on_bytes: Callable[[int], object] | None) -> None:
+        self.requested += [f"download {path}" for path in paths]
+        if on_bytes is not None:
+            on_bytes(7)
+
+
+@pytest.mark.parametrize("data", [SHARD, SHARD[::-1]])
+def test_a_large_file_is_verified_as_soon_as_it_is_downloaded(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(integrity_source, "PIECE_BYTES", 150)
+    inner = DownloadingSource({"large.gguf": data, "small.bin": data[:100]})
+    hashes = {"large.gguf": sri(SHARD), "small.bin": sri(SHARD[:100])}
+    source, seen = IntegritySource(inner, hashes, "error"), list[int]()
+
+    async def load() -> None:
+        assert await source.read_range("large.gguf", 0, 4) == data[:4]  # its header
+        assert inner.requested == ["large.gguf"]
+        await source.download(iter(["large.gguf", "small.bin"]), seen.append)
+
+    if data == SHARD:
+        asyncio.run(load())
+        once = len(inner.requested)
+        assert asyncio.run(source.read_range("large.gguf", 4, 8)) == data[4:8]
+        assert len(inner.requested) == once + 1
+    else:
+        with pytest.raises(IntegrityError, match=r"large\.gguf is not the file"):
+            asyncio.run(load())
+        with pytest.raises(IntegrityError, match=r"small\.bin is not the file"):
+            asyncio.run(source.read_range("small.bin", 0, 1))
+    assert seen == [7]
 
 
 def test_text_that_is_none() -> None:
