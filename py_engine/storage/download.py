@@ -140,6 +140,8 @@ class Downloader:
         if remote.known is not None:
             if file is None or not file.identity.may_equal(remote.known):
                 file = await self._create(remote, remote.known)
+            if not file.is_verified and await file.take_shared(remote.known.sha256):
+                return file
             answer = _Answer(remote.known, None)
         else:
             try:

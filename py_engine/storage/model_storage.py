@@ -90,7 +90,7 @@ class ModelStorage:
     @property
     def backend(self) -> str:
         """The kind of store, as in `AppConfig.cacheBackend`."""
-        return self.files.blobs.backend
+        return self.files.blobs.backend if self.files.shared is None else "cross-origin"
 
     def open(self, remote: RemoteSource) -> StoredSource:
         """Return a source that keeps what it reads of `remote`."""

@@ -12,6 +12,7 @@ from pyodide.ffi import JsException
 from py_engine.errors import StorageError
 from py_engine.storage.blobs import BlobStore
 from py_engine.storage.cache_browser import CacheBlobs, WebLlmCaches
+from py_engine.storage.cross_origin_browser import CrossOriginFiles
 from py_engine.storage.download import Downloader
 from py_engine.storage.fetcher import Fetcher, RetryPolicy
 from py_engine.storage.indexeddb_browser import IndexedDbBlobs
@@ -31,8 +32,7 @@ _OPENERS: dict[str, Callable[[], Awaitable[BlobStore]]] = {
     "cache": CacheBlobs.open,
 }
 
-BACKENDS = (*_OPENERS,)
-"""The values of `AppConfig.cacheBackend`."""
+_CROSS_ORIGIN = "cross-origin"
 
 
 async def open_storage(
@@ -40,10 +40,16 @@ async def open_storage(
 ) -> ModelStorage | NoStorage:
     """Return the site's store of models in `backend`, in another one where that does not work.
 
-    Where none does, models are loaded without being kept. Both are logged as warnings.
+    Where none does, models are loaded without being kept. Both are logged as warnings. With
+    "cross-origin" only downloads under way and what the browser refuses to share lie in OPFS.
     """
     fetcher = Fetcher(FetchTransport(), policy)
-    for name in dict.fromkeys((backend, *_OPENERS)):
+    shared = None
+    if backend == _CROSS_ORIGIN and CrossOriginFiles.is_offered():
+        shared = CrossOriginFiles()
+    elif backend == _CROSS_ORIGIN:
+        logger.warning("This browser has no cross-origin storage: models are stored in 'opfs'.")
+    for name in dict.fromkeys((backend, *_OPENERS) if backend in _OPENERS else _OPENERS):
         try:
             blobs = await _OPENERS[name]()
             await _try_out(blobs)
@@ -51,7 +57,7 @@ async def open_storage(
             logger.warning("models cannot be stored in %r: %s", name, error)
             continue
         locks: Locks = WebLocks() if hasattr(js.navigator, "locks") else LocalLocks()
-        files = FileStore(blobs)
+        files = FileStore(blobs, shared)
         other = WebLlmCaches() if hasattr(js, "caches") else None
         return ModelStorage(files, Downloader(files, fetcher, locks), locks, BrowserRoom(), other)
     logger.warning(

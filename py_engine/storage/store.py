@@ -17,16 +17,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from py_engine.errors import StorageError
 from py_engine.storage.blobs import BlobStore
 from py_engine.storage.host_bytes import join_bytes, to_bytes
 from py_engine.storage.identity import HASHES, Identity
+from py_engine.storage.shared_files import SharedFiles
 from py_engine.storage.source import HostBytes
 from py_engine.storage.tasks import run_to_end
+
+logger = logging.getLogger(__name__)
 
 _ABSENT = "absent"
 
@@ -58,7 +63,10 @@ class FileRecord:
 
 @dataclass
 class StoredFile:
-    """A file in the store, as far as it is there. `pieces` are the indices of its whole pieces."""
+    """A file in the store, as far as it is there. `pieces` are the indices of its whole pieces.
+
+    Where sites share files (`shared`), a verified file moves there, and only its mark stays.
+    """
 
     blobs: BlobStore
     folder: str
@@ -66,6 +74,8 @@ class StoredFile:
     record: FileRecord
     pieces: set[int] = field(default_factory=set)
     is_verified: bool = False
+    shared: SharedFiles | None = None
+    is_shared: bool = False
 
     @property
     def identity(self) -> Identity:
@@ -110,6 +120,11 @@ class StoredFile:
 
     async def read(self, begin: int, end: int) -> HostBytes:
         """Return a range of what is there. Raises LostPieceError."""
+        if self.is_shared and self.shared is not None:
+            data = await self.shared.read(self.identity.sha256, begin, end)
+            if data is None:
+                raise LostPieceError(self.record.path)
+            return data
         step = self.record.piece_bytes
         parts = []
         for index in self.covering(begin, end):
@@ -135,9 +150,31 @@ class StoredFile:
 
     async def finish(self, digests: dict[str, str]) -> None:
         """Note that the content was verified, and its hashes."""
-        await self.blobs.delete(self.folder, [f"{self.generation}.done"])
-        await self._put_json("done", json.dumps(digests))
         self._learn(digests)
+        if self.shared is not None and digests and not self.is_shared:
+            await self._share(self.shared)
+        await self.blobs.delete(self.folder, [f"{self.generation}.done"])
+        await self._put_json("done", json.dumps({**digests, "is_shared": self.is_shared}))
+        if self.is_shared:
+            await self.blobs.delete(self.folder, [*map(self._piece, self.pieces)])
+
+    async def take_shared(self, sha256: str) -> bool:
+        """Become the file of that hash that sites share; return whether there is one."""
+        if self.shared is None or not sha256 or not await self.shared.has(sha256):
+            return False
+        self.is_shared = True
+        self.pieces = set(range(self.n_pieces))
+        await self.finish({"sha256": sha256})
+        return True
+
+    async def _share(self, shared: SharedFiles) -> None:
+        try:
+            parts = (await self.read(*self.span(index)) for index in range(self.n_pieces))
+            await shared.put(self.identity.sha256, parts)
+        except StorageError as error:
+            logger.warning("%s stays with this site: %s", self.record.path, error)
+        else:
+            self.is_shared = True
 
     async def drop(self, indices: Iterable[int]) -> None:
         """Delete pieces."""
@@ -150,7 +187,12 @@ class StoredFile:
         names = set(await self.blobs.names(self.folder))
         self.pieces = {index for index in range(self.n_pieces) if self._piece(index) in names}
         digests = await _read_json(self.blobs, self.folder, f"{self.generation}.done")
-        if len(self.pieces) == self.n_pieces and isinstance(digests, dict):
+        if not isinstance(digests, dict):
+            return
+        if digests.pop("is_shared", False) and self.shared is not None:
+            self.is_shared = await self.shared.has(digests.get("sha256", ""))
+            self.pieces |= set(range(self.n_pieces)) if self.is_shared else set()
+        if len(self.pieces) == self.n_pieces:
             self._learn(digests)
 
     async def save_record(self) -> None:
@@ -170,10 +212,14 @@ class StoredFile:
 
 
 class FileStore:
-    """The files of all models in one `BlobStore`, by the address of the model's folder and path."""
+    """The files of all models in one `BlobStore`, by the address of the model's folder and path.
 
-    def __init__(self, blobs: BlobStore) -> None:
+    `shared` takes verified files, where sites share them.
+    """
+
+    def __init__(self, blobs: BlobStore, shared: SharedFiles | None = None) -> None:
         self.blobs = blobs
+        self.shared = shared
 
     async def find(self, url: str, path: str) -> StoredFile | None:
         """Return the file as far as it is stored; None where nothing of it is."""
@@ -184,7 +230,7 @@ class FileStore:
         folder = folder_of(url, path)
         await self.blobs.delete(folder)
         record = FileRecord(url, path, identity, identity.piece_bytes or piece_bytes)
-        file = StoredFile(self.blobs, folder, os.urandom(6).hex(), record)
+        file = StoredFile(self.blobs, folder, os.urandom(6).hex(), record, shared=self.shared)
         await file.save_record()
         return file
 
@@ -223,7 +269,8 @@ class FileStore:
             record = FileRecord.from_json(to_bytes(data).decode())
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
-        file = StoredFile(self.blobs, folder, records[0].partition(".")[0], record)
+        generation = records[0].partition(".")[0]
+        file = StoredFile(self.blobs, folder, generation, record, shared=self.shared)
         await file.reload()
         return file
 

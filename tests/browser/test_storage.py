@@ -297,3 +297,40 @@ def test_what_webllm_downloaded_is_found(engine_worker: EngineWorker, models: Fa
     assert engine_worker.run(load, url=models.url) == loaded("opfs")
     assert not [path for path, *_ in models.files.asked if path in WEIGHTS]
     assert engine_worker.run(stored, url=models.url, backend="opfs", delete=True)[2] is False
+
+
+def test_cross_origin_storage(
+    start_worker: StartWorker, server: RecordingServer, models: FaultyServer
+) -> None:
+    def offer() -> None:
+        import js
+
+        code = """
+            const folder = navigator.storage.getDirectory().then(
+                (top) => top.getDirectoryHandle('shared', { create: true }));
+            const requestFileHandle = async ({ algorithm, value }, { create = false } = {}) =>
+                (await folder).getFileHandle(`${algorithm}-${value}`, { create });
+            const requestFileHandles = async ([hash], options) =>
+                [await requestFileHandle(hash, options)];
+            navigator.crossOriginStorage = form === 1 ? { requestFileHandle }
+                : { requestFileHandles };
+        """
+        js.globalThis.offer = js.Function.new("form", code)
+
+    def choose(form: int) -> None:
+        import js
+
+        js.globalThis.offer(form)
+
+    worker = start_worker(server.url)
+    assert worker.run(load, url=models.url, backend="cross-origin")[0] == "opfs"
+    worker.run(stored, url=models.url, backend="opfs", delete=True)
+    worker.run(offer)
+    for form in (1, 2):
+        worker.run(choose, form=form)
+        models.files.asked.clear()
+        found = worker.run(load, url=models.url, backend="cross-origin")
+        assert found == loaded("cross-origin")
+        paths = {path for path, *_ in models.files.asked}
+        assert bool(paths & {*WEIGHTS}) == (form == 1)
+        worker.run(stored, url=models.url, backend="cross-origin", delete=True)

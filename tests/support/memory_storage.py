@@ -13,6 +13,7 @@ from py_engine.storage.fetcher import Clock, Fetcher, RetryPolicy
 from py_engine.storage.http_errors import Headers, status_error
 from py_engine.storage.locks import LocalLocks, Locks
 from py_engine.storage.model_storage import ModelStorage, OtherStore
+from py_engine.storage.shared_files import SharedFiles
 from py_engine.storage.source import FileInfo, OnBytes
 from py_engine.storage.store import FileStore, folder_of
 from py_engine.storage.stored_source import StoredSource
@@ -209,9 +210,10 @@ def memory_storage(
     policy: RetryPolicy | None = None,
     waits: Waits | None = None,
     in_flight: int = 6,
+    shared: SharedFiles | None = None,
 ) -> ModelStorage:
     """Return a storage over memory, as one tab has it."""
-    files = FileStore(blobs)
+    files = FileStore(blobs, shared)
     locks = locks or LocalLocks()
     fetcher = Fetcher(transport, policy or RetryPolicy(), (waits or Waits()).clock())
     downloader = Downloader(files, fetcher, locks, piece_bytes=piece_bytes, in_flight=in_flight)

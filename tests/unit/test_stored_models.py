@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -15,6 +15,7 @@ from py_engine.errors import (
     ModelFileFormatError,
     NetworkError,
     StorageBusyError,
+    StorageError,
     StorageFullError,
     TruncatedFileError,
 )
@@ -34,6 +35,7 @@ from tests.support.memory_storage import (
     RemoteFiles,
     Waits,
     memory_storage,
+    sha256,
 )
 
 T = TypeVar("T")
@@ -53,10 +55,16 @@ class Site:
         self.locks = LocalLocks()
         self.room = MemoryRoom()
         self.other: OtherFiles | None = None
+        self.shared: Shared | None = None
 
     def tab(self) -> ModelStorage:
         return memory_storage(
-            self.blobs, self.transport, locks=self.locks, room=self.room, other=self.other
+            self.blobs,
+            self.transport,
+            locks=self.locks,
+            room=self.room,
+            other=self.other,
+            shared=self.shared,
         )
 
     def source(self, tab: ModelStorage | None = None) -> StoredSource:
@@ -329,6 +337,58 @@ def test_what_another_program_stored_is_taken_once_it_is_verified() -> None:
     assert sorted(site.asked()) == ["b.bin", "b.bin", "b.bin", "config.json"]
     run(site.tab().delete(URL))
     assert site.other.files == {}
+
+
+class Shared:
+    """Implements `SharedFiles`."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.is_allowed = True
+
+    async def has(self, digest: str) -> bool:
+        return digest in self.files
+
+    async def read(self, digest: str, begin: int, end: int) -> bytes | None:
+        data = self.files.get(digest)
+        return None if data is None else data[begin:end]
+
+    async def put(self, digest: str, parts: AsyncIterator[bytes]) -> None:
+        if not self.is_allowed:
+            raise StorageError("the user does not want that")
+        data = b"".join([part async for part in parts])
+        assert digest == sha256(data)
+        self.files[digest] = data
+
+
+def test_shared_files_are_there_for_all_sites() -> None:
+    site, other_site = Site(), Site()
+    site.shared = other_site.shared = Shared()
+    run(load(site.source()))
+    assert sorted(site.shared.files.values()) == sorted(FILES.values())
+    assert site.blobs.used() < 2_000
+    site.asked()
+    run(load(site.source()))
+    run(load(other_site.source()))
+    assert site.asked() + other_site.asked() == []
+    assert run(other_site.tab().has(URL))
+    site.shared.files.clear()
+    assert not run(site.tab().has(URL))
+    run(load(site.source()))
+    assert len(site.asked()) == 6 + 3 + 1
+
+
+def test_files_that_may_not_be_shared_stay_with_their_site(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    site = Site()
+    site.shared = Shared()
+    site.shared.is_allowed = False
+    run(load(site.source()))
+    assert "a.bin stays with this site: the user does not want that" in caplog.text
+    site.asked()
+    run(load(site.source()))
+    assert site.asked() == []
 
 
 def test_without_a_store_models_load_all_the_same() -> None:
