@@ -45,7 +45,7 @@ def gguf_config_json(file: GgufFile) -> dict[str, Any]:
     context = fields.integer("context_length", minimum=1)
     special_ids = {
         "bos_token_id": vocabulary.special_ids.get("bos"),
-        "eos_token_id": list(vocabulary.end_ids) or None,
+        "eos_token_id": list(vocabulary.end_ids),
         "pad_token_id": vocabulary.special_ids.get("padding"),
     }
     return {

@@ -164,19 +164,41 @@ def test_live_a_new_sentencepiece_model_gives_our_ids() -> None:
     check_sentencepiece(train(), (*TEXTS, *CORPUS, *PIECES))
 
 
+def mistral_folder() -> Path:
+    """Return the folder of Mistral's vocabularies, which PyPI's mistral_common brings."""
+    spec = importlib.util.find_spec("mistral_common")
+    if spec is None or spec.origin is None:
+        pytest.skip("Mistral's vocabularies are in mistral_common")
+    return Path(spec.origin).parent / "data"
+
+
+def own_texts() -> list[str]:
+    """Return this folder's sources, cut into paragraphs."""
+    ours = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py")]
+    return [part for text in ours for part in text.split("\n\n")]
+
+
 def test_live_mistrals_own_sentencepiece_models_give_our_ids() -> None:
     pytest.importorskip("gguf", reason="the script of the fixtures needs gguf")
     sentencepiece = pytest.importorskip("sentencepiece", reason="the oracle needs sentencepiece")
-    spec = importlib.util.find_spec("mistral_common")
-    if spec is None or spec.origin is None:
-        pytest.skip("the models are in PyPI's mistral_common")
     from tests.conformance.make_gguf_fixtures import PIECES
 
-    folder = Path(spec.origin).parent / "data"
-    ours = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py")]
-    texts = [part for text in ours for part in text.split("\n\n")]
-    models = sorted(folder.glob("*.model.v*"))
+    models = sorted(mistral_folder().glob("*.model.v*"))
     assert models
     for path in models:
         model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        check_sentencepiece(model, (*TEXTS, *CORPUS, *PIECES, *texts))
+        check_sentencepiece(model, (*TEXTS, *CORPUS, *PIECES, *own_texts()))
+
+
+def test_live_mistrals_tekken_gives_tiktokens_ids() -> None:
+    tiktoken = pytest.importorskip("tiktoken", reason="the live oracle needs tiktoken")
+    from tests.conformance.tekken import Tekken
+
+    tekken = Tekken(mistral_folder() / "tekken_240911.json")
+    tokenizer = open_vocabulary(tekken.metadata())
+    encoding = tiktoken.Encoding(
+        "tekken", pat_str=tekken.pattern, mergeable_ranks=tekken.ranks, special_tokens={}
+    )
+    for text in (*TEXTS, *CORPUS, *own_texts()):
+        theirs = encoding.encode(text, disallowed_special=())
+        assert tokenizer.encode(text) == [index + tekken.n_special for index in theirs]
