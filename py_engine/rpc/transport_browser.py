@@ -84,6 +84,7 @@ class WorkerTransport(Transport):
         self._worker = worker
         self._listeners: dict[str, Any] = {}
         self._has_answered = False
+        self._has_asked_to_persist = False
 
     def connect(
         self,
@@ -114,6 +115,9 @@ class WorkerTransport(Transport):
 
     def post(self, message: "dict[str, Any]") -> None:
         """Send one message to the worker."""
+        if message.get("kind") == "reload" and not self._has_asked_to_persist:
+            self._has_asked_to_persist = True
+            _ask_to_persist()
         self._worker.postMessage(to_js_message(message))
 
     def new_uuid(self) -> str:
@@ -140,6 +144,13 @@ def create_worker(url: str, script: "str | None" = None) -> "Any":
         url = address.href
     options = js.JSON.parse('{"type": "module"}')
     return js.Worker.new(url, options)
+
+
+def _ask_to_persist() -> None:
+    """Ask the browser not to clear the site's stored models on its own; workers cannot ask."""
+    storage = getattr(js.navigator, "storage", None)  # only on https
+    if storage and hasattr(storage, "persist"):
+        storage.persist()
 
 
 def _failure_reason(event: "Any") -> str:

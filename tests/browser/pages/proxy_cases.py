@@ -12,7 +12,7 @@ from pyscript.ffi import create_proxy
 
 import py_engine
 from py_engine import errors
-from py_engine.rpc.transport_browser import create_worker
+from py_engine.rpc.transport_browser import WorkerTransport, create_worker
 
 MODEL = "some-model"
 PAGES = "/tests/browser/pages/"
@@ -50,6 +50,17 @@ async def error_of(awaitable):
 
 def same(found, wanted):
     assert found == wanted, f"{found!r} is not {wanted!r}"
+
+
+async def case_loading_asks_to_keep_what_is_stored():
+    asked = []
+    persist = create_proxy(lambda: asked.append("persist"))
+    js.navigator.storage.persist = persist
+    transport = WorkerTransport(js.MessageChannel.new().port1)
+    for kind in ("setAppConfig", "reload", "reload"):
+        transport.post({"kind": kind, "uuid": "1", "content": None})
+    js.Reflect.deleteProperty(js.navigator.storage, "persist")
+    same(asked, ["persist"])
 
 
 async def case_calls():
