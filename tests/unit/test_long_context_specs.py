@@ -163,9 +163,7 @@ def test_olmo_2_has_norms_of_branches_and_of_whole_queries_and_keys() -> None:
     made = spec_of("olmo2", OLMO_2_1B)
     assert made.block.norms == ("post_attention_norm", "post_mlp_norm")
     assert made.heads.qk_norm == QkNorm("full_rms", 1e-6)
-    sizes = {
-        parameter.role: getattr(parameter, "size", 0) for parameter in decoder_parameters(made)
-    }
+    sizes = sizes_of(made)
     assert sizes["layers.15.q_norm"] == sizes["layers.15.k_norm"] == 2048
     assert "layers.0.input_norm" not in sizes
     names = names_of("olmo2", "mlc", made)
