@@ -52,10 +52,16 @@ class KvCache:
         except BaseException:
             self.destroy()
             raise
+        self._tokens = self._count_tokens()
 
     def has_room(self, n_tokens: int) -> bool:
         """Return whether a sequence of `n_tokens` fits as it is."""
-        return all(room >= min(n_tokens, cache.shape.slots) for cache, room in self._room.items())
+        return n_tokens <= self._tokens
+
+    def _count_tokens(self) -> int:
+        """Return the longest sequence that fits: a cache that has all its slots fits any."""
+        growing = [room for cache, room in self._room.items() if room < cache.shape.slots]
+        return min(growing, default=max(cache.shape.context for cache in self._room))
 
     async def ensure(self, n_tokens: int) -> bool:
         """Make room for a sequence of `n_tokens`; True when buffers were replaced.
@@ -95,6 +101,7 @@ class KvCache:
             self._device.copy_buffer(old, made[name], old.nbytes)
         self.buffers |= made
         self._room[cache] = room
+        self._tokens = self._count_tokens()
         _destroy(replaced)
         return sum(old.nbytes for old in replaced.values())
 
