@@ -6,6 +6,14 @@ fn wanted_row(token: u32) -> u32 {
   return ids[ID_OFFSET + token];
 }
 
+fn store(at: u32, value: vec4f) {
+  if (ADD) {
+    output[at] += value;
+  } else {
+    output[at] = value;
+  }
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(workgroup_id) group: vec3u) {
   if (id.x >= COLUMNS / 16u) { return; }
@@ -13,12 +21,9 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(workgroup_id) group: 
   let row = min(wanted_row(group.y), TABLE_ROWS - 1u) - FIRST_ROW;
   if (row >= ROWS) { return; }
   let values = weight_16(row, id.x) * SCALE;
-  for (var i = 0u; i < 4u; i++) {
-    let at = (group.y * (COLUMNS / 16u) + id.x) * 4u + i;
-    if (ADD) {
-      output[at] += values[i];
-    } else {
-      output[at] = values[i];
-    }
-  }
+  let at = (group.y * (COLUMNS / 16u) + id.x) * 4u;
+  store(at, values[0]);
+  store(at + 1u, values[1]);
+  store(at + 2u, values[2]);
+  store(at + 3u, values[3]);
 }

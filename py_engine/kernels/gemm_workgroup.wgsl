@@ -16,11 +16,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     let half = thread & 1u;
     let row = quad_rows(min(group.x * 8u + (line >> 2u), QUADS - 1u))[line & 3u];
     let values = weight_16(row, block * 2u + half);
+    let at = line * STRIDE + half * 4u;
+    tile_w[at] = values[0];
+    tile_w[at + 1u] = values[1];
+    tile_w[at + 2u] = values[2];
+    tile_w[at + 3u] = values[3];
     let token = min(first_token + line, n_tokens - 1u);
-    for (var i = 0u; i < 4u; i++) {
-      tile_w[line * STRIDE + half * 4u + i] = values[i];
-      tile_x[line * STRIDE + half * 4u + i] = x[token * BLOCKS * 8u + block * 8u + half * 4u + i];
-    }
+    let first = (token * BLOCKS + block) * 8u + half * 4u;
+    tile_x[at] = x[first];
+    tile_x[at + 1u] = x[first + 1u];
+    tile_x[at + 2u] = x[first + 2u];
+    tile_x[at + 3u] = x[first + 3u];
     workgroupBarrier();
     for (var k = 0u; k < 8u; k++) {
       let w0 = tile_w[(local.x * 4u) * STRIDE + k];

@@ -30,9 +30,9 @@ fn code(bits: u32, scale: f32) -> u32 {
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) thread: u32) {
   let groups = piece[PIECE_COLUMNS] / 32u;
-  let unit = workgroup.y * WORKGROUP + thread;
+  let unit = id.y * WORKGROUP + thread;
   let row = unit / groups;
   if (row >= piece[PIECE_ROWS]) { return; }
   let to = target_row(row);
