@@ -148,4 +148,7 @@ def _refusal(page: str, code: str | None, has_token: bool) -> str:
     remedy = f"set AppConfig.huggingface.token to an access token of your account ({_TOKENS})"
     if code == "GatedRepo":
         return f"{page} is gated. Accept its conditions on that page, then {remedy}."
-    return f"{page} is private, gated, or does not exist. Correct the name, or {remedy}."
+    return (
+        f"{page} is private, gated, or does not exist. Correct the name (that of a folder on this "
+        f"site ends in a slash), or {remedy}."
+    )

@@ -22,7 +22,7 @@ from tests.conformance.encoder_fixtures import (
 from tests.conformance.encoder_recipe import TEXT_CASE, TEXTS
 from tests.support.engine_worker import EngineWorker
 
-PATH = "test-models/tiny-bert"
+PATH = "test-models/tiny-bert/"
 TOLERANCE = 1e-5
 
 # Defined once in the worker; the tests' functions import it from there.

@@ -88,7 +88,7 @@ def test_listing_goes_on_at_the_linked_page() -> None:
             r"is gated\. Accept its conditions on that page, then set AppConfig",
         ),
         (403, "GatedRepo", TOKEN, r"the access token's account has not accepted its conditions"),
-        (401, "RepoNotFound", "", r"private, gated, or does not exist\. Correct the name, or set"),
+        (401, "RepoNotFound", "", r"private, gated, or does not exist\. Correct the name.*or set"),
         (401, None, TOKEN, r"cannot be read with this access token: it is not valid"),
     ],
 )
