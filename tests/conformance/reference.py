@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,14 @@ def load_model(case: Case, tensors: Tensors, seed: int) -> transformers.PreTrain
 def _config(case: Case) -> transformers.PreTrainedConfig:
     # Fields of nested objects are changed in place there.
     return transformers.AutoConfig.for_model(**_copied(case.config))
+
+
+def saved_config(case: Case) -> dict[str, Any]:
+    """Return a case's config.json as transformers saves it."""
+    with tempfile.TemporaryDirectory() as folder:
+        _config(case).save_pretrained(folder)
+        saved: dict[str, Any] = json.loads((Path(folder) / "config.json").read_text())
+    return saved
 
 
 def _copied(value: Any) -> Any:

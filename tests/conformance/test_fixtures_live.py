@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.conformance.cases import ROPE_CASES
+from py_engine.models.registry import decoder_spec
+from tests.conformance.cases import ROPE_CASES, case_named
 from tests.conformance.encoder_fixtures import POOLINGS, encoder_names, load_encoder_fixture
 from tests.conformance.fixtures import all_names, load_fixture, load_rope
 from tests.conformance.test_decoder import F16_CACHE_TOLERANCE, relative_error
+from tests.conformance.test_names import chat_config
 
 pytest.importorskip("torch", reason="the live oracle needs torch")
 pytest.importorskip("transformers", reason="the live oracle needs transformers")
@@ -50,6 +52,16 @@ def test_padding_changes_nothing(name: str) -> None:
     model = load_model(fixture.case, fixture.tensors, fixture.seed)
     alone = unpadded_logits(model, fixture.prompt_ids[:N_PADDED])
     np.testing.assert_allclose(fixture.logits_at(N_PADDED - 1), alone, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", all_names())
+def test_configurations_as_transformers_saves_them_say_the_same(name: str) -> None:
+    """What it writes today, with every default, and the published forms in `cases.py`."""
+    from tests.conformance.reference import saved_config
+
+    case = case_named(name)
+    saved = chat_config(case.family, saved_config(case))
+    assert decoder_spec(saved) == decoder_spec(chat_config(case.family, case.config))
 
 
 def test_rope_fixture_equals_transformers() -> None:

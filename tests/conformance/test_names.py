@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
 from py_engine.config import ChatConfig
@@ -15,20 +18,20 @@ from py_engine.weights.parameters import (
     layer_names,
     vector_tensors,
 )
-from tests.conformance.cases import CONTEXT, Case
+from tests.conformance.cases import CONTEXT
 from tests.conformance.fixtures import all_names, load_fixture
 from tests.conformance.recipe import Tensors
 
 
-def chat_config(case: Case) -> ChatConfig:
+def chat_config(family: str, config: Mapping[str, Any]) -> ChatConfig:
     """Return a configuration that holds Hugging Face's fields as they are."""
     return ChatConfig.from_json(
         {
-            "model_type": case.family,
-            "quantization": case.quantization,
-            "vocab_size": case.config["vocab_size"],
+            "model_type": family,
+            "quantization": "q4f16_1",
+            "vocab_size": config["vocab_size"],
             "context_window_size": CONTEXT,
-            "model_config": case.config,
+            "model_config": config,
         }
     )
 
@@ -47,7 +50,7 @@ def checkpoint_shape(parameter: Parameter, stored: Stored, tensors: Tensors) -> 
 @pytest.mark.parametrize("name", all_names())
 def test_a_checkpoint_has_every_parameter_and_nothing_else(name: str) -> None:
     fixture = load_fixture(name)
-    config = chat_config(fixture.case)
+    config = chat_config(fixture.case.family, fixture.case.config)
     family = decoder_family(config)
     spec = family.spec(config)
     table = fitting_names(family.names["hf"], family.spellings, fixture.tensors)
@@ -68,7 +71,7 @@ def test_a_checkpoint_has_every_parameter_and_nothing_else(name: str) -> None:
 @pytest.mark.parametrize("name", all_names())
 def test_transforms_are_where_transformers_stores_otherwise(name: str) -> None:
     fixture = load_fixture(name)
-    config = chat_config(fixture.case)
+    config = chat_config(fixture.case.family, fixture.case.config)
     family = decoder_family(config)
     names = layer_names(family.names["hf"], family.spec(config).n_layers)
     for stored in names.values():
