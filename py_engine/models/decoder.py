@@ -126,7 +126,8 @@ class Decoder:
         try:
             await self._cache.ensure(wanted)
         finally:
-            self._record()
+            if self._cache.buffers:
+                self._record()
             self._sampler.forget_programs()
 
     def _submit_chunk(self, position: int, n_tokens: int, *, again: bool = False) -> None:

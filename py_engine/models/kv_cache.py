@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from py_engine.errors import ValidationError
 from py_engine.gpu.types import Buffer, Device
 from py_engine.kernels.attention_shape import AttentionShape
 
@@ -70,7 +71,8 @@ class KvCache:
         GPU holds little more than the larger caches. When one cannot be had the others' new sizes
         stay: every cache has what it had, `buffers` are valid, and programs have to be recorded
         anew as well.
-        Raises OutOfMemoryError, LimitSupportError, DeviceLostError.
+        Raises OutOfMemoryError, DeviceLostError, and ValidationError when it was destroyed
+        meanwhile.
         """
         if self.has_room(n_tokens):
             return False
@@ -93,6 +95,8 @@ class KvCache:
         try:
             async with self._device.check(f"making room for {room} tokens in the KV cache"):
                 made = self._allocate(cache, room)
+            if not self.buffers:
+                raise ValidationError("The KV cache was freed while it grew.")
         except BaseException:
             _destroy(made)
             raise

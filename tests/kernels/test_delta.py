@@ -20,7 +20,8 @@ from tests.kernels.cases import (
 )
 
 Array = np.ndarray
-CHUNKS = [33, 1, 1, 2, 20, *[1] * 13]
+CHUNKS = [33, 1, 2, 34]
+STEPS = [20, *[1] * 50]
 SHAPES = {
     "Qwen 3.5 0.8B": DeltaShape(2, 2, 128, 128, 4, 1e-6),
     "two values for a key": DeltaShape(2, 4, 128, 64, 4, 1e-6),
@@ -58,7 +59,8 @@ def run_in_chunks(run: RunKernel, case: DeltaCase, chunks: Sequence[int]) -> Arr
 @pytest.mark.parametrize("case", DELTA_CASES, ids=lambda case: case.name)
 def test_references_equal_transformers(case: DeltaCase) -> None:
     # transformers computes in f32, and a memory is carried on in f32 from chunk to chunk.
-    assert_close((case.expected(), run_in_chunks(run_reference, case, CHUNKS)), 1e-5)
+    for chunks in (CHUNKS, STEPS):
+        assert_close((case.expected(), run_in_chunks(run_reference, case, chunks)), 1e-5)
 
 
 @pytest.mark.parametrize("case", DELTA_CASES, ids=lambda case: case.name)
@@ -74,7 +76,7 @@ def test_fixture_equals_transformers(case: DeltaCase) -> None:
         assert_close((case.expected(), live), 1e-5)
 
 
-@pytest.mark.parametrize(("position", "n_tokens"), [(0, 5), (9, 1), (1, 7)])
+@pytest.mark.parametrize(("position", "n_tokens"), [(0, 5), (9, 1)])
 @pytest.mark.parametrize("name", SHAPES)
 def test_kernel_equals_the_reference(
     run_kernel: RunKernel, name: str, position: int, n_tokens: int

@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 
-from py_engine.errors import ConfigValueError, ContextWindowSizeExceededError, DeviceLostError
+from py_engine.errors import (
+    ConfigValueError,
+    ContextWindowSizeExceededError,
+    DeviceLostError,
+    OutOfMemoryError,
+)
 from py_engine.generation import Generation, GenerationParams, Statistics
+from py_engine.generation.cached_tokens import CachedTokens
 from py_engine.models.base import Draw, SamplingParams
 from py_engine.tokenizer import Tokenizer, tokenizer_from_json
 from tests.support.fake_model import FakeModel
@@ -229,6 +235,31 @@ def test_failed_step_fails_the_reply_and_drains_the_rest(tokenizer: Tokenizer) -
     with pytest.raises(DeviceLostError, match=r"^gone$"):
         asyncio.run(read(make(tokenizer, model)))
     assert model.in_flight == 0
+
+
+def test_a_reply_without_room_fails_and_the_next_one_goes_on(tokenizer: Tokenizer) -> None:
+    """The tokens that the sequence has are known, though the KV cache could not grow for more."""
+
+    class FullModel(FakeModel):
+        async def reserve(self, n_tokens: int) -> None:
+            if len(self.sequence) + n_tokens > most:
+                raise OutOfMemoryError("no room")
+            await super().reserve(n_tokens)
+
+    async def run(prompt: list[int]) -> None:
+        params = GenerationParams(SamplingParams(0.5), max_tokens=8)
+        await read(Generation(model, tokenizer, prompt, params, cached))
+
+    script = tokenizer.encode("The quick brown fox jumps over")
+    model, cached, most = FullModel(script), CachedTokens(), 6
+    with pytest.raises(OutOfMemoryError, match="no room"):
+        asyncio.run(run([1, 2, 3]))
+    assert model.in_flight == 0
+    assert model.sequence == [1, 2, 3, *script[:3]]
+    assert len(cached) == 6
+    most = 64
+    asyncio.run(run([*model.sequence, 4]))
+    assert model.kept == [0, 6]
 
 
 @pytest.mark.parametrize("where", ["prefill", "decode"])

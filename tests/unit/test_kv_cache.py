@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 
-from py_engine.errors import LimitSupportError, OutOfMemoryError
+from py_engine.errors import LimitSupportError, OutOfMemoryError, ValidationError
 from py_engine.kernels.attention_shape import AttentionShape, SlidingWindow
 from py_engine.models import kv_cache
 from py_engine.models.kv_cache import KvCache, LayerCache
@@ -125,6 +127,26 @@ def test_it_waits_for_the_gpu_to_free_large_buffers(monkeypatch: pytest.MonkeyPa
         waits.clear()
         asyncio.run(KvCache(Waiting(), caches).ensure(600))
         assert waits == expected
+
+
+def test_nothing_stays_of_a_growth_that_a_destroy_overtakes() -> None:
+    class Interrupted(SmallGpu):
+        @asynccontextmanager
+        async def check(self, what: str) -> AsyncIterator[None]:
+            yield
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        cache = KvCache(device, CACHES, first_tokens=16)
+        growth = asyncio.ensure_future(cache.ensure(600))
+        await asyncio.sleep(0)
+        cache.destroy()
+        with pytest.raises(ValidationError, match="freed while it grew"):
+            await growth
+
+    device = Interrupted()
+    asyncio.run(run())
+    assert device.live_buffers == []
 
 
 def test_nothing_stays_of_caches_that_cannot_be_made() -> None:
