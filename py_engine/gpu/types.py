@@ -70,7 +70,7 @@ class KernelSpec:
     `name` is the kernel's own name and selects its NumPy reference; `label` names this instance in
     the browser's messages. `constants` are the shapes and switches compiled into `source`.
     The grid is `groups_x` workgroups wide and one workgroup high for every `tokens_per_group`
-    tokens (0: the height does not depend on the tokens).
+    tokens (0: `groups_y` high, whatever the tokens).
     """
 
     name: str
@@ -80,11 +80,12 @@ class KernelSpec:
     constants: Mapping[str, int | float | bool | str] = field(hash=False)
     groups_x: int
     tokens_per_group: int = 0
+    groups_y: int = 1
 
     def workgroups(self, n_tokens: int = 1) -> Workgroups:
         """Return the grid for `n_tokens` tokens."""
         if not self.tokens_per_group:
-            return (self.groups_x, 1, 1)
+            return (self.groups_x, self.groups_y, 1)
         return (self.groups_x, -(-n_tokens // self.tokens_per_group), 1)
 
 

@@ -4,7 +4,8 @@ var<workgroup> partial_squares: array<f32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let quad = group.x;
+  let quad = group.y * GROUPS_X + group.x;
+  if (quad >= QUADS) { return; }
   let sums = accumulate(quad_rows(quad), thread, WORKGROUP);
   partial_y[thread] = sums.y;
   partial_squares[thread] = sums.squares;

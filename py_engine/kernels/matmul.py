@@ -26,6 +26,9 @@ approximation with tanh."""
 _SUBGROUP_WORKGROUP = 64
 _PLAIN_WORKGROUP = 32
 
+MAX_GROUPS = 65535
+"""Workgroups in one dimension of a grid, on every adapter."""
+
 
 @dataclass(frozen=True)
 class Epilogue:
@@ -148,6 +151,11 @@ def gemv(
     constants["WORKGROUP"] = _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP
     if norm is not None:
         constants |= {"EPSILON": float(norm.eps), "norm": norm.kind}
+    # A vocabulary of 262,144 has more workgroups than fit into one dimension of a grid.
+    groups = product.groups(lanes, quads_per_workgroup=1)
+    height = -(-groups // MAX_GROUPS)
+    width = -(-groups // height)
+    constants["GROUPS_X"] = width
     variant = "subgroup" if subgroups else "workgroup"
     return kernel_spec(
         "gemv",
@@ -166,7 +174,8 @@ def gemv(
             *product.outputs(1),
         ),
         constants=constants,
-        groups_x=product.groups(lanes, quads_per_workgroup=1),
+        groups_x=width,
+        groups_y=height,
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
     )
 

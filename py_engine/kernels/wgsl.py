@@ -44,6 +44,7 @@ def kernel_spec(
     constants: Mapping[str, int | float | bool | str],
     groups_x: int,
     tokens_per_group: int = 0,
+    groups_y: int = 1,
     directives: Sequence[str] = (),
 ) -> KernelSpec:
     """Compose the kernel `name` from snippets (file names in this folder without `.wgsl`).
@@ -62,5 +63,5 @@ def kernel_spec(
     ]
     source = "\n".join([*lines, "", *(_SNIPPETS[snippet] for snippet in snippets)])
     return KernelSpec(
-        name, label, source, tuple(bindings), dict(constants), groups_x, tokens_per_group
+        name, label, source, tuple(bindings), dict(constants), groups_x, tokens_per_group, groups_y
     )

@@ -12,6 +12,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from py_engine.kernels import matmul
 from py_engine.kernels.formats import WeightFormat
 from py_engine.kernels.matmul import Epilogue, gemm, gemv
 from py_engine.kernels.norm import Norm
@@ -107,6 +108,25 @@ def test_gemv(
     run_kernel: RunKernel, variant: int | None, name: str, shape: tuple[int, int]
 ) -> None:
     check_gemv(run_kernel, "q4f16_1", EPILOGUES[name], shape, variant)
+
+
+def test_gemv_with_more_workgroups_than_a_dimension_has(
+    run_kernel: RunKernel, variant: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vocabulary of 262,144 needs 65,536 where a workgroup has four rows, one too many."""
+    monkeypatch.setattr(matmul, "MAX_GROUPS", 5)
+    check_gemv(run_kernel, "q4f16_1", STORE, GEMV_SHAPES[0], variant)
+    check_gemv(run_kernel, "q4f16_1", SWIGLU, GEMV_SHAPES[0], variant)
+
+
+@pytest.mark.parametrize("lanes", [None, 4, 32, 64, 128])
+def test_grids_of_large_vocabularies_fit(lanes: int | None) -> None:
+    for rows in (262144, 262208, 65535 * 4, 1 << 20):
+        spec = gemv("lm_head", "q4f16_1", rows, 640, norm=Norm("rms", 1e-6), lanes=lanes)
+        width, height, _ = spec.workgroups()
+        assert max(width, height) <= 65535
+        rows_per_group = 4 * max(1, 64 // lanes) if lanes else 4
+        assert rows <= width * height * rows_per_group < rows + height * rows_per_group
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)
