@@ -27,6 +27,7 @@ from py_engine.storage.open_browser import BrowserSources
 from py_engine.storage.source import ModelPlace, ModelSource
 from py_engine.storage.unstored import NoStorage
 from py_engine.tokenizer import Tokenizer
+from py_engine.weights.checkpoint import Checkpoint
 
 
 class BrowserHost:
@@ -58,22 +59,22 @@ class BrowserHost:
     async def load_model(
         self,
         device: Device,
-        source: ModelSource,
+        checkpoint: Checkpoint,
         config: ChatConfig,
         on_progress: Callable[[LoadProgress], None],
     ) -> TextModel:
         """Load weights and kernels."""
-        return await load_model(device, source, config, on_progress)
+        return await load_model(device, checkpoint, config, on_progress)
 
     async def load_embedder(
         self,
         device: Device,
-        source: ModelSource,
+        checkpoint: Checkpoint,
         config: ChatConfig,
         on_progress: Callable[[LoadProgress], None],
     ) -> Embedder:
         """Load weights and kernels of an embedding model."""
-        return await load_embedder(device, source, config, on_progress)
+        return await load_embedder(device, checkpoint, config, on_progress)
 
     async def open_grammar_compiler(
         self, tokenizer: Tokenizer, vocab_size: int, stop_token_ids: frozenset[int]

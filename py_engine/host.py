@@ -14,6 +14,7 @@ from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.source import ModelPlace, ModelSource
 from py_engine.storage.unstored import NoStorage
 from py_engine.tokenizer import Tokenizer
+from py_engine.weights.checkpoint import Checkpoint
 
 
 class EngineHost(Protocol):
@@ -42,21 +43,21 @@ class EngineHost(Protocol):
     async def load_model(
         self,
         device: Device,
-        source: ModelSource,
+        checkpoint: Checkpoint,
         config: ChatConfig,
         on_progress: Callable[[LoadProgress], None],
     ) -> TextModel:
-        """Load the language model of `config` onto `device`; on failure nothing stays there."""
+        """Load a language model onto `device`; on failure nothing stays there."""
         ...
 
     async def load_embedder(
         self,
         device: Device,
-        source: ModelSource,
+        checkpoint: Checkpoint,
         config: ChatConfig,
         on_progress: Callable[[LoadProgress], None],
     ) -> Embedder:
-        """Load the embedding model of `config` onto `device`; on failure nothing stays there."""
+        """Load an embedding model onto `device`; on failure nothing stays there."""
         ...
 
     async def open_grammar_compiler(

@@ -25,9 +25,9 @@ from py_engine.host import EngineHost
 from py_engine.models.embedder import Embedder, EmbeddingOptions, embedding_options
 from py_engine.models.registry import ENCODERS
 from py_engine.progress import LoadReporter
-from py_engine.storage.source import ModelSource
 from py_engine.tokenizer import Tokenizer, load_tokenizer
 from py_engine.turns import Turns
+from py_engine.weights.checkpoint import Checkpoint
 
 """`ModelRecord.model_type` of embedding models; WebLLM's `ModelType.embedding`."""
 
@@ -170,20 +170,20 @@ def is_embedding_model(record: ModelRecord, config: ChatConfig) -> bool:
 
 async def load_embedding_model(
     host: EngineHost,
-    source: ModelSource,
+    checkpoint: Checkpoint,
     config: ChatConfig,
     device: Device,
     reporter: LoadReporter,
 ) -> EmbeddingModel:
-    """Load the embedding model of `config` from `source` onto `device`.
+    """Load the embedding model of `checkpoint` onto `device`.
 
     On failure nothing stays in memory. Raises the errors of `embedding_options`, `load_tokenizer`
     and the host's `load_embedder`.
     """
     options = embedding_options(config)
-    tokenizer = await load_tokenizer(source, config)
+    tokenizer = await load_tokenizer(checkpoint.tokenizer_source, config)
     try:
-        embedder = await host.load_embedder(device, source, config, reporter.on_load)
+        embedder = await host.load_embedder(device, checkpoint, config, reporter.on_load)
     except BaseException:
         tokenizer.destroy()
         raise

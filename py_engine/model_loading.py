@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from py_engine.config import CHAT_CONFIG_FILE, ChatConfig, ModelRecord
+from py_engine.config import ChatConfig, ModelRecord
 from py_engine.conversation import load_prompt_renderer
 from py_engine.errors import UnknownArchitectureError
 from py_engine.gpu.types import Device
@@ -17,6 +17,7 @@ from py_engine.models.registry import ARCHITECTURES, ENCODERS
 from py_engine.progress import LoadReporter
 from py_engine.storage.source import ModelSource
 from py_engine.tokenizer import Tokenizer, load_tokenizer
+from py_engine.weights.checkpoint import Checkpoint, open_checkpoint
 
 
 async def open_model(
@@ -32,16 +33,20 @@ async def open_model(
     On failure nothing stays in memory.
     """
     reporter.begin_model(record.model_id, is_kept=hasattr(source, "download"))
+    checkpoint = await open_checkpoint(source)
     config = ChatConfig.from_json(
-        await source.read_json(CHAT_CONFIG_FILE), overrides=record.overrides, chat_opts=chat_opts
+        checkpoint.config_json,
+        file=checkpoint.config_file,
+        overrides=record.overrides,
+        chat_opts=chat_opts,
     )
     if is_embedding_model(record, config):
-        return await load_embedding_model(host, source, config, device, reporter)
-    tokenizer = await load_tokenizer(source, config)
+        return await load_embedding_model(host, checkpoint, config, device, reporter)
+    tokenizer = await load_tokenizer(checkpoint.tokenizer_source, config)
     active = min(config.active_vocab_size, tokenizer.vocab_size)
     config = dataclasses.replace(config, active_vocab_size=active)
     try:
-        return await _load_language_model(host, source, config, tokenizer, device, reporter)
+        return await _load_language_model(host, checkpoint, config, tokenizer, device, reporter)
     except BaseException:
         tokenizer.destroy()
         raise
@@ -62,12 +67,12 @@ def require_known_architecture(record: ModelRecord) -> None:
 
 async def _load_language_model(
     host: EngineHost,
-    source: ModelSource,
+    checkpoint: Checkpoint,
     config: ChatConfig,
     tokenizer: Tokenizer,
     device: Device,
     reporter: LoadReporter,
 ) -> LoadedModel:
-    renderer = await load_prompt_renderer(source, config, tokenizer)
-    text_model = await host.load_model(device, source, config, reporter.on_load)
+    renderer = await load_prompt_renderer(checkpoint.tokenizer_source, config, tokenizer)
+    text_model = await host.load_model(device, checkpoint, config, reporter.on_load)
     return LoadedModel(config, tokenizer, renderer, text_model, host)

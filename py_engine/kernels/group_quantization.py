@@ -66,7 +66,8 @@ def stored_scale(scale: F32, weight_format: MlcFormat) -> F32:
     Below the normal numbers of f32, which GPUs take for 0, a scale is 0.
     """
     if MATRIX_FORMATS[weight_format].scale == "f16":
-        return scale.astype(np.float16).astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large is infinite
+            return scale.astype(np.float16).astype(np.float32)
     normal = np.where(scale < np.finfo(np.float32).tiny, np.float32(0), scale)
     return f32_from_bf16(bf16_from_f32(normal))
 

@@ -49,6 +49,9 @@ class Draw:
     top: tuple[tuple[int, float], ...] = ()
 
 
+LoadPhase = Literal["download", "weights", "kernels"]
+
+
 @dataclass(frozen=True)
 class LoadProgress:
     """Progress of loading a model.
@@ -57,7 +60,7 @@ class LoadProgress:
     already), bytes on the GPU for "weights", pipelines for "kernels".
     """
 
-    phase: Literal["download", "weights", "kernels"]
+    phase: LoadPhase
     done: int
     total: int
 

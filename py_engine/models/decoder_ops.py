@@ -12,7 +12,7 @@ from py_engine.kernels.rows import last_row
 from py_engine.models.kv_cache import LayerCache
 from py_engine.models.ops import Ops, Step
 from py_engine.models.spec import DecoderSpec
-from py_engine.weights.plan import Layouts
+from py_engine.weights.layouts import Layouts
 
 ROWS = frozenset(("x", "normed", "qkv", "attended", "activated", "branch"))
 """Activations that decode has one row of, and prefill, as "prefill ...", one for each token."""

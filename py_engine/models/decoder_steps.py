@@ -21,7 +21,7 @@ from py_engine.models.decoder_ops import DecoderOps, layer_caches
 from py_engine.models.kv_cache import LayerCache
 from py_engine.models.ops import Step
 from py_engine.models.spec import DecoderSpec
-from py_engine.weights.plan import Layouts
+from py_engine.weights.layouts import Layouts
 
 
 @dataclass(frozen=True)

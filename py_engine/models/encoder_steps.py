@@ -13,7 +13,7 @@ from py_engine.kernels.matmul import Epilogue
 from py_engine.kernels.norm import Norm
 from py_engine.models.encoder_spec import EncoderSpec
 from py_engine.models.ops import Ops, Step
-from py_engine.weights.plan import Layouts
+from py_engine.weights.layouts import Layouts
 
 _LINEAR = Epilogue(bias=True)
 _GELU = Epilogue(bias=True, activation="gelu")

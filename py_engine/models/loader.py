@@ -9,38 +9,35 @@ from py_engine.gpu.types import Device
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadProgress
 from py_engine.models.decoder import Decoder, build_decoder
-from py_engine.models.decoder_parameters import decoder_parameters
 from py_engine.models.decoder_steps import decoder_steps
+from py_engine.models.model_plan import plan_model
 from py_engine.models.parts import load_parts
-from py_engine.models.registry import decoder_family
+from py_engine.models.registry import decoder_spec
 from py_engine.models.sampler import sampler_kernels
-from py_engine.storage.source import ModelSource
-from py_engine.weights.formats import weight_format
-from py_engine.weights.parameters import layer_names
-from py_engine.weights.plan import uniform_layouts, weight_slots
+from py_engine.weights.checkpoint import Checkpoint
 
 
 async def load_model(
     device: Device,
-    source: ModelSource,
+    checkpoint: Checkpoint,
     config: ChatConfig,
     on_progress: Callable[[LoadProgress], None],
 ) -> Decoder:
-    """Load the model of `config` from `source` onto `device`; on failure nothing stays there.
+    """Load the model of `checkpoint` onto `device`; on failure nothing stays there.
 
-    Raises the errors of the family, of `require_attention_fits`, `load_parts` and `build_decoder`.
+    `config` is the checkpoint's configuration with an application's options.
+    Raises the errors of the family, of `require_attention_fits`, `plan_model`, `load_parts` and
+    `build_decoder`.
     """
-    family = decoder_family(config)
-    spec, form = family.spec(config), weight_format(config)
+    spec = decoder_spec(config)
     require_attention_fits(spec, device.limits)
-    parameters = decoder_parameters(spec)
-    slots = weight_slots(parameters, layer_names(family.names["mlc"], spec.n_layers), form)
+    plan = plan_model(checkpoint, config, device.limits)
     steps = decoder_steps(
         spec,
-        uniform_layouts(parameters, form),
+        plan.layouts,
         most_cache_bytes(device.limits),
         device.info.subgroup_size_max,
     )
     kernels = [*steps.kernels, *sampler_kernels(spec.active_vocab_size).values()]
-    parts = await load_parts(device, source, slots, kernels, on_progress)
+    parts = await load_parts(device, checkpoint.source, plan, kernels, on_progress)
     return await build_decoder(device, spec, steps, parts.kernels, parts.weights)

@@ -14,7 +14,7 @@ from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.matmul import Epilogue, gemm, gemv
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.rows import Ids, Target, embed, row_norm
-from py_engine.weights.plan import Layouts, MatrixPart, part_buffers
+from py_engine.weights.layouts import Layouts, MatrixPart, part_buffers
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from py_engine.gpu.types import Buffer, Device, Kernel, KernelSpec
-from py_engine.models.base import LoadProgress
+from py_engine.models.base import LoadPhase, LoadProgress
 from py_engine.storage.source import ModelSource
 from py_engine.weights.loader import load_weights
-from py_engine.weights.plan import WeightSlot
+from py_engine.weights.plan import WeightPlan
 
 
 @dataclass(frozen=True)
@@ -24,38 +25,40 @@ class ModelParts:
 async def load_parts(
     device: Device,
     source: ModelSource,
-    slots: Mapping[str, WeightSlot],
+    plan: WeightPlan,
     kernels: Sequence[KernelSpec],
     on_progress: Callable[[LoadProgress], None],
 ) -> ModelParts:
-    """Load the tensors of `slots` while the kernels compile; what fails first ends both.
+    """Load the weights of `plan` while the kernels compile; what fails first ends both.
 
-    On failure or cancellation nothing stays on the GPU.
-    Raises the errors of `load_weights` and of the device.
+    A source that keeps files downloads all that the plan needs meanwhile. On failure or
+    cancellation nothing stays on the GPU.
+    Raises the errors of `load_weights`, of the source and of the device.
     """
-    loading = asyncio.ensure_future(
-        load_weights(
-            device,
-            source,
-            list(slots.values()),
-            lambda done, total: on_progress(LoadProgress("weights", done, total)),
-        )
-    )
-    compiling = asyncio.ensure_future(
-        device.compile(
-            kernels,
-            lambda done, total: on_progress(LoadProgress("kernels", done, total)),
-        )
-    )
+
+    def report(phase: LoadPhase) -> Callable[[int, int], None]:
+        return lambda done, total: on_progress(LoadProgress(phase, done, total))
+
+    loading = asyncio.ensure_future(load_weights(device, source, plan, report("weights")))
+    compiling = asyncio.ensure_future(device.compile(kernels, report("kernels")))
+    fetching = asyncio.ensure_future(_download(source, plan, report("download")))
+    tasks: list[asyncio.Future[Any]] = [loading, compiling, fetching]
     try:
-        await asyncio.gather(loading, compiling)
+        await asyncio.gather(*tasks)
     except BaseException:
-        loading.cancel()
-        compiling.cancel()
-        weights, _ = await asyncio.gather(loading, compiling, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        weights, *_ = await asyncio.gather(*tasks, return_exceptions=True)
         for buffer in weights.values() if isinstance(weights, dict) else ():
             buffer.destroy()
         raise
-    tensors = loading.result()
-    weights = {name: tensors[slot.name] for name, slot in slots.items()}
-    return ModelParts(dict(zip(kernels, compiling.result(), strict=True)), weights)
+    return ModelParts(dict(zip(kernels, compiling.result(), strict=True)), loading.result())
+
+
+async def _download(
+    source: ModelSource, plan: WeightPlan, on_bytes: Callable[[int, int], None]
+) -> None:
+    """Let a source that keeps files fetch those that are needed, all together."""
+    download = getattr(source, "download", None)
+    if download is not None:
+        await download(list(plan.files), lambda done: on_bytes(done, plan.download_bytes))

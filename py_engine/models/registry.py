@@ -88,6 +88,7 @@ class ModelParameters:
     """What a model is made of, and what Hugging Face's and MLC's files call it."""
 
     parameters: tuple[Parameter, ...]
+    n_layers: int
     names: Mapping[FileKind, NameTable]
     spellings: tuple[Spelling, ...]
 
@@ -112,7 +113,7 @@ def _named(
     family: Family[DecoderSpec] | Family[EncoderSpec],
 ) -> ModelParameters:
     names = {kind: layer_names(table, n_layers) for kind, table in family.names.items()}
-    return ModelParameters(parameters, names, family.spellings)
+    return ModelParameters(parameters, n_layers, names, family.spellings)
 
 
 def _known(config: ChatConfig, table: Mapping[str, Kind], what: str) -> Kind:

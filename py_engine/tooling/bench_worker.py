@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from math import prod
 from typing import Any
 
 import js
@@ -21,26 +20,24 @@ import pyodide_js
 import pywebllm_bridge as bridge
 from pyodide.ffi import JsProxy, to_js
 
-from py_engine.chat_config import CHAT_CONFIG_FILE, ChatConfig
+from py_engine.chat_config import ChatConfig
 from py_engine.generation import Generation, GenerationParams
 from py_engine.gpu.adapter import request_device
+from py_engine.gpu.types import Limits
 from py_engine.gpu.webgpu import WebGPUDevice
 from py_engine.grammar import Grammar, GrammarSpec
 from py_engine.grammar.backend_browser import BrowserGrammarCompiler
 from py_engine.grammar.vocabulary import vocabulary_of
 from py_engine.models.base import SamplingParams
-from py_engine.models.decoder_parameters import decoder_parameters
 from py_engine.models.loader import load_model
-from py_engine.models.registry import decoder_family
+from py_engine.models.model_plan import plan_model
+from py_engine.models.registry import decoder_spec
 from py_engine.storage.fetch_browser import FetchSource
 from py_engine.tokenizer import load_tokenizer
-from py_engine.weights.formats import weight_format
-from py_engine.weights.parameters import layer_names
-from py_engine.weights.plan import weight_slots
+from py_engine.weights.checkpoint import Checkpoint, open_checkpoint
 
 SHORT, LONG = 16, 144
 COPY_BYTES, COPY_REPEATS = 32 << 20, 8
-LAYOUT_BYTES = {"u32": 4, "f16": 2, "f32": 4}
 
 # A reply that has not ended after LONG tokens.
 BENCH_SCHEMA = {
@@ -160,19 +157,12 @@ METERS: dict[str, Meter] = {
 }
 
 
-def weight_bytes_per_token(config: ChatConfig) -> int:
+def weight_bytes_per_token(checkpoint: Checkpoint, config: ChatConfig) -> int:
     """Return the bytes of weights that one decode step reads."""
-    family = decoder_family(config)
-    spec = family.spec(config)
     # Of a table that is not the head only one row is read, too little to count.
-    parameters = [
-        parameter
-        for parameter in decoder_parameters(spec)
-        if spec.tied or parameter.role != "embedding"
-    ]
-    names = layer_names(family.names["mlc"], spec.n_layers)
-    slots = weight_slots(parameters, names, weight_format(config)).values()
-    return sum(prod(slot.shape) * LAYOUT_BYTES[slot.layout] for slot in slots)
+    is_tied = decoder_spec(config).tied
+    buffers = plan_model(checkpoint, config, Limits()).buffers
+    return sum(n for name, n in buffers.items() if is_tied or not name.startswith("embedding."))
 
 
 async def copy_bytes_per_s(device: WebGPUDevice, runs: int) -> float:
@@ -200,8 +190,9 @@ async def measure(model_url: str, long_prompt: str, runs: int) -> str:
     heap = int(pyodide_js._module.HEAP8.length)
     device = await request_device()
     source = FetchSource(model_url)
-    config = ChatConfig.from_json(await source.read_json(CHAT_CONFIG_FILE))
-    model = await load_model(device, source, config, lambda progress: None)
+    checkpoint = await open_checkpoint(source)
+    config = ChatConfig.from_json(checkpoint.config_json)
+    model = await load_model(device, checkpoint, config, lambda progress: None)
     load_heap = int(pyodide_js._module.HEAP8.length) - heap
     tokenizer = await load_tokenizer(source, config)
     load_s = time.perf_counter() - started
@@ -251,7 +242,7 @@ async def measure(model_url: str, long_prompt: str, runs: int) -> str:
     prefill = [(await reply(len(prompt), 1)).statistics for _ in range(runs)]
     decode = [(await reply(8, LONG)).statistics for _ in range(runs)]
     decode_tokens_per_s = max(statistics.decode_tokens_per_s for statistics in decode)
-    weight_bytes = weight_bytes_per_token(config)
+    weight_bytes = weight_bytes_per_token(checkpoint, config)
     bandwidth = await copy_bytes_per_s(device, runs)
     figures = {
         "adapter": str(device.info),

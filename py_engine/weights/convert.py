@@ -1,33 +1,39 @@
-"""Converts a Hugging Face model to MLC's format."""
+"""Converts a model of any kind of files to MLC's format."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from py_engine.config import CHAT_CONFIG_FILE, ChatConfig
-from py_engine.errors import ConversionError, TensorShapeError
-from py_engine.kernels.formats import WeightFormat
-from py_engine.models.registry import ENCODERS, ModelParameters, model_parameters
-from py_engine.weights.checkpoint import Checkpoint
-from py_engine.weights.formats import parse_weight_format, weight_format
-from py_engine.weights.hf_config import chat_config_json, hf_model_type, write_json
-from py_engine.weights.hf_encoder import encoder_config_json, encoder_reader
-from py_engine.weights.mlc_writer import SHARD_BYTES, count_weights, write_tensors
-from py_engine.weights.parameters import (
-    MatrixParameter,
-    Parameter,
-    Stored,
-    Transform,
-    vector_tensors,
+from py_engine.errors import ConversionError, MissingFileError
+from py_engine.json_fields import JsonFields
+from py_engine.kernels.formats import FloatFormat
+from py_engine.models.model_plan import parameter_names
+from py_engine.models.registry import ModelParameters, model_parameters
+from py_engine.storage.folder import FolderSource
+from py_engine.weights.checkpoint import Checkpoint, open_checkpoint
+from py_engine.weights.formats import QUANTIZATIONS, quantization_of, require_known
+from py_engine.weights.hf_config import tokenizer_info
+from py_engine.weights.host_weights import HostWeights
+from py_engine.weights.mlc_writer import SHARD_BYTES, MlcWriter, write_json, write_manifest
+from py_engine.weights.parameters import MatrixParameter, Parameter, Stored, stored_blocks
+from py_engine.weights.quantization import (
+    F32,
+    StoredTensor,
+    bf16_from_f32,
+    stored_floats,
+    stored_matrix,
 )
-from py_engine.weights.quantization import F32, StoredTensor, stored_floats, stored_matrix
 
-ReadTensor = Callable[[str], F32]
+_TOKENIZER_FILE = "tokenizer.json"
+_HEAD_COPIES = frozenset(("gpt2",))
+"""Families of which MLC stores the head even where it is the embedding table."""
 
 
 def convert_model(
@@ -37,125 +43,141 @@ def convert_model(
     *,
     conv_template: Mapping[str, Any] | None = None,
     context_window_size: int | None = None,
-    prefill_chunk_size: int | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write the Hugging Face model in `source` to `target` as an MLC model.
+    """Write the model in `source` to `target` as an MLC model.
 
-    `target` is made if needed; its files of the same names are replaced. The conversation template
-    (MLC's `conv_template` object) defaults to ChatML; a chat template of the tokenizer's files is
-    copied and goes before it. An embedding model has none.
+    `source` is a folder of Hugging Face's or of MLC's files, or a GGUF file. `target` is made if
+    needed; its files of the same names are replaced. The conversation template (MLC's
+    `conv_template` object) defaults to ChatML; a chat template of the tokenizer's files is copied
+    and goes before it. One matrix is in memory at a time.
     Errors: UnknownQuantizationError, UnknownArchitectureError, UnsupportedModelConfigError,
-    MissingFileError, MissingTensorError, TensorShapeError, ConversionError.
+    MissingFileError, ModelFileFormatError, TruncatedFileError, MissingTensorError,
+    TensorShapeError, ConversionError.
     """
-    parse_weight_format(quantization, "quantization")
-    is_encoder = hf_model_type(source) in ENCODERS
-    if is_encoder:
-        config_json = encoder_config_json(source, quantization, context_window_size)
-    else:
-        config_json = chat_config_json(
-            source,
-            quantization,
-            conv_template=conv_template,
-            context_window_size=context_window_size,
-            prefill_chunk_size=prefill_chunk_size,
-        )
-    checkpoint = Checkpoint(source)
-    read = encoder_reader(checkpoint) if is_encoder else checkpoint.read
+    require_known(quantization, "quantization")
+    if not source.exists():
+        raise MissingFileError(f"{source} does not exist. Give a model's folder, or a GGUF file.")
+    given = {"conv_template": conv_template, "context_window_size": context_window_size}
+    asyncio.run(_convert(source, target, quantization, given, shard_bytes))
+
+
+async def _convert(
+    source: Path, target: Path, quantization: str, given: Mapping[str, Any], shard_bytes: int
+) -> None:
+    checkpoint = await open_checkpoint(FolderSource(source))
+    options = {name: value for name, value in given.items() if value is not None}
     target.mkdir(parents=True, exist_ok=True)
-    write_model(target, config_json, read, shard_bytes=shard_bytes)
-    for name in config_json["tokenizer_files"]:
-        shutil.copyfile(source / name, target / name)
+    files = await _copy_tokenizer(checkpoint, target)
+    config = {**checkpoint.config_json, **options, "tokenizer_files": files}
+    config["prefill_chunk_size"] = _chunk(config)
+    if _TOKENIZER_FILE in files:
+        tokenizer = await checkpoint.tokenizer_source.read_json(_TOKENIZER_FILE)
+        config["tokenizer_info"] = tokenizer_info(JsonFields(tokenizer, _TOKENIZER_FILE))
+    await write_model(checkpoint, config, target, quantization, shard_bytes=shard_bytes)
+    write_manifest(target)
 
 
-def write_model(
-    target: Path,
+async def _copy_tokenizer(checkpoint: Checkpoint, target: Path) -> list[str]:
+    """Copy the tokenizer's files, and return the names of those there are."""
+    found = []
+    for name in checkpoint.config_json.get("tokenizer_files", ()):
+        source = checkpoint.tokenizer_source
+        is_binary = name.endswith(".model")
+        try:
+            data = await (source.read_bytes(name) if is_binary else source.read_text(name))
+        except MissingFileError:
+            continue
+        (target / name).write_bytes(data if is_binary else data.encode())
+        found.append(name)
+    return found
+
+
+def _chunk(config: Mapping[str, Any]) -> int:
+    """Return the size of a prefill chunk, which is not above that of the context."""
+    context, chunk = int(config["context_window_size"]), int(config["prefill_chunk_size"])
+    return min(chunk, context) if context > 0 else chunk
+
+
+async def write_model(
+    checkpoint: Checkpoint,
     config_json: Mapping[str, Any],
-    read: ReadTensor,
+    target: Path,
+    quantization: str,
     *,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write `mlc-chat-config.json`, weights and index; `read(name)` gives a checkpoint's tensor.
+    """Write `mlc-chat-config.json`, weights and their index into the folder `target`.
 
     Errors: as `convert_model`.
     """
-    config = ChatConfig.from_json(config_json)
-    model, form = model_parameters(config), weight_format(config)
-    n_weights = count_weights([_shape(parameter) for parameter in model.parameters])
-    write_tensors(target, stored_tensors(model, form, read), n_weights, shard_bytes)
-    write_json(target / CHAT_CONFIG_FILE, config_json)
-
-
-def stored_tensors(
-    model: ModelParameters, weight_format: WeightFormat, read: ReadTensor
-) -> Iterator[StoredTensor]:
-    """Yield every tensor of a model as MLC stores it, one parameter in memory at a time."""
+    written = {**config_json, "quantization": quantization}
+    config = ChatConfig.from_json(written, file=checkpoint.config_file)
+    model = model_parameters(config)
+    writer = MlcWriter(target, shard_bytes)
+    weights = HostWeights(checkpoint, parameter_names(checkpoint, config, model))
     for parameter in model.parameters:
-        stored = model.names["hf"][parameter.role]
-        values = _checked(_read(parameter, stored, read), parameter, stored, weight_format)
-        names = model.names["mlc"][parameter.role].names
-        heights = _blocks(parameter) if len(names) > 1 else (len(values),)
-        blocks = np.split(values, np.cumsum(heights)[:-1])
-        for name, block in zip(names, blocks, strict=True):
-            if isinstance(parameter, MatrixParameter):
-                yield from stored_matrix(name, block, weight_format)
-            else:
-                yield stored_floats(name, block, weight_format)
+        values = await weights.read(parameter)
+        _require_fits(parameter.role, values, quantization)
+        for role in written_roles(parameter.role, model, config):
+            stored = model.names["mlc"][role]
+            for tensor in stored_parameter(parameter, values, stored, quantization):
+                writer.add(tensor)
+            writer.n_weights += values.size
+    writer.finish()
+    write_json(target / CHAT_CONFIG_FILE, written)
 
 
-def _shape(parameter: Parameter) -> tuple[int, ...]:
-    if isinstance(parameter, MatrixParameter):
-        return (parameter.rows, parameter.columns)
-    return (parameter.size,)
+def written_roles(role: str, model: ModelParameters, config: ChatConfig) -> tuple[str, ...]:
+    """Return the roles that a parameter is written for: the head may be a copy of the table."""
+    is_tied = all(parameter.role != "lm_head" for parameter in model.parameters)
+    has_copy = role == "embedding" and is_tied and config.model_type in _HEAD_COPIES
+    return (role, "lm_head") if has_copy else (role,)
 
 
-def _blocks(parameter: Parameter) -> tuple[int, ...]:
-    if isinstance(parameter, MatrixParameter):
-        return parameter.row_blocks
-    return parameter.block_sizes
+def stored_parameter(
+    parameter: Parameter, values: F32, stored: Stored, quantization: str
+) -> Iterator[StoredTensor]:
+    """Yield the tensors that MLC stores a parameter in, which are called as `stored` says."""
+    begin = 0
+    for block in stored_blocks(parameter, stored):
+        part = values[begin : begin + block.size]
+        if isinstance(parameter, MatrixParameter):
+            yield from _stored_matrix(block.name, part, parameter.role, quantization)
+        else:
+            yield _stored_floats(block.name, part, quantization)
+        begin += block.size
 
 
-def _read(parameter: Parameter, stored: Stored, read: ReadTensor) -> F32:
-    """Read the checkpoint's tensors of a parameter, and stack them as ours are."""
-    if isinstance(parameter, MatrixParameter):
-        names = tuple(f"{name}.weight" for name in stored.names)
-    else:
-        names = vector_tensors(parameter, stored)
-    tensors = [
-        _transformed(read(name), stored.transform_of(index), parameter)
-        for index, name in enumerate(names)
-    ]
-    return np.concatenate(tensors)
+def _stored_matrix(name: str, values: F32, role: str, quantization: str) -> Iterator[StoredTensor]:
+    used = quantization_of(quantization, role)
+    if used is None:
+        yield _stored_floats(f"{name}.weight", values, quantization)
+        return
+    for tensor in stored_matrix(name, values, used.format):
+        is_transposed = used.is_transposed(role)
+        yield replace(tensor, data=tensor.data.T.copy()) if is_transposed else tensor
 
 
-def _transformed(values: F32, transform: Transform, parameter: Parameter) -> F32:
-    """Bring a tensor into our order; see `Transform`."""
-    if transform == "transpose":
-        return values.T
-    if transform == "add_one":
-        return values + np.float32(1)
-    if transform == "interleaved_heads":
-        # (heads, q k v, head_dim, ...) to (q k v, heads, head_dim, ...)
-        heads = values.reshape(-1, 3, parameter.head_dim or 1, *values.shape[1:])
-        return heads.swapaxes(0, 1).reshape(values.shape)
-    if transform == "rope_pairs":
-        pairs = values.reshape(-1, (parameter.head_dim or 2) // 2, 2, *values.shape[1:])
-        return pairs.swapaxes(1, 2).reshape(values.shape)
-    return values
+def _stored_floats(name: str, values: F32, quantization: str) -> StoredTensor:
+    if quantization == "q0bf16":
+        return StoredTensor(name, "bfloat16", "raw", bf16_from_f32(values))
+    return stored_floats(name, values, _float_format(quantization))
 
 
-def _checked(values: F32, parameter: Parameter, stored: Stored, weight_format: WeightFormat) -> F32:
-    shape, names = _shape(parameter), " and ".join(stored.names)
-    if values.shape != shape:
-        raise TensorShapeError(
-            f"{names}: the checkpoint's tensors have shape {list(values.shape)}, but "
-            f"config.json asks for {list(shape)}. Use config.json and weights of the same model."
-        )
-    limit = float(np.finfo(np.float16 if "f16" in weight_format else np.float32).max)
+def _float_format(quantization: str) -> FloatFormat:
+    """Return the format of what is not quantised."""
+    used = QUANTIZATIONS.get(quantization)
+    halfs = quantization == "q0f16" if used is None else used.halfs
+    return "q0f16" if halfs else "q0f32"
+
+
+def _require_fits(role: str, values: F32, quantization: str) -> None:
+    """Refuse weights that the format cannot hold, and what is no number."""
+    kind = np.float16 if _float_format(quantization) == "q0f16" else np.float32
     largest = float(np.max(np.abs(values)))
-    if not largest < limit:
+    if not largest < float(np.finfo(kind).max):
         raise ConversionError(
-            f"{names}: its largest weight is {largest:g}, too large for {weight_format}. "
+            f"{role}: its largest weight is {largest:g}, too large for {quantization}. "
             "Convert to a format with f32 in its name, or use an undamaged checkpoint."
         )
-    return values

@@ -1,68 +1,53 @@
-"""Builds `mlc-chat-config.json` from the files of a Hugging Face model folder."""
+"""Makes the content of `mlc-chat-config.json` from the files of a Hugging Face repository."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from py_engine.errors import MissingFileError
 from py_engine.json_fields import JsonFields
-from py_engine.storage.source import parse_json
+from py_engine.weights.hf_files import HfFiles
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
 DEFAULT_PREFILL_CHUNK_SIZE = 2048
 _CHATML_END = "<|im_end|>"
+_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "n_ctx")
+_SPECIAL_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id")
+
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "gemma3_text": {"vocab_size": 262208, "max_position_embeddings": 131072},
+}
+"""transformers' defaults that configurations of a `model_type` are known to leave away."""
 
 
-_POSITIONS = ("max_position_embeddings", "n_positions")
-"""Names of the longest sequence."""
+def chat_config_json(files: HfFiles, quantization: str) -> dict[str, Any]:
+    """Return the content of `mlc-chat-config.json` for a language model.
 
-
-def chat_config_json(
-    folder: Path,
-    quantization: str,
-    *,
-    conv_template: Mapping[str, Any] | None = None,
-    context_window_size: int | None = None,
-    prefill_chunk_size: int | None = None,
-) -> dict[str, Any]:
-    """Return the content of `mlc-chat-config.json` for the model in `folder`.
-
-    The context window defaults to `max_position_embeddings`. Sampling defaults are those of
-    `generation_config.json`, the conversation template is ChatML.
+    `model_config` has all fields of `config.json`, and MLC's names beside them. The context window
+    is the longest that the model is made for. Sampling defaults are those of
+    `generation_config.json`, the conversation template is ChatML (a chat template of the tokenizer
+    goes before it).
     Errors: ModelFileFormatError for a bad field.
     """
-    config = read_fields(folder / "config.json")
-    generation = read_fields(folder / "generation_config.json")
-    tokenizer = read_fields(folder / "tokenizer.json")
-    positions = next(filter(config.__contains__, _POSITIONS), _POSITIONS[0])
-    context = context_window_size or config.integer(positions, minimum=1)
-    chunk = min(prefill_chunk_size or DEFAULT_PREFILL_CHUNK_SIZE, context)
+    config, generation = _with_defaults(files.config), files.generation
+    context = _longest_context(config)
     special = {
-        name: (generation if name in generation else config).value(name)
-        for name in ("pad_token_id", "bos_token_id", "eos_token_id")
+        name: (generation if name in generation else config).value(name) for name in _SPECIAL_TOKENS
+    }
+    # No token at all, rather than the 2 that a configuration without this field stands for.
+    eos = [] if special["eos_token_id"] is None else special["eos_token_id"]
+    sizes = {
+        "context_window_size": context,
+        "prefill_chunk_size": min(DEFAULT_PREFILL_CHUNK_SIZE, context),
     }
     return {
         "version": "0.1.0",
         "model_type": config.string("model_type"),
         "quantization": quantization,
-        "model_config": _model_config(config, context, chunk),
+        "model_config": {**config.data, **_mlc_names(config), **sizes},
         "vocab_size": config.integer("vocab_size", minimum=1),
-        # Windows of layers are a matter of the architecture: they stand in model_config.
-        "context_window_size": context,
+        **sizes,
         "sliding_window_size": -1,
         "attention_sink_size": -1,
-        "prefill_chunk_size": chunk,
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,
         "temperature": generation.number("temperature", 1.0, minimum=0),
@@ -70,32 +55,15 @@ def chat_config_json(
         "frequency_penalty": 0.0,
         "repetition_penalty": generation.number("repetition_penalty", 1.0, above=0),
         "top_p": generation.number("top_p", 1.0, above=0, maximum=1),
-        "tokenizer_files": tokenizer_files(folder),
-        "tokenizer_info": tokenizer_info(tokenizer),
-        "conv_template": dict(conv_template or _chatml(tokenizer, special["eos_token_id"])),
+        "tokenizer_files": list(files.tokenizer_files),
+        "conv_template": _chatml(files.tokenizer_config, eos),
         **{name: value for name, value in special.items() if value is not None},
+        "eos_token_id": eos,
     }
 
 
-def hf_model_type(folder: Path) -> str:
-    """Return `model_type` of the model in `folder`.
-
-    Errors: MissingFileError without config.json, ModelFileFormatError for a bad field.
-    """
-    if not (folder / "config.json").is_file():
-        raise MissingFileError(
-            f"{folder / 'config.json'} does not exist. Give the folder of a Hugging Face model."
-        )
-    return read_fields(folder / "config.json").string("model_type")
-
-
-def tokenizer_files(folder: Path) -> list[str]:
-    """Return the names of the files in `folder` that belong to the tokenizer."""
-    return [name for name in TOKENIZER_FILES if (folder / name).is_file()]
-
-
 def tokenizer_info(tokenizer: JsonFields) -> dict[str, Any]:
-    """Return how token strings become text, read off `tokenizer.json`.
+    """Return how token strings become text, read off `tokenizer.json`, as other engines want it.
 
     Source: MLC-LLM's `Tokenizer::DetectTokenizerInfo`.
     """
@@ -110,32 +78,41 @@ def tokenizer_info(tokenizer: JsonFields) -> dict[str, Any]:
     }
 
 
-def read_fields(path: Path) -> JsonFields:
-    """Return a JSON file's fields, none where there is no file. Raises ModelFileFormatError."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else "{}"
-    return JsonFields(parse_json(text, str(path)), str(path))
-
-
 def _steps(tokenizer: JsonFields, name: str, members: str) -> list[Mapping[str, Any]]:
     step = tokenizer.object(name)
     return [child.data for child in step.objects(members)] if members in step else [step.data]
 
 
-def _model_config(config: JsonFields, context: int, chunk: int) -> dict[str, Any]:
-    """Return config.json's own fields, and beside them those of MLC."""
-    return {
-        **config.data,
-        "context_window_size": context,
-        "prefill_chunk_size": chunk,
-        "tensor_parallel_shards": 1,
-        "pipeline_parallel_stages": 1,
-    }
+def _with_defaults(config: JsonFields) -> JsonFields:
+    known = {name: value for name, value in config.data.items() if value is not None}
+    defaults = _DEFAULTS.get(config.string("model_type"), {})
+    return JsonFields({**config.data, **defaults, **known}, config.source)
 
 
-def _chatml(tokenizer: JsonFields, eos: Any) -> dict[str, Any]:
-    added = tokenizer.objects("added_tokens") if "added_tokens" in tokenizer else []
-    ends = [token.integer("id") for token in added if token.value("content") == _CHATML_END]
-    eos_ids = eos if isinstance(eos, list) else [eos] if eos is not None else []
+def _longest_context(config: JsonFields) -> int:
+    name = next((name for name in _CONTEXT_NAMES if name in config), _CONTEXT_NAMES[0])
+    return config.integer(name, minimum=1)
+
+
+def _mlc_names(config: JsonFields) -> dict[str, Any]:
+    """Return the fields that MLC calls otherwise than Hugging Face."""
+    rope = config.object("rope_parameters")
+    found: dict[str, Any] = {"tensor_parallel_shards": 1, "pipeline_parallel_stages": 1}
+    theta = config.value("rope_theta") or rope.value("rope_theta")
+    if theta is not None:
+        found["position_embedding_base"] = theta
+    if "rope_type" in rope and rope.value("rope_type") != "default":
+        found["rope_scaling"] = dict(rope.data)
+    return found
+
+
+def _chatml(tokenizer_config: JsonFields, eos: Any) -> dict[str, Any]:
+    added = tokenizer_config.object("added_tokens_decoder")
+    ends = [
+        int(token_id)
+        for token_id in added.data
+        if token_id.isdecimal() and added.object(token_id).value("content") == _CHATML_END
+    ]
     return {
         "name": "chatml",
         "system_template": "<|im_start|>system\n{system_message}<|im_end|>\n",
@@ -156,10 +133,5 @@ def _chatml(tokenizer: JsonFields, eos: Any) -> dict[str, Any]:
         "role_content_sep": "\n",
         "role_empty_sep": "\n",
         "stop_str": [_CHATML_END],
-        "stop_token_ids": ends or eos_ids,
+        "stop_token_ids": ends or (eos if isinstance(eos, list) else [eos]),
     }
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write an indented JSON file."""
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

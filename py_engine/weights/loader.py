@@ -1,179 +1,231 @@
-"""Brings a model's tensors from its files onto the GPU, without passing the wasm heap."""
+"""Brings a model's weights from its files onto the GPU, as a plan says.
+
+Bytes go from the source into buffers without passing through the wasm heap. Some reads are under
+way while others are written, and no more than a bounded number of bytes is in host memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator
 
-from py_engine.errors import (
-    MissingTensorError,
-    ModelFileFormatError,
-    TensorShapeError,
-    TruncatedFileError,
-)
-from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel
-from py_engine.kernels.convert import convert_spec
-from py_engine.storage.source import HostBytes, ModelSource, byte_length
-from py_engine.weights.mlc import TensorCache, read_tensor_cache
-from py_engine.weights.plan import Layout, WeightSlot
-from py_engine.weights.records import ELEMENT_BYTES, TensorRecord
+from py_engine.errors import ConversionError
+from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Program
+from py_engine.kernels.relay import PIECE_BYTES, REPORT_BYTES, piece, units
+from py_engine.storage.source import HostBytes, ModelSource
+from py_engine.weights.plan import WeightPlan
+from py_engine.weights.reads import READ_BYTES, Read, Slice, plan_reads
+from py_engine.weights.transfers import Relay
 
-Converted = Literal["f16", "bf16"]
+READS_IN_FLIGHT = 3
+_UNWRITTEN_BYTES = 4 * READ_BYTES
+"""What the GPU may have left to copy before anything else is given to it."""
 
-_STORED_DTYPES: dict[Layout, dict[str, Converted | None]] = {
-    "u32": {"U32": None},
-    "f16": {"F16": None},
-    "f32": {"F32": None, "F16": "f16", "BF16": "bf16"},
-}
-"""For each layout, the element types it can be made of, and the conversion that takes."""
-
-
-@dataclass(frozen=True)
-class _Upload:
-    """One tensor on its way: where it is stored, and the conversion it needs, if any."""
-
-    record: TensorRecord
-    converted: Converted | None
+OnProgress = Callable[[int, int], object]
 
 
 async def load_weights(
-    device: Device,
-    source: ModelSource,
-    slots: Sequence[WeightSlot],
-    on_bytes: Callable[[int, int], None],
+    device: Device, source: ModelSource, plan: WeightPlan, on_bytes: OnProgress
 ) -> dict[str, Buffer]:
-    """Load the tensors of `slots` and return their buffers by name.
+    """Load the weights of `plan`; return their buffers by the plan's names.
 
-    `on_bytes(done, total)` counts the bytes of the shards that are needed. Everything that the
-    index can tell is checked before the first shard is fetched. When loading fails or is
-    cancelled, all buffers made so far are destroyed.
+    `on_bytes(done, total)` counts the bytes that are read. When loading fails or is cancelled,
+    nothing stays on the GPU and nothing goes on.
 
-    Errors: MissingFileError, NetworkError, TruncatedFileError, ModelFileFormatError,
-    MissingTensorError, TensorShapeError, and those of the device.
+    Errors: those of the source (MissingFileError, NetworkError, TruncatedFileError), of the device,
+    and ConversionError for a weight that is too large for its format.
     """
-    cache = await read_tensor_cache(source)
-    uploads = [_checked(cache, slot) for slot in slots]
-    loading = _Loading(device, source, cache, uploads)
+    loading = _Loading(device, source, plan, on_bytes)
     try:
         async with device.check("loading the model's weights"):
-            await loading.run(on_bytes)
+            await loading.run()
     except BaseException:
         loading.destroy()
         raise
     return loading.buffers
 
 
-def _checked(cache: TensorCache, slot: WeightSlot) -> _Upload:
-    record = cache.tensors.get(slot.name)
-    if record is None:
-        raise MissingTensorError(
-            f"{cache.path} has no tensor {slot.name!r}, which the model's configuration asks for "
-            f"with shape {list(slot.shape)}. Use weights and configuration of the same model."
-        )
-    if record.shape != slot.shape:
-        raise TensorShapeError(
-            f"{cache.path}: tensor {slot.name!r} has shape {list(record.shape)}, but the model's "
-            f"configuration asks for {list(slot.shape)}. Use weights and configuration of the same "
-            "model."
-        )
-    accepted = _STORED_DTYPES[slot.layout]
-    if record.dtype not in accepted:
-        raise TensorShapeError(
-            f"{cache.path}: tensor {slot.name!r} is {record.dtype}, but the model's "
-            f"quantization asks for {' or '.join(accepted)}. Use weights and configuration of the "
-            "same model."
-        )
-    return _Upload(record, accepted[record.dtype])
-
-
 class _Loading:
-    """The state of one load: the buffers made so far, and one staging buffer for conversions."""
+    """The state of one load."""
 
     def __init__(
-        self,
-        device: Device,
-        source: ModelSource,
-        cache: TensorCache,
-        uploads: Sequence[_Upload],
+        self, device: Device, source: ModelSource, plan: WeightPlan, on_bytes: OnProgress
     ) -> None:
         self.buffers: dict[str, Buffer] = {}
         self._device = device
         self._source = source
-        self._cache = cache
-        self._uploads = uploads
-        self._kernels: dict[tuple[Converted, int], Kernel] = {}
-        self._staging: Buffer | None = None
+        self._plan = plan
+        self._reads = tuple(plan_reads(plan.transfers))
+        self._progress = _Progress(sum(read.nbytes for read in self._reads), on_bytes)
+        self._relays = _Relays(device, self.buffers)
+        self._fences: deque[tuple[asyncio.Future[None], int]] = deque()
 
-    async def run(self, on_bytes: Callable[[int, int], None]) -> None:
-        await self._prepare_conversions()
-        needed = {upload.record.file for upload in self._uploads}
-        shards = {name: nbytes for name, nbytes in self._cache.shards.items() if name in needed}
-        total, done = sum(shards.values()), 0
-        on_bytes(0, total)
-        for name, nbytes in shards.items():
-            data = await self._source.read_bytes(name, self._shifted(on_bytes, done, total))
-            self._check_length(name, byte_length(data))
-            for upload in self._uploads:
-                if upload.record.file == name:
-                    self._upload(upload, data)
-            done += nbytes
-        on_bytes(done, total)
-        await self._device.synchronize()
-        self._free_staging()
-
-    @staticmethod
-    def _shifted(
-        on_bytes: Callable[[int, int], None], done: int, total: int
-    ) -> Callable[[int], None]:
-        return lambda n: on_bytes(done + n, total)
+    async def run(self) -> None:
+        self._progress.report()
+        for name, nbytes in self._plan.buffers.items():
+            self.buffers[name] = self._device.create_buffer(nbytes, name)
+        await self._relays.prepare(self._plan)
+        pending = iter(self._reads)
+        reading: deque[tuple[Read, asyncio.Future[HostBytes]]] = deque()
+        try:
+            while True:
+                self._read_ahead(pending, reading)
+                if not reading:
+                    break
+                read, data = reading.popleft()
+                await self._write(read, await data)
+            await self._relays.finish()
+        finally:
+            await _cancelled([data for _, data in reading] + [fence for fence, _ in self._fences])
 
     def destroy(self) -> None:
         """Free what has been made."""
-        self._free_staging()
+        self._relays.destroy()
         for buffer in self.buffers.values():
             buffer.destroy()
         self.buffers.clear()
 
-    async def _prepare_conversions(self) -> None:
-        conversions = [upload for upload in self._uploads if upload.converted]
-        if not conversions:
+    def _read_ahead(
+        self, pending: Iterator[Read], reading: deque[tuple[Read, asyncio.Future[HostBytes]]]
+    ) -> None:
+        while len(reading) < READS_IN_FLIGHT and (read := next(pending, None)):
+            on_bytes = self._progress.counter()
+            bytes_of = self._source.read_range(read.file, read.begin, read.end, on_bytes)
+            reading.append((read, asyncio.ensure_future(bytes_of)))
+
+    async def _write(self, read: Read, data: HostBytes) -> None:
+        """Give the bytes to the GPU, once it has room for them."""
+        while self._fences and sum(n for _, n in self._fences) + read.nbytes > _UNWRITTEN_BYTES:
+            fence, _ = self._fences[0]
+            await fence
+            self._fences.popleft()
+        for part in read.slices:
+            offset = part.file_begin - read.begin
+            if part.transfer.relays:
+                self._relays.write(part, data, offset)
+            else:
+                self._copy(part, data, offset)
+        self._fences.append((asyncio.ensure_future(self._device.synchronize()), read.nbytes))
+
+    def _copy(self, part: Slice, data: HostBytes, offset: int) -> None:
+        for copy in part.transfer.copies:
+            begin, end = max(copy.begin, part.begin), min(copy.begin + copy.nbytes, part.end)
+            if begin < end:
+                self._device.write_buffer(
+                    self.buffers[copy.target],
+                    copy.offset + begin - copy.begin,
+                    data,
+                    offset + begin - part.begin,
+                    end - begin,
+                )
+
+
+class _Relays:
+    """The kernels that re-lay or convert, and what they work in."""
+
+    def __init__(self, device: Device, buffers: dict[str, Buffer]) -> None:
+        self._device = device
+        self._buffers = buffers
+        self._own: list[Buffer] = []
+        self._kernels: dict[KernelSpec, Kernel] = {}
+        self._programs: dict[tuple[KernelSpec, tuple[str, ...]], Program] = {}
+
+    async def prepare(self, plan: WeightPlan) -> None:
+        """Compile what the plan needs, and make room for its largest piece."""
+        staged = [transfer for transfer in plan.transfers if transfer.relays]
+        if not staged:
             return
-        # Tensors of one size share a kernel, so that a model needs only a handful of them.
-        sizes = sorted({(cast(Converted, u.converted), u.record.elements) for u in conversions})
-        kernels = await self._device.compile([convert_spec(kind, n) for kind, n in sizes])
-        self._kernels = dict(zip(sizes, kernels, strict=True))
-        largest = max(upload.record.nbytes for upload in conversions)
-        self._staging = self._device.create_buffer(largest, "weights staging")
+        specs = list({relay.kernel: None for each in staged for relay in each.relays})
+        self._kernels = dict(zip(specs, await self._device.compile(specs), strict=True))
+        largest = max(transfer.nbytes for transfer in staged)
+        for nbytes, label in (
+            (largest, "weights staging"),
+            (PIECE_BYTES, "weights piece"),
+            (REPORT_BYTES, "weights report"),
+        ):
+            self._own.append(self._device.create_buffer(nbytes, label))
 
-    def _check_length(self, shard: str, found: int) -> None:
-        wanted = self._cache.shards[shard]
-        if found < wanted:
-            raise TruncatedFileError(
-                f"{self._source.url}{shard} has {found} bytes, but {self._cache.path} says "
-                f"{wanted}. Download the file again."
+    def write(self, part: Slice, data: HostBytes, offset: int) -> None:
+        """Stage bytes; with the last of a piece, run its kernels."""
+        staging, sizes, _ = self._own
+        # The queue runs in order: what was staged before has been used when this is written.
+        self._device.write_buffer(staging, part.begin, data, offset, part.end - part.begin)
+        for relay in part.transfer.relays if part.is_last else ():
+            shape = piece(
+                relay.rows,
+                relay.columns,
+                to_row=relay.to_row,
+                rope_pairs=relay.rope_pairs,
+                keep=relay.keep,
             )
-        if found > wanted:
-            raise ModelFileFormatError(
-                f"{self._source.url}{shard} has {found} bytes, but {self._cache.path} says "
-                f"{wanted}. Use an index and shards of the same model."
-            )
+            self._device.write_buffer(sizes, 0, shape)
+            program = self._program(relay)
+            program.set_n_tokens(units(relay.kernel, relay.rows, relay.columns))
+            program.submit()
 
-    def _upload(self, upload: _Upload, data: HostBytes) -> None:
-        record = upload.record
-        size = 4 if upload.converted else ELEMENT_BYTES[record.dtype]
-        buffer = self._device.create_buffer(upload.record.elements * size, record.name)
-        self.buffers[record.name] = buffer
-        if not upload.converted or self._staging is None:
-            self._device.write_buffer(buffer, 0, data, record.byte_offset, record.nbytes)
+    async def finish(self) -> None:
+        """Wait for all of it. Raises ConversionError for what did not fit its format."""
+        if not self._own:
+            await self._device.synchronize()
             return
-        # The queue runs in order, so the staging buffer can be rewritten right after the submit.
-        self._device.write_buffer(self._staging, 0, data, record.byte_offset, record.nbytes)
-        kernel = self._kernels[upload.converted, upload.record.elements]
-        dispatch = Dispatch(kernel, (self._staging, buffer))
-        self._device.program([dispatch], f"convert {record.name}").submit()
+        report = await self._device.read_buffer(self._own[2])
+        self.destroy()
+        if any(report[:4]):
+            raise too_large(report)
 
-    def _free_staging(self) -> None:
-        if self._staging is not None:
-            self._staging.destroy()
-            self._staging = None
+    def destroy(self) -> None:
+        """Free the working buffers; may be called twice."""
+        for buffer in self._own:
+            buffer.destroy()
+        self._own.clear()
+
+    def _program(self, relay: Relay) -> Program:
+        key = (relay.kernel, relay.targets)
+        if key not in self._programs:
+            targets = (self._buffers[name] for name in relay.targets)
+            dispatch = Dispatch(self._kernels[relay.kernel], (*self._own, *targets))
+            label = f"{relay.kernel.label}: {relay.targets[0]}"
+            self._programs[key] = self._device.program([dispatch], label)
+        return self._programs[key]
+
+
+class _Progress:
+    """Counts the bytes of all reads together."""
+
+    def __init__(self, total: int, on_bytes: OnProgress) -> None:
+        self._total = total
+        self._on_bytes = on_bytes
+        self._done = 0
+
+    def report(self) -> None:
+        self._on_bytes(self._done, self._total)
+
+    def counter(self) -> Callable[[int], None]:
+        """Return what counts one read."""
+        before = 0
+
+        def count(n: int) -> None:
+            nonlocal before
+            self._done += n - before
+            before = n
+            self.report()
+
+        return count
+
+
+def too_large(report: bytes) -> ConversionError:
+    """Return the error for what the kernels reported: the largest weight, f32."""
+    largest = struct.unpack_from("<f", report)[0]
+    return ConversionError(
+        f"The model's largest weight is {largest:g}, too large for f16. Choose a quantization with "
+        "f32 in its name, or download the model again."
+    )
+
+
+async def _cancelled(futures: list[asyncio.Future[object]]) -> None:
+    """End what is still under way."""
+    for future in futures:
+        future.cancel()
+    await asyncio.gather(*futures, return_exceptions=True)

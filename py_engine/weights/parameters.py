@@ -74,6 +74,11 @@ class MatrixParameter:
     head_dim: int | None = None
 
     @property
+    def blocks(self) -> tuple[int, ...]:
+        """The rows of the blocks, which files may have tensors of their own for."""
+        return self.row_blocks
+
+    @property
     def rows(self) -> int:
         """Rows of all blocks."""
         return sum(self.row_blocks)
@@ -86,6 +91,11 @@ class VectorParameter:
     role: str
     block_sizes: tuple[int, ...]
     head_dim: int | None = None
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The elements of the blocks, which files may have tensors of their own for."""
+        return self.block_sizes
 
     @property
     def size(self) -> int:
@@ -167,6 +177,29 @@ def vector_tensors(parameter: VectorParameter, stored: Stored) -> tuple[str, ...
         for name in stored.names
         for head in (heads if HEAD in name else (0,))
     )
+
+
+@dataclass(frozen=True)
+class StoredBlock:
+    """One tensor of a parameter: `size` of its rows or elements; a matrix's name has no ending."""
+
+    name: str
+    size: int
+    transform: Transform
+
+
+def stored_blocks(parameter: Parameter, stored: Stored) -> list[StoredBlock]:
+    """Return the tensors of a parameter: one for all, one for each block, or for each head."""
+    names = stored.names
+    if isinstance(parameter, VectorParameter):
+        names = vector_tensors(parameter, stored)
+    if len(names) > len(stored.names):
+        sizes: tuple[int, ...] = (parameter.head_dim or 0,) * len(names)
+        transforms = [stored.transform] * len(names)
+    else:
+        sizes = parameter.blocks if len(names) > 1 else (sum(parameter.blocks),)
+        transforms = [stored.transform_of(index) for index in range(len(names))]
+    return [StoredBlock(*each) for each in zip(names, sizes, transforms, strict=True)]
 
 
 def respelled(table: NameTable, spelling: Spelling) -> dict[str, Stored]:

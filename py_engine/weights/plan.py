@@ -1,105 +1,100 @@
-"""How a model's parameters lie on the GPU, and the tensors of MLC's files that they are made of."""
+"""Plans how a model's weights come onto the GPU, from what its index tells."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from py_engine.kernels.formats import WeightFormat
-from py_engine.weights.formats import CODES_PER_WORD, GROUP_SIZE
+from py_engine.errors import UnsupportedModelConfigError
+from py_engine.gpu.types import Limits
+from py_engine.json_fields import shown
+from py_engine.weights.checkpoint import Checkpoint
+from py_engine.weights.formats import PLAIN_FORMATS, QUANTIZATIONS, require_known
+from py_engine.weights.gguf_config import QUANTIZATION as GGUF_FORMAT
+from py_engine.weights.layouts import Layouts, MatrixPart
+from py_engine.weights.matrix_plan import plan_matrix
 from py_engine.weights.parameters import MatrixParameter, NameTable, Parameter
-
-Layout = Literal["u32", "f16", "f32"]
-
-
-@dataclass(frozen=True)
-class MatrixPart:
-    """Rows of a matrix that lie in buffers of their own.
-
-    A gated matrix's part has some rows of gates, then the same rows of ups. It makes the outputs
-    from `first_output` on.
-    """
-
-    format: WeightFormat
-    rows: int
-    first_output: int = 0
-
-
-Layouts = Mapping[str, tuple[MatrixPart, ...]]
-"""The parts of each matrix, by role."""
-
-
-def part_buffers(role: str, number: int, part: MatrixPart) -> dict[str, str]:
-    """Return the names of the buffers of part `number` of a matrix, by binding."""
-    return {name: f"{role}.{number}.{name}" for name in ("weights", "scales")}
+from py_engine.weights.tensor_index import TensorIndex
+from py_engine.weights.transfers import Transfer, transfers
+from py_engine.weights.vector_plan import plan_vector
 
 
 @dataclass(frozen=True)
-class WeightSlot:
-    """A tensor by its name in the model's files.
+class WeightPlan:
+    """How a model's weights lie on the GPU, and how they come there.
 
-    `layout` is how its elements lie on the GPU: "u32" words as stored, "f16" halfs as stored (two
-    to a u32), "f32" converted while loading.
+    `layouts` has the parts of each matrix by role, from which kernels are chosen. `buffers` has
+    sizes in bytes: of vectors by role, of parts by the names of `part_buffers`. `transfers` are in
+    the order of the files, of which `files` has those that are needed with their sizes.
     """
 
-    name: str
-    shape: tuple[int, ...]
-    layout: Layout
+    layouts: Layouts
+    buffers: Mapping[str, int]
+    transfers: tuple[Transfer, ...]
+    files: Mapping[str, int]
+
+    @property
+    def gpu_bytes(self) -> int:
+        """Bytes of all buffers together."""
+        return sum(self.buffers.values())
+
+    @property
+    def download_bytes(self) -> int:
+        """Bytes of all files that are needed."""
+        return sum(self.files.values())
 
 
-def uniform_layouts(
-    parameters: Sequence[Parameter], weight_format: WeightFormat
-) -> dict[str, tuple[MatrixPart, ...]]:
-    """Return the layouts of a model whose matrices all have one format, in one part each."""
-    return {
-        parameter.role: (MatrixPart(weight_format, parameter.rows),)
-        for parameter in parameters
-        if isinstance(parameter, MatrixParameter)
-    }
+def plan_weights(
+    checkpoint: Checkpoint,
+    parameters: Sequence[Parameter],
+    names: NameTable,
+    limits: Limits,
+    quantization: str | None = None,
+) -> WeightPlan:
+    """Plan the loading of `parameters`, whose tensors `names` gives by role.
 
-
-def matrix_tensors(name: str, weight_format: WeightFormat) -> list[str]:
-    """Return the names of the tensors that hold one matrix: its weights, or codes and scales."""
-    if weight_format in ("q0f16", "q0f32"):
-        return [f"{name}.weight"]
-    return [f"{name}.q_weight", f"{name}.q_scale"]
-
-
-def matrix_slots(
-    name: str, matrix: MatrixParameter, weight_format: WeightFormat
-) -> list[WeightSlot]:
-    """Return the tensors that hold one matrix, in the order of `matrix_tensors`."""
-    groups = -(-matrix.columns // GROUP_SIZE)
-    words = (matrix.rows, groups * (GROUP_SIZE // CODES_PER_WORD))
-    plain, scales = (matrix.rows, matrix.columns), (matrix.rows, groups)
-    kinds: dict[WeightFormat, list[tuple[tuple[int, int], Layout]]] = {
-        "q0f16": [(plain, "f16")],
-        "q0f32": [(plain, "f32")],
-        "q4f16_1": [(words, "u32"), (scales, "f16")],
-        "q4f32_1": [(words, "u32"), (scales, "f32")],
-    }
-    names = matrix_tensors(name, weight_format)
-    return [
-        WeightSlot(name, shape, layout)
-        for name, (shape, layout) in zip(names, kinds[weight_format], strict=True)
-    ]
-
-
-def weight_slots(
-    parameters: Sequence[Parameter], names: NameTable, weight_format: WeightFormat
-) -> dict[str, WeightSlot]:
-    """Return the tensor of every buffer, by the buffer's name, in files that fuse as we do.
-
-    Vectors are f32 in all formats: they are small.
+    `quantization` is what plain weights are quantised to while they load; None keeps all weights as
+    they are stored. Everything that the index can tell is checked here, before anything large is
+    read.
+    Errors: MissingTensorError, TensorShapeError, UnknownQuantizationError, LimitSupportError,
+    UnsupportedModelConfigError.
     """
-    slots: dict[str, WeightSlot] = {}
+    wanted = quantization or checkpoint.quantization
+    _check_quantization(checkpoint, wanted)
+    index = TensorIndex(checkpoint.index, checkpoint.tensors, checkpoint.quantization)
+    layouts: dict[str, tuple[MatrixPart, ...]] = {}
+    buffers: dict[str, int] = {}
+    found: list[Transfer] = []
     for parameter in parameters:
-        (name,) = names[parameter.role].names
+        stored = names[parameter.role]
         if isinstance(parameter, MatrixParameter):
-            part = MatrixPart(weight_format, parameter.rows)
-            buffers = part_buffers(parameter.role, 0, part).values()
-            slots |= zip(buffers, matrix_slots(name, parameter, weight_format), strict=False)
+            plan = plan_matrix(parameter, stored, index, wanted, limits)
+            layouts[parameter.role] = plan.parts
+            buffers |= plan.buffers
+            loads = plan.loads
         else:
-            slots[parameter.role] = WeightSlot(name, (parameter.size,), "f32")
-    return slots
+            buffers[parameter.role] = 4 * parameter.size
+            loads = tuple(plan_vector(parameter, stored, index))
+        found += [transfer for load in loads for transfer in transfers(load)]
+    found.sort(key=lambda transfer: (transfer.file, transfer.begin))
+    used = {transfer.file for transfer in found}
+    files = {path: size for path, size in checkpoint.files.items() if path in used}
+    order = {path: number for number, path in enumerate(files)}
+    found.sort(key=lambda transfer: (order[transfer.file], transfer.begin))
+    return WeightPlan(layouts, buffers, tuple(found), files)
+
+
+def _check_quantization(checkpoint: Checkpoint, wanted: str) -> None:
+    """Refuse what is not known, and what the stored weights cannot become while they load."""
+    stored = checkpoint.quantization
+    if stored != GGUF_FORMAT:
+        require_known(stored, f"{checkpoint.config_file}: quantization")
+    if wanted == stored:
+        return
+    require_known(wanted, "quantization")
+    if wanted not in QUANTIZATIONS or stored not in PLAIN_FORMATS.values():
+        known = ", ".join(QUANTIZATIONS)
+        raise UnsupportedModelConfigError(
+            f"quantization is {shown(wanted)}, but the weights are stored as {stored}. Leave "
+            f"quantization away to use them so; unquantised ones may also become {known}."
+        )

@@ -14,9 +14,6 @@ ELEMENT_BYTES: Mapping[str, int] = {
 }
 """Bytes of an element, by the names that safetensors gives to types."""
 
-FLOATS = ("F32", "F16", "BF16")
-"""The types that a weight may have without being quantised."""
-
 
 @dataclass(frozen=True)
 class TensorRecord:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
 
-from py_engine.weights.convert import write_model
-from py_engine.weights.hf_encoder import encoder_config_json
 from py_engine.weights.quantization import F32
 from tests.conformance.cases import Case
 from tests.conformance.encoder_recipe import ENCODER_CASES, encoder_case, make_encoder_weights
+from tests.conformance.fixtures import write_mlc_folder
 from tests.conformance.recipe import FOLDER
 
 TOKENIZER = FOLDER / "bert_tokenizer.json"
@@ -74,11 +71,5 @@ def load_encoder_fixture(name: str) -> EncoderFixture:
 
 def write_encoder_folder(case: Case, target: Path) -> None:
     """Write a case's model as an MLC folder, with the tokenizer of the text case."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder)
-        (source / "config.json").write_text(json.dumps(case.config))
-        shutil.copyfile(TOKENIZER, source / "tokenizer.json")
-        config = encoder_config_json(source, case.quantization)
-    target.mkdir(parents=True, exist_ok=True)
-    write_model(target, config, make_encoder_weights(case).__getitem__)
+    write_mlc_folder(case.config, make_encoder_weights(case), target, case.quantization)
     shutil.copyfile(TOKENIZER, target / "tokenizer.json")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from py_engine.storage.folder import FolderSource
+from py_engine.weights.checkpoint import open_checkpoint
 from py_engine.weights.convert import write_model
-from py_engine.weights.hf_config import chat_config_json
 from py_engine.weights.quantization import F32
 from tests.conformance.cases import (
     CASES,
@@ -100,14 +104,34 @@ def load_rope() -> list[list[float]]:
 
 def write_model_folder(fixture: Fixture, target: Path) -> None:
     """Write a fixture's model as an MLC folder (without a tokenizer)."""
-    weights = make_weights(fixture.case, fixture.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.json").write_text(json.dumps(fixture.case.config))
-        config = chat_config_json(
-            Path(folder), fixture.case.quantization, prefill_chunk_size=PREFILL_CHUNK_SIZE
-        )
+    case = fixture.case
+    weights = make_weights(case, fixture.seed)
+    write_mlc_folder(case.config, weights, target, case.quantization, PREFILL_CHUNK_SIZE)
+
+
+def write_mlc_folder(
+    config: Mapping[str, Any],
+    weights: Mapping[str, F32],
+    target: Path,
+    quantization: str,
+    prefill_chunk_size: int | None = None,
+) -> None:
+    """Write a model of Hugging Face's configuration and weights as an MLC folder."""
+
+    async def write(folder: Path) -> None:
+        checkpoint = await open_checkpoint(FolderSource(folder))
+        chunk = prefill_chunk_size or checkpoint.config_json["prefill_chunk_size"]
+        written = {**checkpoint.config_json, "prefill_chunk_size": chunk}
+        await write_model(checkpoint, written, target, quantization)
+
     target.mkdir(parents=True, exist_ok=True)
-    write_model(target, config, weights.__getitem__)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "config.json").write_text(json.dumps(config))
+        write_safetensors(folder / "model.safetensors", weights)
+        # On a thread of its own: tests call this from within their event loops too.
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(asyncio.run, write(folder)).result()
 
 
 def write_hf_folder(fixture: Fixture, target: Path, dtype: Dtype = "F32") -> None:

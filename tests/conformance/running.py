@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from py_engine.config import CHAT_CONFIG_FILE, ChatConfig
+from py_engine.config import ChatConfig
 from py_engine.models.decoder import Decoder
 from py_engine.models.loader import load_model
 from py_engine.storage.folder import FolderSource
+from py_engine.weights.checkpoint import open_checkpoint
 from py_engine.weights.quantization import F32
 from tests.conformance.fixtures import Fixture, write_model_folder
 from tests.support.engine_worker import EngineWorker
@@ -75,8 +76,9 @@ async def load_on_numpy(
     """Return a fixture's model on a NumPy device."""
     write_model_folder(fixture, folder)
     source = FolderSource(folder)
-    config = ChatConfig.from_json(await source.read_json(CHAT_CONFIG_FILE), chat_opts=chat_opts)
-    return await load_model(device, source, config, lambda progress: None)
+    checkpoint = await open_checkpoint(source)
+    config = ChatConfig.from_json(checkpoint.config_json, chat_opts=chat_opts)
+    return await load_model(device, checkpoint, config, lambda progress: None)
 
 
 def decode_on_numpy(
@@ -113,23 +115,29 @@ async def _run_in_worker(
     from py_engine.config import ChatConfig
     from py_engine.gpu.adapter import request_device
     from py_engine.models.loader import load_model
+    from py_engine.storage.source import FileInfo
+    from py_engine.weights.checkpoint import open_checkpoint
 
     class Files:
-        url = "memory:/"
+        url, entry = "memory:/", ""
+
+        async def list_files(self):
+            return {path: FileInfo(len(data)) for path, data in files.items()}
 
         async def read_json(self, path):
             return json.loads(files[path])
 
-        async def read_bytes(self, path, on_bytes=None):
-            data = js.Uint8Array.new(len(files[path]))
-            data.assign(files[path])
+        async def read_range(self, path, begin, end, on_bytes=None):
+            data = js.Uint8Array.new(end - begin)
+            data.assign(files[path][begin:end])
             return data.buffer
 
     device = await request_device()
     if not lanes:
         device.info = replace(device.info, subgroup_size_max=None)
-    config = ChatConfig.from_json(json.loads(files["mlc-chat-config.json"]), chat_opts=chat_opts)
-    model = await load_model(device, Files(), config, lambda progress: None)
+    checkpoint = await open_checkpoint(Files())
+    config = ChatConfig.from_json(checkpoint.config_json, chat_opts=chat_opts)
+    model = await load_model(device, checkpoint, config, lambda progress: None)
     try:
         return await _drive(model, prompt, n_tokens, prefix_lengths)
     finally:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from py_engine.config import CHAT_CONFIG_FILE, ChatConfig
+from py_engine.config import ChatConfig
 from py_engine.models.loader import load_model
 from py_engine.storage.folder import FolderSource
+from py_engine.weights.checkpoint import open_checkpoint
 from tests.conformance.fixtures import load_fixture, write_model_folder
 from tests.conftest import EngineWorker
 from tests.support.numpy_device import NumpyDevice
@@ -138,8 +139,9 @@ FAVOURITE = 11
 def play_on_numpy(folder: Path) -> dict[str, Any]:
     async def run() -> dict[str, Any]:
         source = FolderSource(folder)
-        config = ChatConfig.from_json(await source.read_json(CHAT_CONFIG_FILE))
-        model = await load_model(NumpyDevice(), source, config, lambda progress: None)
+        checkpoint = await open_checkpoint(source)
+        config = ChatConfig.from_json(checkpoint.config_json)
+        model = await load_model(NumpyDevice(), checkpoint, config, lambda progress: None)
         scenario = Scenario(model, FIXTURE.prompt_ids, N_TOKENS, lambda data: data)
         return await _play(scenario, MASKS, FAVOURITE)
 
@@ -156,6 +158,8 @@ async def _play_in_worker(
     from py_engine.config import ChatConfig
     from py_engine.gpu.adapter import request_device
     from py_engine.models.loader import load_model
+    from py_engine.storage.source import FileInfo
+    from py_engine.weights.checkpoint import open_checkpoint
 
     def to_host(data):
         array = js.Uint8Array.new(len(data))
@@ -163,17 +167,23 @@ async def _play_in_worker(
         return array.buffer
 
     class Files:
-        url = "memory:/"
+        url, entry = "memory:/", ""
+
+        async def list_files(self):
+            return {path: FileInfo(len(data)) for path, data in files.items()}
 
         async def read_json(self, path):
             return json.loads(files[path])
 
-        async def read_bytes(self, path, on_bytes=None):
-            return to_host(files[path])
+        async def read_range(self, path, begin, end, on_bytes=None):
+            data = js.Uint8Array.new(end - begin)
+            data.assign(files[path][begin:end])
+            return data.buffer
 
     device = await request_device()
-    config = ChatConfig.from_json(json.loads(files["mlc-chat-config.json"]))
-    model = await load_model(device, Files(), config, lambda progress: None)
+    checkpoint = await open_checkpoint(Files())
+    config = ChatConfig.from_json(checkpoint.config_json)
+    model = await load_model(device, checkpoint, config, lambda progress: None)
     try:
         return await _play(Scenario(model, prompt, n_tokens, to_host), masks, favourite)
     finally:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from py_engine.config import CHAT_CONFIG_FILE, ChatConfig
+from py_engine.config import ChatConfig
 from py_engine.models.encoder_loader import load_embedder
 from py_engine.storage.folder import FolderSource
+from py_engine.weights.checkpoint import open_checkpoint
 from tests.conformance.encoder_fixtures import (
     POOLINGS,
     EncoderFixture,
@@ -45,10 +46,11 @@ def embed_on_numpy(
 
     async def run() -> tuple[np.ndarray, np.ndarray]:
         source = FolderSource(folder)
+        checkpoint = await open_checkpoint(source)
         config = ChatConfig.from_json(
-            await source.read_json(CHAT_CONFIG_FILE), chat_opts={"max_batch_size": 8, **options}
+            checkpoint.config_json, chat_opts={"max_batch_size": 8, **options}
         )
-        model = await load_embedder(device, source, config, lambda progress: None)
+        model = await load_embedder(device, checkpoint, config, lambda progress: None)
         vectors = np.array(await model.embed(fixture.sequences))
         [x] = [b for b in device.buffers if b.label == "x" and b.data is not None]
         rows = x.view(np.float32).reshape(-1, model.hidden_size)[: sum(map(len, fixture.sequences))]
@@ -88,23 +90,29 @@ async def _embed_in_worker(
     from py_engine.config import ChatConfig
     from py_engine.gpu.adapter import request_device
     from py_engine.models.encoder_loader import load_embedder
+    from py_engine.storage.source import FileInfo
+    from py_engine.weights.checkpoint import open_checkpoint
 
     class Files:
-        url = "memory:/"
+        url, entry = "memory:/", ""
+
+        async def list_files(self):
+            return {path: FileInfo(len(data)) for path, data in files.items()}
 
         async def read_json(self, path):
             return json.loads(files[path])
 
-        async def read_bytes(self, path, on_bytes=None):
-            data = js.Uint8Array.new(len(files[path]))
-            data.assign(files[path])
+        async def read_range(self, path, begin, end, on_bytes=None):
+            data = js.Uint8Array.new(end - begin)
+            data.assign(files[path][begin:end])
             return data.buffer
 
     device = await request_device()
     if not lanes:
         device.info = replace(device.info, subgroup_size_max=None)
-    config = ChatConfig.from_json(json.loads(files["mlc-chat-config.json"]), chat_opts=options)
-    model = await load_embedder(device, Files(), config, lambda progress: None)
+    checkpoint = await open_checkpoint(Files())
+    config = ChatConfig.from_json(checkpoint.config_json, chat_opts=options)
+    model = await load_embedder(device, checkpoint, config, lambda progress: None)
     try:
         vectors = [vector for batch in batches for vector in await model.embed(batch)]
         return [vector.tobytes() for vector in vectors]

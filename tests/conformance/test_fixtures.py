@@ -21,7 +21,7 @@ from tests.conformance.fixtures import (
 )
 from tests.conformance.recipe import FOLDER, make_prompt
 from tests.conformance.test_decoder import TOLERANCE
-from tests.support.model_slots import slots_of
+from tests.support.mlc_files import mlc_shapes
 
 
 @pytest.mark.parametrize("name", all_names())
@@ -54,6 +54,4 @@ def test_folder_has_every_tensor(name: str, tmp_path: Path) -> None:
     config = ChatConfig.from_json(asyncio.run(source.read_json(CHAT_CONFIG_FILE)))
     cache = asyncio.run(read_tensor_cache(source))
     assert decoder_spec(config).prefill_chunk_size == PREFILL_CHUNK_SIZE
-    assert {slot.name: slot.shape for slot in slots_of(config)} == {
-        tensor.name: tensor.shape for tensor in cache.tensors.values()
-    }
+    assert mlc_shapes(config) == {tensor.name: tensor.shape for tensor in cache.tensors.values()}

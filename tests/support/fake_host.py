@@ -13,6 +13,7 @@ from py_engine.models.base import LoadProgress
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.source import ModelPlace
 from py_engine.tokenizer import Tokenizer
+from py_engine.weights.checkpoint import Checkpoint
 from tests.support.fake_embedder import FakeEmbedder
 from tests.support.fake_grammar import FakeGrammarCompiler
 from tests.support.fake_model import FakeModel
@@ -45,6 +46,7 @@ def model_files(**config: Any) -> dict[str, str]:
     """Return a model's files; `config` replaces fields of its mlc-chat-config.json."""
     return {
         "mlc-chat-config.json": json.dumps(CHAT_CONFIG | config),
+        "tensor-cache.json": '{"records": []}',
         "tokenizer.json": tokenizer_json("gpt2"),
     }
 
@@ -130,7 +132,7 @@ class FakeHost:
     async def load_model(
         self,
         device: Any,
-        source: Any,
+        checkpoint: Checkpoint,
         config: ChatConfig,
         on_progress: Callable[[LoadProgress], None],
     ) -> FakeModel:
@@ -142,7 +144,7 @@ class FakeHost:
                 await result
         on_progress(LoadProgress("weights", 1_000_000, 1_000_000))
         on_progress(LoadProgress("kernels", 4, 4))
-        model_id = source.url.removeprefix("memory:/").rstrip("/")
+        model_id = checkpoint.source.url.removeprefix("memory:/").rstrip("/")
         model = FakeModel(
             self.scripts.get(model_id, ()), context_window_size=config.context_window_size
         )
@@ -152,7 +154,7 @@ class FakeHost:
     async def load_embedder(
         self,
         device: Any,
-        source: Any,
+        checkpoint: Checkpoint,
         config: ChatConfig,
         on_progress: Callable[[LoadProgress], None],
     ) -> FakeEmbedder:

@@ -10,7 +10,7 @@ from py_engine.models.decoder_steps import decoder_steps
 from py_engine.models.registry import ARCHITECTURES, decoder_spec
 from py_engine.models.spec import DecoderSpec
 from py_engine.weights.parameters import FileKind, NameTable, layer_names
-from py_engine.weights.plan import uniform_layouts
+from tests.support.layouts import uniform_layouts
 
 
 def spec_of(

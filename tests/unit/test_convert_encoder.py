@@ -22,6 +22,7 @@ from py_engine.errors import (
 from py_engine.models.embedder import embedding_options
 from py_engine.models.encoder_loader import load_embedder
 from py_engine.storage.folder import FolderSource
+from py_engine.weights.checkpoint import open_checkpoint
 from py_engine.weights.convert import convert_model
 from py_engine.weights.quantization import F32
 from tests.conformance.encoder_fixtures import TOKENIZER, load_encoder_fixture
@@ -54,8 +55,9 @@ def pool_by(folder: Path, **modes: bool) -> None:
 def vectors(folder: Path) -> np.ndarray:
     async def run() -> np.ndarray:
         source = FolderSource(folder)
-        config = ChatConfig.from_json(await source.read_json("mlc-chat-config.json"))
-        model = await load_embedder(NumpyDevice(), source, config, lambda progress: None)
+        checkpoint = await open_checkpoint(source)
+        config = ChatConfig.from_json(checkpoint.config_json)
+        model = await load_embedder(NumpyDevice(), checkpoint, config, lambda progress: None)
         return np.array(await model.embed(FIXTURE.sequences))
 
     return asyncio.run(run())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from py_engine.config import CHAT_CONFIG_FILE, ChatConfig
+from py_engine.config import ChatConfig
 from py_engine.errors import (
     ContextWindowSizeExceededError,
     LimitSupportError,
@@ -19,6 +19,7 @@ from py_engine.models.base import LoadProgress, SamplingParams
 from py_engine.models.decoder import Decoder
 from py_engine.models.loader import load_model
 from py_engine.storage.folder import FolderSource
+from py_engine.weights.checkpoint import open_checkpoint
 from tests.conformance.fixtures import load_fixture, write_model_folder
 from tests.support.numpy_device import NumpyDevice
 
@@ -37,9 +38,10 @@ def load(
 ) -> Decoder:
     async def run() -> Decoder:
         source = FolderSource(folder)
-        config = ChatConfig.from_json(await source.read_json(CHAT_CONFIG_FILE), chat_opts=opts)
+        checkpoint = await open_checkpoint(source)
+        config = ChatConfig.from_json(checkpoint.config_json, chat_opts=opts)
         return await load_model(
-            device, source, config, [].append if progress is None else progress.append
+            device, checkpoint, config, [].append if progress is None else progress.append
         )
 
     return asyncio.run(run())
@@ -254,9 +256,10 @@ def test_a_kernel_that_does_not_compile_ends_the_download(folder: Path) -> None:
 
     async def run() -> None:
         source, device = Endless(folder), Broken()
-        config = ChatConfig.from_json(await source.read_json(CHAT_CONFIG_FILE))
+        checkpoint = await open_checkpoint(source)
+        config = ChatConfig.from_json(checkpoint.config_json)
         with pytest.raises(ShaderCompilationError):
-            await asyncio.wait_for(load_model(device, source, config, lambda progress: None), 5)
+            await asyncio.wait_for(load_model(device, checkpoint, config, lambda progress: None), 5)
         assert device.live_buffers == []
 
     asyncio.run(run())

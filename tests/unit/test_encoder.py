@@ -17,8 +17,9 @@ from py_engine.models.encoder_parameters import encoder_parameters
 from py_engine.models.encoder_steps import encoder_steps
 from py_engine.models.registry import encoder_spec
 from py_engine.storage.folder import FolderSource
-from py_engine.weights.plan import uniform_layouts
+from py_engine.weights.checkpoint import open_checkpoint
 from tests.conformance.encoder_fixtures import load_encoder_fixture, write_encoder_folder
+from tests.support.layouts import uniform_layouts
 from tests.support.numpy_device import NumpyBuffer, NumpyDevice
 
 NAME = "bert_odd_heads_q4f16"
@@ -27,8 +28,9 @@ NAME = "bert_odd_heads_q4f16"
 async def load(device: NumpyDevice, folder: Path, **options: Any) -> Encoder:
     write_encoder_folder(load_encoder_fixture(NAME).case, folder)
     source = FolderSource(folder)
-    config = ChatConfig.from_json(await source.read_json("mlc-chat-config.json"), chat_opts=options)
-    return await load_embedder(device, source, config, lambda progress: None)
+    checkpoint = await open_checkpoint(source)
+    config = ChatConfig.from_json(checkpoint.config_json, chat_opts=options)
+    return await load_embedder(device, checkpoint, config, lambda progress: None)
 
 
 def test_a_batch_is_one_program(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from py_engine.models.encoder_loader import load_embedder
 from py_engine.progress import LoadReporter
 from py_engine.storage.folder import FolderSource
 from py_engine.tokenizer import tokenizer_from_json
+from py_engine.weights.checkpoint import open_checkpoint
 from tests.conformance.encoder_fixtures import (
     TOKENIZER,
     load_encoder_fixture,
@@ -247,7 +248,8 @@ async def load(device: NumpyDevice, folder: Path, **options: Any) -> EmbeddingMo
     source = FolderSource(folder)
     config = ChatConfig.from_json(await source.read_json("mlc-chat-config.json"), chat_opts=options)
     reporter = LoadReporter(lambda: None, 1)
-    return await load_embedding_model(NumpyHost(), source, config, device, reporter)  # type: ignore[arg-type]
+    checkpoint = await open_checkpoint(source)
+    return await load_embedding_model(NumpyHost(), checkpoint, config, device, reporter)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("max_batch_size", [2, 32])

@@ -1,4 +1,4 @@
-"""Which tensors a decoder needs, in each weight format."""
+"""Which tensors a decoder needs, in each weight format, and how they are split and placed."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ from typing import Any
 import pytest
 
 from py_engine.config import ChatConfig
-from py_engine.kernels.formats import WeightFormat
-from py_engine.weights.parameters import MatrixParameter, named
-from py_engine.weights.plan import (
-    MatrixPart,
-    WeightSlot,
-    part_buffers,
-    uniform_layouts,
-    weight_slots,
-)
-from tests.support.model_slots import slots_of
+from py_engine.errors import LimitSupportError, UnknownQuantizationError
+from py_engine.gpu.types import Limits
+from py_engine.weights.layouts import MatrixPart, matrix_parts, part_buffers, placed
+from py_engine.weights.parameters import MatrixParameter
+from py_engine.weights.transfers import Run, joined, source_runs
+from tests.support.mlc_files import mlc_shapes
 
 
 def make_config(
-    weight_format: WeightFormat, tied: bool = True, family: str = "llama", **model: Any
+    weight_format: str, tied: bool = True, family: str = "llama", **model: Any
 ) -> ChatConfig:
     sizes = {
         "hidden_size": 64,
@@ -43,64 +39,100 @@ def make_config(
     )
 
 
-def slots(weight_format: WeightFormat, **options: Any) -> dict[str, WeightSlot]:
-    found = slots_of(make_config(weight_format, **options))
-    assert len({slot.name for slot in found}) == len(found)
-    return {slot.name: slot for slot in found}
+def shapes(weight_format: str, **options: Any) -> dict[str, tuple[int, ...]]:
+    return mlc_shapes(make_config(weight_format, **options))
 
 
-@pytest.mark.parametrize(("weight_format", "scale"), [("q4f16_1", "f16"), ("q4f32_1", "f32")])
-def test_quantised_matrices_are_codes_and_scales(weight_format: WeightFormat, scale: str) -> None:
-    made = slots(weight_format)
+@pytest.mark.parametrize("weight_format", ["q4f16_1", "q4f32_1"])
+def test_quantised_matrices_are_codes_and_scales(weight_format: str) -> None:
+    made = shapes(weight_format)
     qkv = "model.layers.1.self_attn.qkv_proj"
-    assert made[f"{qkv}.q_weight"] == WeightSlot(f"{qkv}.q_weight", (256, 8), "u32")
-    assert made[f"{qkv}.q_scale"].shape == (256, 2)
-    assert made[f"{qkv}.q_scale"].layout == scale
-    assert made["model.layers.0.self_attn.o_proj.q_weight"].shape == (64, 16)
-    assert made["model.layers.0.mlp.gate_up_proj.q_weight"].shape == (192, 8)
-    assert made["model.layers.0.mlp.down_proj.q_scale"].shape == (64, 3)
-    assert made["model.embed_tokens.q_weight"].shape == (103, 8)
+    assert (made[f"{qkv}.q_weight"], made[f"{qkv}.q_scale"]) == ((256, 8), (256, 2))
+    assert made["model.layers.0.self_attn.o_proj.q_weight"] == (64, 16)
+    assert made["model.layers.0.mlp.down_proj.q_scale"] == (64, 3)
+    assert made["model.embed_tokens.q_weight"] == (103, 8)
 
 
-@pytest.mark.parametrize(("weight_format", "layout"), [("q0f16", "f16"), ("q0f32", "f32")])
-def test_plain_matrices_are_one_tensor(weight_format: WeightFormat, layout: str) -> None:
-    made = slots(weight_format)
-    name = "model.embed_tokens.weight"
-    assert made[name] == WeightSlot(name, (103, 64), layout)  # type: ignore[arg-type]
-    assert not [name for name in made if "q_weight" in name]
+def test_transposed_formats_keep_their_tables() -> None:
+    made = shapes("q4f16_0", tied=False)
+    assert made["model.layers.0.mlp.down_proj.q_weight"] == (12, 64)
+    assert made["lm_head.q_scale"] == (2, 103)
+    assert made["model.embed_tokens.q_weight"] == (103, 8)
 
 
-def test_norms_are_f32_in_every_format() -> None:
-    for weight_format in ("q4f16_1", "q4f32_1", "q0f16", "q0f32"):
-        made = slots(weight_format)
-        norms = [slot for name, slot in made.items() if "norm" in name]
-        assert len(norms) == 5
-        assert {(slot.shape, slot.layout) for slot in norms} == {((64,), "f32")}
+def test_plain_ends_and_groups_of_forty() -> None:
+    made = shapes("q4f16_2", tied=False)
+    assert made["lm_head.weight"] == made["model.embed_tokens.weight"] == (103, 64)
+    assert made["model.layers.0.mlp.down_proj.q_weight"] == (64, 12)
+    assert shapes("q3f16_1")["model.layers.0.mlp.down_proj.q_weight"] == (64, 12)
+    assert shapes("q3f16_1")["model.layers.0.mlp.down_proj.q_scale"] == (64, 3)
 
 
 def test_the_head_is_optional() -> None:
-    tied, untied = slots("q4f16_1"), slots("q4f16_1", tied=False)
+    tied, untied = shapes("q4f16_1"), shapes("q4f16_1", tied=False)
     assert len(tied) == 5 + 2 * 9
     assert set(untied) - set(tied) == {"lm_head.q_weight", "lm_head.q_scale"}
 
 
 def test_biases_and_norms_of_heads() -> None:
-    plain, made = slots("q4f16_1"), slots("q4f16_1", family="qwen3", attention_bias=True)
-    norms = {slot.shape for name, slot in made.items() if "self_attn" in name and "norm" in name}
+    plain, made = shapes("q4f16_1"), shapes("q4f16_1", family="qwen3", attention_bias=True)
+    norms = {shape for name, shape in made.items() if "self_attn" in name and "norm" in name}
     assert norms == {(32,)}
     assert len(made) == len(plain) + 2 * 4
-    bias = "model.layers.1.self_attn.c_attn.bias"
-    assert made[bias] == WeightSlot(bias, (256,), "f32")
+    assert made["model.layers.1.self_attn.c_attn.bias"] == (256,)
 
 
-def test_columns_that_end_within_a_group_round_up() -> None:
-    parameter = MatrixParameter("embedding", (103,), 40)
-    found = weight_slots([parameter], {"embedding": named("table")}, "q4f16_1")
-    assert [slot.shape for slot in found.values()] == [(103, 8), (103, 2)]
-    assert list(found) == ["embedding.0.weights", "embedding.0.scales"]
+def limits(nbytes: int) -> Limits:
+    return Limits(max_storage_buffer_binding_size=nbytes)
 
 
-def test_a_part_s_buffers_are_named_by_role_and_number() -> None:
-    layouts = uniform_layouts([MatrixParameter("lm_head", (8,), 32)], "q0f16")
-    assert layouts == {"lm_head": (MatrixPart("q0f16", 8, 0),)}
-    assert part_buffers("lm_head", 2, layouts["lm_head"][0])["weights"] == "lm_head.2.weights"
+QKV = MatrixParameter("qkv", (96, 32, 32), 64, head_dim=32)
+
+
+def test_neighbours_of_one_format_are_one_part() -> None:
+    stretches = [("q4_k", 96), ("q4_k", 32), ("q6_k", 32)]
+    wide = MatrixParameter("qkv", (96, 32, 32), 256)
+    assert matrix_parts(wide, stretches, Limits()) == (
+        MatrixPart("q4_k", 128, 0),
+        MatrixPart("q6_k", 32, 128),
+    )
+    assert list(part_buffers("qkv", 1, MatrixPart("q6_k", 32, 128)).values()) == ["qkv.1.weights"]
+
+
+def test_large_matrices_are_split_by_rows_at_heads() -> None:
+    parts = matrix_parts(QKV, [("q0f16", 160)], limits(128 * 70))
+    assert [(part.first_output, part.rows) for part in parts] == [(0, 64), (64, 64), (128, 32)]
+    runs = joined(placed(parts, False, [Run(0, 96, 0, 0)]))
+    assert runs == (Run(0, 64, 0, 0), Run(64, 32, 1, 0))
+    assert joined(placed(parts, False, [Run(0, 32, 0, 96)])) == (Run(0, 32, 1, 32),)
+
+
+def test_gated_matrices_are_split_by_outputs() -> None:
+    gate_up = MatrixParameter("gate_up", (80, 80), 64, gated=True)
+    parts = matrix_parts(gate_up, [("q0f16", 80), ("q0f16", 80)], limits(128 * 70))
+    assert parts == (
+        MatrixPart("q0f16", 64, 0),
+        MatrixPart("q0f16", 64, 32),
+        MatrixPart("q0f16", 32, 64),
+    )
+    up = joined(placed(parts, True, [Run(0, 80, 0, 80)]))
+    assert up == (Run(0, 32, 0, 32), Run(32, 32, 1, 32), Run(64, 16, 2, 16))
+
+
+def test_gates_and_factors_in_two_formats_are_refused() -> None:
+    gate_up = MatrixParameter("gate_up", (80, 80), 256, gated=True)
+    with pytest.raises(UnknownQuantizationError, match=r"gate_up is stored as Q4_K and Q6_K, but"):
+        matrix_parts(gate_up, [("q4_k", 80), ("q6_k", 80)], Limits())
+
+
+def test_rows_too_large_to_bind_are_refused() -> None:
+    with pytest.raises(LimitSupportError, match=r"32 rows of qkv take 4,096 bytes.*at most 4,000"):
+        matrix_parts(QKV, [("q0f16", 160)], limits(4000))
+
+
+def test_heads_in_turn_become_blocks() -> None:
+    runs = joined(source_runs(24, 0, "interleaved_heads", 4, 3))
+    rows = [run.to_row + i for run in runs for i in range(run.rows)]
+    heads = [[0, 1, 2, 3], [8, 9, 10, 11], [16, 17, 18, 19]]
+    expected = [row + 4 * head for head in range(2) for block in heads for row in block]
+    assert rows == expected

@@ -1,0 +1,94 @@
+"""Cuts a plan's transfers into reads of a size that memory has room for several of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from py_engine.weights.transfers import Transfer
+
+READ_BYTES = 16 << 20
+"""The most that is read at once."""
+
+_GAP_BYTES = 64 << 10  # reading so many unneeded bytes is cheaper than another request
+_WORD = 4
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Bytes `begin` to `end` of a transfer."""
+
+    transfer: Transfer
+    begin: int
+    end: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the transfer is complete with it."""
+        return self.end == self.transfer.nbytes
+
+    @property
+    def file_begin(self) -> int:
+        """Where it begins in the file."""
+        return self.transfer.begin + self.begin
+
+    @property
+    def file_end(self) -> int:
+        """Where it ends in the file."""
+        return self.transfer.begin + self.end
+
+
+@dataclass(frozen=True)
+class Read:
+    """Consecutive bytes of a file, and what they are slices of, in their order."""
+
+    slices: tuple[Slice, ...]
+
+    @property
+    def file(self) -> str:
+        """The file's path."""
+        return self.slices[0].transfer.file
+
+    @property
+    def begin(self) -> int:
+        """The first byte."""
+        return self.slices[0].file_begin
+
+    @property
+    def end(self) -> int:
+        """The byte after the last."""
+        return max(piece.file_end for piece in self.slices)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes are read."""
+        return self.end - self.begin
+
+
+def plan_reads(transfers: Iterable[Transfer], most: int = READ_BYTES) -> Iterator[Read]:
+    """Yield reads of at most `most` bytes (a multiple of 4) for transfers in their files' order."""
+    pending: list[Slice] = []
+    for transfer in transfers:
+        for piece in _slices(transfer, most):
+            if pending and not _joins(pending, piece, most):
+                yield Read(tuple(pending))
+                pending = []
+            pending.append(piece)
+    if pending:
+        yield Read(tuple(pending))
+
+
+def _slices(transfer: Transfer, most: int) -> Iterator[Slice]:
+    """Cut a transfer that is too large for one read at whole words."""
+    assert most % _WORD == 0
+    for begin in range(0, transfer.nbytes, most):
+        yield Slice(transfer, begin, min(begin + most, transfer.nbytes))
+
+
+def _joins(pending: list[Slice], piece: Slice, most: int) -> bool:
+    first, last = pending[0], pending[-1]
+    return (
+        piece.transfer.file == first.transfer.file
+        and piece.file_begin - last.file_end <= _GAP_BYTES
+        and piece.file_end - first.file_begin <= most
+    )
