@@ -12,20 +12,12 @@ fn seventh(bits: u32) -> u32 {
   return ((exponent + shift - 9u) << 23u) + mantissa;
 }
 
-fn code(bits: u32, scale: f32) -> u32 {
+fn code(bits: u32, scale: f32, inverse: f32) -> u32 {
   let size = bitcast<f32>(bits & 0x7FFFFFFFu);
-  var steps = 0u;
-  if (scale > 0.0) {
-    steps = u32(min(size / scale + 0.5, 7.0));
-    let middle = (f32(steps) - 0.5) * scale;
-    let is_odd = (steps & 1u) == 1u;
-    if (steps > 0u && (size < middle || (size == middle && is_odd))) {
-      steps -= 1u;
-    } else if (steps < 7u) {
-      let next = (f32(steps) + 0.5) * scale;
-      if (size > next || (size == next && is_odd)) { steps += 1u; }
-    }
-  }
+  // Beside a whole number this may be one too few or too many, but never across a middle.
+  var steps = u32(min(size * inverse, 7.0));
+  let middle = (f32(steps) + 0.5) * scale;
+  if (steps < 7u && (size > middle || (size == middle && (steps & 1u) == 1u))) { steps += 1u; }
   return select(7u + steps, 7u - steps, bits >= 0x80000000u);
 }
 
@@ -42,10 +34,14 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) threa
   var largest = 0u;
   for (var i = 0u; i < 32u; i++) { largest = max(largest, element(row, column + i) & 0x7FFFFFFFu); }
   let scale = store_scale(group, seventh(largest), largest);
+  let inverse = 1.0 / scale;
   for (var word = 0u; word < 4u; word++) {
-    var codes = 0u;
-    for (var i = 0u; i < 8u; i++) {
-      codes |= code(element(row, column + word * 8u + i), scale) << (i * 4u);
+    var codes = 0x77777777u;
+    if (scale > 0.0) {
+      codes = 0u;
+      for (var i = 0u; i < 8u; i++) {
+        codes |= code(element(row, column + word * 8u + i), scale, inverse) << (i * 4u);
+      }
     }
     weights[group * 4u + word] = codes;
   }
