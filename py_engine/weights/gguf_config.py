@@ -38,6 +38,7 @@ def gguf_config_json(file: GgufFile) -> dict[str, Any]:
             f"architecture. Known are {', '.join(sorted(ARCHITECTURES))}: choose such a model."
         )
     fields = _scoped(file, name)
+    _refuse_parts(general)
     _refuse_experts(fields)
     vocabulary = read_vocabulary(file.metadata, file.path)
     embedding = file.tensors.get("token_embd.weight")
@@ -105,6 +106,15 @@ def _scoped(file: GgufFile, architecture: str) -> JsonFields:
 def _uniform(value: Any) -> Any:
     is_uniform = isinstance(value, list) and 0 < len(value) == value.count(value[0])
     return value[0] if is_uniform else value
+
+
+def _refuse_parts(general: JsonFields) -> None:
+    kind = general.string("general.type", "model")
+    if kind != "model":
+        raise UnsupportedModelConfigError(
+            f"{general.where('general.type')} is {shown(kind)}, which is no model by itself. "
+            "Choose the file of the whole model."
+        )
 
 
 def _refuse_experts(fields: JsonFields) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from py_engine.errors import UnsupportedTokenizerFilesError
@@ -62,7 +62,7 @@ def gguf_tokenizer_json(metadata: Mapping[str, Any], file: str) -> str:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": list(_added_tokens(vocabulary)),
+        "added_tokens": list(_added_tokens(vocabulary, _eats_spaces(vocabulary, fields))),
         "post_processor": _post_processor(vocabulary, fields),
     }
     return json.dumps(common | make(vocabulary, fields), ensure_ascii=False)
@@ -97,7 +97,24 @@ def gguf_tokenizer_info(vocabulary: Vocabulary, fields: JsonFields) -> dict[str,
     }
 
 
-def _added_tokens(vocabulary: Vocabulary) -> Iterator[dict[str, Any]]:
+def _eats_spaces(vocabulary: Vocabulary, fields: JsonFields) -> frozenset[str]:
+    """Return the tokens after which spaces and newlines of a text are dropped.
+
+    Files do not say it; of the architectures here it is so for Phi 3's special tokens. Source:
+    llama.cpp, "set attributes by model/tokenizer/architecture name".
+    """
+    is_phi3 = fields.value("general.architecture") == "phi3" and vocabulary.model == "llama"
+    if not is_phi3:
+        return frozenset()
+    special = {
+        token
+        for token, kind in zip(vocabulary.tokens, vocabulary.kinds, strict=True)
+        if kind in (CONTROL, USER_DEFINED)
+    }
+    return frozenset(special - {"<unk>", "<s>", "<|endoftext|>"})
+
+
+def _added_tokens(vocabulary: Vocabulary, eats_spaces: Container[str]) -> Iterator[dict[str, Any]]:
     for index, kind in enumerate(vocabulary.kinds):
         if kind in (CONTROL, USER_DEFINED, UNKNOWN):
             yield {
@@ -105,7 +122,7 @@ def _added_tokens(vocabulary: Vocabulary) -> Iterator[dict[str, Any]]:
                 "content": token_text(vocabulary, index),
                 "single_word": False,
                 "lstrip": False,
-                "rstrip": False,
+                "rstrip": vocabulary.tokens[index] in eats_spaces,
                 "normalized": False,
                 "special": kind != USER_DEFINED,
             }

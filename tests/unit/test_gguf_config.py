@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +17,15 @@ from py_engine.errors import (
     UnknownArchitectureError,
     UnsupportedModelConfigError,
 )
-from py_engine.weights.gguf import GgufFile
+from py_engine.models.registry import decoder_spec, encoder_spec
+from py_engine.tokenizer import tokenizer_from_json
+from py_engine.weights.gguf import GgufFile, read_gguf
 from py_engine.weights.gguf_config import gguf_config_json
+from py_engine.weights.gguf_tokenizer import gguf_tokenizer_config, gguf_tokenizer_json
 from py_engine.weights.records import TensorRecord
+from tests.support.gguf_file import FileTensor, gguf_bytes
 from tests.support.gguf_tokenizer import tokenizer_metadata
+from tests.support.memory_source import MemorySource
 
 LLAMA_32: dict[str, Any] = {
     "context_length": 131072,
@@ -258,6 +266,13 @@ def test_numbers_of_each_layer_may_be_given_if_they_are_all_the_same() -> None:
     assert config["num_key_value_heads"] == 8
 
 
+def test_an_adapter_is_no_model() -> None:
+    file = file_of("llama", LLAMA_32)
+    metadata = {**file.metadata, "general.type": "adapter"}
+    with pytest.raises(UnsupportedModelConfigError, match="'adapter', which is no model by itself"):
+        gguf_config_json(GgufFile("m.gguf", {}, metadata, file.tensors, {}))
+
+
 @pytest.mark.parametrize(
     ("architecture", "fields", "error", "named"),
     [
@@ -279,3 +294,33 @@ def test_what_cannot_be_run_is_named(
 ) -> None:
     with pytest.raises(error, match=rf"m\.gguf.*{named}"):
         gguf_config_json(file_of(architecture, fields))
+
+
+@pytest.mark.parametrize("shape", ["qwen2", "llama2", "bert"])
+def test_damaged_metadata_ends_in_our_error_or_in_a_configuration(shape: str) -> None:
+    """70 mutations each, of lengths and types too, on the way to a tokenizer and a spec."""
+    architecture = "bert" if shape == "bert" else "gemma3"
+    fields = changed(context_length=512, attention__layer_norm_epsilon=1e-6)
+    metadata = tokenizer_metadata(shape) | {"general.architecture": architecture}
+    metadata |= {f"{architecture}.{name}": value for name, value in fields.items()}
+    whole = gguf_bytes(metadata, {"token_embd.weight": FileTensor((512, 1), "F32", bytes(2048))})
+    end, sizes = len(whole) - 2048, whole.index(b"general.architecture")
+    chance = random.Random(shape)
+    outcomes = Counter[str]()
+    for _ in range(70):
+        damaged = bytearray(whole)
+        for _ in range(chance.choice((1, 1, 3))):
+            # Most of a file is tokens: half of the damage is to what else there is.
+            at = chance.randrange(chance.choice((4, sizes)), end)
+            damaged[at] = chance.choice((0, 1, 7, 255, chance.randrange(256)))
+        try:
+            file = asyncio.run(read_gguf(MemorySource({"m.gguf": bytes(damaged)}), "m.gguf"))
+            config = ChatConfig.from_json(gguf_config_json(file))
+            asyncio.run(tokenizer_from_json(gguf_tokenizer_json(file.metadata, "m.gguf"))).destroy()
+            gguf_tokenizer_config(file.metadata, "m.gguf")
+            (encoder_spec if architecture == "bert" else decoder_spec)(config)
+            outcomes["loaded"] += 1
+        except MLCError as error:
+            outcomes[type(error).__name__] += 1
+    assert outcomes["loaded"] > 5
+    assert outcomes["ModelFileFormatError"] > 5

@@ -152,6 +152,15 @@ def test_spaces_of_added_tokens_of_sentencepiece_are_spaces() -> None:
     assert tokenizer.decode(ids) == "a   b"
 
 
+def test_spaces_after_phi_3s_special_tokens_are_dropped() -> None:
+    metadata = tokenizer_metadata("llama2") | {"general.architecture": "phi3"}
+    tokenizer = open_text(gguf_tokenizer_json(metadata, "m.gguf"))
+    assert tokenizer.encode("</s>\n\n a") == tokenizer.encode("</s>a")
+    assert tokenizer.encode("<s>\na") != tokenizer.encode("<s>a")
+    llama = open_text(gguf_tokenizer_json(tokenizer_metadata("llama2"), "m.gguf"))
+    assert llama.encode("</s>\na") != llama.encode("</s>a")
+
+
 def test_tokens_around_a_text_follow_the_flags() -> None:
     spm = rebuilt("llama2")
     assert spm.template.around([7]) == [spm.token_to_id("<s>"), 7]
