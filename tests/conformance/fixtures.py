@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,6 @@ from py_engine.weights.quantization import F32
 from tests.conformance.cases import (
     CASES,
     N_PROMPT,
-    PENDING,
     PREFILL_CHUNK_SIZE,
     Case,
     case_named,
@@ -71,14 +70,9 @@ class Fixture:
         return row
 
 
-def all_names() -> list[str]:
+def fixture_names() -> list[str]:
     """Return the names of all cases."""
     return [case.name for case in CASES]
-
-
-def fixture_names() -> list[str]:
-    """Return the names of the cases that our decoder runs."""
-    return [name for name in all_names() if name not in PENDING]
 
 
 def load_fixture(name: str) -> Fixture:
@@ -134,19 +128,28 @@ def write_mlc_folder(
             threads.submit(asyncio.run, write(folder)).result()
 
 
-def write_hf_folder(fixture: Fixture, target: Path, dtype: Dtype = "F32") -> None:
+def write_hf_folder(
+    fixture: Fixture,
+    target: Path,
+    dtype: Dtype = "F32",
+    *,
+    config: Mapping[str, Any] | None = None,
+    renamed: Callable[[str], str] = str,
+) -> None:
     """Write a fixture's model as a Hugging Face folder (without a tokenizer), in two files.
 
-    Every weight is exact in f32, and in the 16-bit type of the case's format.
+    Every weight is exact in f32, and in the 16-bit type of the case's format. `config` goes before
+    the case's; tensors are called what `renamed` makes of their names.
     """
     target.mkdir(parents=True, exist_ok=True)
-    (target / "config.json").write_text(json.dumps(fixture.case.config))
-    weights = make_weights(fixture.case, fixture.seed)
-    names = sorted(weights)
+    (target / "config.json").write_text(json.dumps(config or fixture.case.config))
+    made = make_weights(fixture.case, fixture.seed)
+    weights = {renamed(name): made[name] for name in sorted(made)}
     index: dict[str, str] = {}
     for part in range(2):
         file = f"model-{part + 1:05}-of-00002.safetensors"
-        index |= dict.fromkeys(names[part::2], file)
-        write_safetensors(target / file, {name: weights[name] for name in names[part::2]}, dtype)
+        names = list(weights)[part::2]
+        index |= dict.fromkeys(names, file)
+        write_safetensors(target / file, {name: weights[name] for name in names}, dtype)
     content = {"metadata": {}, "weight_map": index}
     (target / "model.safetensors.index.json").write_text(json.dumps(content))

@@ -1,10 +1,11 @@
 """The decoder against transformers: prefill in chunks, then greedy decode, on tiny random models.
 
 Every model of every family runs on the kernels' NumPy references in CPython; one of each family
-runs on WebGPU in the browser. Greedy tokens must be identical. Logits are compared with those of
-transformers in f32, and with those of transformers whose keys and values are rounded to f16, which
-is how our KV cache holds them: what is left then is the order of summation, and now and then a key
-that is rounded the other way. The logits of 33 tokens come from a batch that is padded at the left.
+runs on WebGPU in the browser (some from Hugging Face's files: `test_checkpoints.py`). Greedy tokens
+must be identical. Logits are compared with those of transformers in f32, and with those of
+transformers whose keys and values are rounded to f16, which is how our KV cache holds them: what is
+left then is the order of summation, and now and then a key that is rounded the other way. The
+logits of 33 tokens come from a batch that is padded at the left.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conformance.cases import GOLDEN, N_PROMPT
+from tests.conformance.cases import FROM_CHECKPOINTS, GOLDEN, N_PROMPT
 from tests.conformance.fixtures import Fixture, fixture_names, load_fixture
 from tests.conformance.running import Decoded, decode_in_worker, decode_on_numpy
 from tests.conftest import EngineWorker
@@ -64,16 +65,16 @@ def test_decoder_on_numpy(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 23, 70])
-@pytest.mark.parametrize("name", [name for name in CHUNKED if name in fixture_names()])
+@pytest.mark.parametrize("name", CHUNKED)
 def test_decoder_in_other_chunks(name: str, chunk: int, tmp_path: Path) -> None:
     """Chunks of one token, of an odd number, a last chunk of one, and a single one are the same."""
     fixture = load_fixture(name)
     assert_agrees(fixture, decode_on_numpy(tmp_path, fixture, {"prefill_chunk_size": chunk}))
 
 
-@pytest.mark.parametrize("name", [name for name in GOLDEN.values() if name in fixture_names()])
-def test_decoder_on_webgpu(name: str, tmp_path: Path, engine_worker: EngineWorker) -> None:
-    fixture = load_fixture(name)
+@pytest.mark.parametrize("family", sorted(set(GOLDEN) - set(FROM_CHECKPOINTS)))
+def test_decoder_on_webgpu(family: str, tmp_path: Path, engine_worker: EngineWorker) -> None:
+    fixture = load_fixture(GOLDEN[family])
     assert_agrees(fixture, decode_in_worker(tmp_path, fixture, engine_worker))
 
 

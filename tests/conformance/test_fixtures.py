@@ -14,7 +14,6 @@ from py_engine.storage.folder import FolderSource
 from py_engine.weights.mlc import read_tensor_cache
 from tests.conformance.cases import CASES, GOLDEN, N_PROMPT, PREFILL_CHUNK_SIZE, case_named
 from tests.conformance.fixtures import (
-    all_names,
     fixture_names,
     load_fixture,
     write_model_folder,
@@ -24,7 +23,7 @@ from tests.conformance.test_decoder import TOLERANCE
 from tests.support.mlc_files import mlc_shapes
 
 
-@pytest.mark.parametrize("name", all_names())
+@pytest.mark.parametrize("name", fixture_names())
 def test_greedy_steps_are_clear(name: str) -> None:
     """No error within the tolerance can change a greedy token."""
     fixture = load_fixture(name)

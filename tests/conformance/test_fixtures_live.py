@@ -8,7 +8,7 @@ import pytest
 from py_engine.models.registry import decoder_spec
 from tests.conformance.cases import ROPE_CASES, case_named
 from tests.conformance.encoder_fixtures import POOLINGS, encoder_names, load_encoder_fixture
-from tests.conformance.fixtures import all_names, load_fixture, load_rope
+from tests.conformance.fixtures import fixture_names, load_fixture, load_rope
 from tests.conformance.test_decoder import F16_CACHE_TOLERANCE, relative_error
 from tests.conformance.test_names import chat_config
 
@@ -16,7 +16,7 @@ pytest.importorskip("torch", reason="the live oracle needs torch")
 pytest.importorskip("transformers", reason="the live oracle needs transformers")
 
 
-@pytest.mark.parametrize("name", all_names())
+@pytest.mark.parametrize("name", fixture_names())
 def test_fixture_equals_transformers(name: str) -> None:
     from tests.conformance.reference import checkpoint_tensors, run_reference
 
@@ -34,7 +34,7 @@ def test_fixture_equals_transformers(name: str) -> None:
     assert halved < F16_CACHE_TOLERANCE
 
 
-@pytest.mark.parametrize("name", all_names())
+@pytest.mark.parametrize("name", fixture_names())
 def test_every_parameter_matters(name: str) -> None:
     """A tensor that were read in another order would show."""
     from tests.conformance.reference import changes_without
@@ -44,7 +44,7 @@ def test_every_parameter_matters(name: str) -> None:
     assert {name: change for name, change in changes.items() if change < 0.01} == {}
 
 
-@pytest.mark.parametrize("name", all_names())
+@pytest.mark.parametrize("name", fixture_names())
 def test_padding_changes_nothing(name: str) -> None:
     from tests.conformance.reference import N_PADDED, load_model, unpadded_logits
 
@@ -54,7 +54,7 @@ def test_padding_changes_nothing(name: str) -> None:
     np.testing.assert_allclose(fixture.logits_at(N_PADDED - 1), alone, rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize("name", all_names())
+@pytest.mark.parametrize("name", fixture_names())
 def test_configurations_as_transformers_saves_them_say_the_same(name: str) -> None:
     """What it writes today, with every default, and the published forms in `cases.py`."""
     from tests.conformance.reference import saved_config

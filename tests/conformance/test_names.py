@@ -19,7 +19,7 @@ from py_engine.weights.parameters import (
     vector_tensors,
 )
 from tests.conformance.cases import CONTEXT
-from tests.conformance.fixtures import all_names, load_fixture
+from tests.conformance.fixtures import fixture_names, load_fixture
 from tests.conformance.recipe import Tensors
 
 
@@ -47,7 +47,7 @@ def checkpoint_shape(parameter: Parameter, stored: Stored, tensors: Tensors) -> 
     return (sum(rows for rows, _ in shapes), columns)
 
 
-@pytest.mark.parametrize("name", all_names())
+@pytest.mark.parametrize("name", fixture_names())
 def test_a_checkpoint_has_every_parameter_and_nothing_else(name: str) -> None:
     fixture = load_fixture(name)
     config = chat_config(fixture.case.family, fixture.case.config)
@@ -68,7 +68,7 @@ def test_a_checkpoint_has_every_parameter_and_nothing_else(name: str) -> None:
     assert found == set(fixture.tensors)
 
 
-@pytest.mark.parametrize("name", all_names())
+@pytest.mark.parametrize("name", fixture_names())
 def test_transforms_are_where_transformers_stores_otherwise(name: str) -> None:
     fixture = load_fixture(name)
     config = chat_config(fixture.case.family, fixture.case.config)
