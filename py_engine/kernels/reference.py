@@ -118,15 +118,6 @@ def last_row(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     buffers["output"][:] = buffers["x"].reshape(-1, constants["COLUMNS"])[row]
 
 
-def convert(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """Widen f16 or bf16 to f32."""
-    words = buffers["source"]
-    if constants["source"] == "f16":
-        buffers["output"][:] = words.view(np.float16)
-    else:
-        buffers["output"][:] = (words.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-
-
 def remember(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Write the token drawn last down at its position."""
     state = buffers["state"]
@@ -143,7 +134,7 @@ def recall(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
 REFERENCES: dict[str, Callable[[Constants, int, Buffers], None]] = {
     reference.__name__: reference
     for reference in (
-        gemv, gemm, embed, row_norm, last_row, convert, remember, recall,
+        gemv, gemm, embed, row_norm, last_row, remember, recall,
         attention_decode, rope_append, attention_prefill, gated_delta,
         sample, mask, adjust, logprobs,
         relay, quantize_rows, pack_blocks, group_part,
