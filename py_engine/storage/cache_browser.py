@@ -14,7 +14,7 @@ from py_engine.storage.bytes_browser import array_of
 from py_engine.storage.errors_browser import storage_error
 from py_engine.storage.http_browser import header
 from py_engine.storage.identity import Identity
-from py_engine.storage.model_storage import OtherFile
+from py_engine.storage.other_store import OtherFile
 from py_engine.storage.source import HostBytes
 
 _CACHE = "pywebllm"
@@ -88,7 +88,7 @@ class CacheBlobs:
 
 
 class WebLlmCaches:
-    """Implements `model_storage.OtherStore` over the caches that WebLLM fills."""
+    """Implements `other_store.OtherStore` over the caches that WebLLM fills."""
 
     async def has(self, url: str) -> bool:
         """Whether there is a file."""

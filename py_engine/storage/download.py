@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from py_engine.errors import IntegrityError, MissingFileError, NetworkError
 from py_engine.storage.fetcher import Fetcher, FileChangedError
+from py_engine.storage.host_bytes import cut
 from py_engine.storage.identity import Identity
 from py_engine.storage.locks import Locks
+from py_engine.storage.other_store import OtherStore
 from py_engine.storage.source import HostBytes, byte_length
 from py_engine.storage.store import FileStore, LostPieceError, StoredFile
 from py_engine.storage.transfer import Advance, Progress, Transfer
@@ -64,7 +66,10 @@ class _Answer:
 
 
 class Downloader:
-    """Downloads into `files`, at most `in_flight` pieces at once over all files."""
+    """Downloads into `files`, at most `in_flight` pieces at once over all files.
+
+    What `other` has is copied and verified instead.
+    """
 
     def __init__(
         self,
@@ -74,11 +79,13 @@ class Downloader:
         *,
         in_flight: int = IN_FLIGHT,
         piece_bytes: int = PIECE_BYTES,
+        other: OtherStore | None = None,
     ) -> None:
         self.piece_bytes = piece_bytes
         self._files = files
         self.fetcher = fetcher
         self._locks = locks
+        self._other = other
         self._places = asyncio.Semaphore(in_flight)
 
     async def fetch(self, remote: RemoteFile, advance: Advance = lambda n: None) -> StoredFile:
@@ -136,7 +143,7 @@ class Downloader:
     async def _bring(
         self, remote: RemoteFile, progress: Progress, span: tuple[int, int] | None = None
     ) -> StoredFile:
-        file = await self._files.find(remote.url, remote.path)
+        file = await self._files.find(remote.url, remote.path) or await self._adopt(remote)
         if remote.known is not None:
             if file is None or not file.identity.may_equal(remote.known):
                 file = await self._create(remote, remote.known)
@@ -162,6 +169,16 @@ class Downloader:
             await transfer.run(answer.response)
         else:
             await transfer.run_part(answer.response, file.covering(*span))
+        return file
+
+    async def _adopt(self, remote: RemoteFile) -> StoredFile | None:
+        """Copy a file that another program stored; not verified yet."""
+        found = await self._other.get(f"{remote.url}{remote.path}") if self._other else None
+        if found is None or not found.identity.may_equal(remote.known or found.identity):
+            return None
+        file = await self._create(remote, remote.known or found.identity)
+        for index in range(file.n_pieces):
+            await file.write(index, cut(found.data, *file.span(index)))
         return file
 
     async def _ask(self, remote: RemoteFile, file: StoredFile | None) -> _Answer:
@@ -249,6 +266,16 @@ def _is_unchanged(file: StoredFile, answer: _Answer, piece_bytes: int) -> bool:
         return False
     is_large_and_whole = file.is_verified and file.size > piece_bytes
     return is_large_and_whole or file.identity.shares_evidence(identity)
+
+
+def is_right(file: StoredFile, remote: RemoteFile) -> bool:
+    """Whether a stored file is known to be what its server has, without asking it."""
+    return (
+        remote.known is not None
+        and file.is_verified
+        and file.identity.may_equal(remote.known)
+        and _has_hash_of(file, remote.known)
+    )
 
 
 def _has_hash_of(file: StoredFile, expected: Identity | None) -> bool:

@@ -10,38 +10,14 @@ from typing import Protocol
 from py_engine.errors import StorageBusyError, StorageFullError
 from py_engine.storage.download import Downloader, RemoteFile
 from py_engine.storage.expected import LISTING_NOTE, WANTED_NOTE
-from py_engine.storage.host_bytes import cut, to_bytes
+from py_engine.storage.host_bytes import to_bytes
 from py_engine.storage.identity import Identity
 from py_engine.storage.locks import Locks
-from py_engine.storage.source import HostBytes
+from py_engine.storage.other_store import OtherStore
 from py_engine.storage.store import FileStore, StoredFile
 from py_engine.storage.stored_source import RemoteSource, StoredSource
 from py_engine.storage.tasks import run_together
 from py_engine.storage.transport import Request
-
-
-@dataclass(frozen=True)
-class OtherFile:
-    """A whole file and what its server said of it."""
-
-    data: HostBytes
-    identity: Identity
-
-
-class OtherStore(Protocol):
-    """Another program's store of whole files by URL, as WebLLM's: read, and deleted from, only."""
-
-    async def get(self, url: str) -> OtherFile | None:
-        """Return a file; None where there is none."""
-        ...
-
-    async def has(self, url: str) -> bool:
-        """Whether there is a file."""
-        ...
-
-    async def delete(self, folder_url: str) -> int:
-        """Delete all files under an address; return how many bytes they had."""
-        ...
 
 
 class Room(Protocol):
@@ -136,27 +112,10 @@ class ModelStorage:
                 freed += await self._other.delete(url)
         return freed
 
-    async def adopt(self, remote: RemoteFile) -> None:
-        """Copy a file that another program stored, unless we have some of it; not verified yet."""
-        if self._other is None or not await self._other.has(f"{remote.url}{remote.path}"):
-            return
-        async with self._locks.hold(remote.lock):
-            if await self.files.find(remote.url, remote.path) is not None:
-                return
-            found = await self._other.get(f"{remote.url}{remote.path}")
-            if found is None or not found.identity.may_equal(remote.known or found.identity):
-                return
-            identity = remote.known or found.identity
-            file = await self.files.create(
-                remote.url, remote.path, identity, self.downloader.piece_bytes
-            )
-            for index in range(file.n_pieces):
-                await file.write(index, cut(found.data, *file.span(index)))
-
-    async def stored_bytes(self, url: str, paths: Iterable[str]) -> int:
-        """Return how many bytes of some files are there."""
+    async def find(self, url: str, paths: Iterable[str]) -> dict[str, StoredFile]:
+        """Return some files of a model, as far as they are stored."""
         files = await run_together(self.files.find(url, path) for path in paths)
-        return sum(file.stored_bytes for file in files if file is not None)
+        return {file.record.path: file for file in files if file is not None}
 
     async def read_note(self, url: str, path: str) -> str | None:
         """Return a text that was kept beside a model's files."""

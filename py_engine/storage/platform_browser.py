@@ -59,7 +59,8 @@ async def open_storage(
         locks: Locks = WebLocks() if hasattr(js.navigator, "locks") else LocalLocks()
         files = FileStore(blobs, shared)
         other = WebLlmCaches() if hasattr(js, "caches") else None
-        return ModelStorage(files, Downloader(files, fetcher, locks), locks, BrowserRoom(), other)
+        downloader = Downloader(files, fetcher, locks, other=other)
+        return ModelStorage(files, downloader, locks, BrowserRoom(), other)
     logger.warning(
         "This browser stores nothing for this page (a private window?): models are downloaded anew "
         "each time."

@@ -22,7 +22,7 @@ from py_engine.errors import (
     NetworkError,
     StorageFullError,
 )
-from py_engine.storage.download import RemoteFile
+from py_engine.storage.download import RemoteFile, is_right
 from py_engine.storage.expected import (
     LISTING_NOTE,
     MANIFEST_FILE,
@@ -150,8 +150,13 @@ class StoredSource:
         """
         remotes = [await self._remote_file(path) for path in dict.fromkeys(paths)]
         sizes = {file.path: file.expected.size if file.expected else 0 for file in remotes}
-        stored = await self._storage.stored_bytes(self.url, sizes)
+        found = await self._storage.find(self.url, sizes)
+        stored = sum(file.stored_bytes for file in found.values())
         await self._storage.check_room(self.url, sum(sizes.values()) - stored)
+        for remote in remotes:
+            path = remote.path
+            if path in found and path not in self._early and is_right(found[path], remote):
+                self._files[path] = found[path]
         self._wanted |= sizes
         await self._storage.write_note(self.url, WANTED_NOTE, json.dumps(self._wanted))
         places = asyncio.Semaphore(_FILES_AT_ONCE)
@@ -174,7 +179,6 @@ class StoredSource:
     async def _fetch(self, remote: RemoteFile, advance: Advance = lambda n: None) -> StoredFile:
         path = remote.path
         try:
-            await self._storage.adopt(remote)
             file = await self._storage.downloader.fetch(remote, advance)
         except NetworkError as error:
             raise await self._unless_absent(path, error) from error

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser
 
 from tests.browser.conftest import StartWorker
 from tests.support.engine_worker import EngineWorker, WorkerError
-from tests.support.faulty_files import FaultyFiles
+from tests.support.faulty_files import Answer, FaultyFiles
 from tests.support.faulty_server import FaultyServer, faulty_server
 from tests.support.site_server import RecordingServer
 
@@ -163,12 +163,22 @@ def test_browsers_that_lack_storage(
     assert worker.run(load, url=models.url) == [*loaded("none")[:3], 0]
 
 
+class EveryFault(FaultyFiles):
+    """Goes wrong at every other request for weights, in each way once."""
+
+    def answer(self, path: str, begin: int | None, end: int) -> Answer | None:
+        left = [fault for fault in self.FAULTS if not self.counts[fault]]
+        is_turn = path in WEIGHTS and left and len(self.asked) % 2
+        self.rate, self.faults = float(bool(is_turn)), tuple(left[:1])
+        return super().answer(path, begin, end)
+
+
 def test_server_that_goes_wrong(engine_worker: EngineWorker) -> None:
-    files = model_files(seed=1, rate=0.4)
+    files = EveryFault(model_files().files)
     with faulty_server(files) as server:
         assert engine_worker.run(load, url=server.url) == loaded("opfs")
         assert engine_worker.run(stored, url=server.url, backend="opfs", delete=True)[0] == []
-    assert sum(files.counts.values()) - files.counts["none"] > 10
+    assert {fault for fault, n in files.counts.items() if n} == {"none", *FaultyFiles.FAULTS}
 
 
 async def pieces(url: str) -> list[list[Any]]:

@@ -12,7 +12,8 @@ from py_engine.storage.download import Downloader
 from py_engine.storage.fetcher import Clock, Fetcher, RetryPolicy
 from py_engine.storage.http_errors import Headers, status_error
 from py_engine.storage.locks import LocalLocks, Locks
-from py_engine.storage.model_storage import ModelStorage, OtherStore
+from py_engine.storage.model_storage import ModelStorage
+from py_engine.storage.other_store import OtherStore
 from py_engine.storage.shared_files import SharedFiles
 from py_engine.storage.source import FileInfo, OnBytes
 from py_engine.storage.store import FileStore, folder_of
@@ -216,7 +217,9 @@ def memory_storage(
     files = FileStore(blobs, shared)
     locks = locks or LocalLocks()
     fetcher = Fetcher(transport, policy or RetryPolicy(), (waits or Waits()).clock())
-    downloader = Downloader(files, fetcher, locks, piece_bytes=piece_bytes, in_flight=in_flight)
+    downloader = Downloader(
+        files, fetcher, locks, in_flight=in_flight, piece_bytes=piece_bytes, other=other
+    )
     return ModelStorage(files, downloader, locks, room or MemoryRoom(), other)
 
 

@@ -22,7 +22,8 @@ from py_engine.errors import (
 from py_engine.storage.fetcher import Fetcher
 from py_engine.storage.identity import Identity
 from py_engine.storage.locks import LocalLocks
-from py_engine.storage.model_storage import ModelStorage, OtherFile
+from py_engine.storage.model_storage import ModelStorage
+from py_engine.storage.other_store import OtherFile
 from py_engine.storage.store import folder_of
 from py_engine.storage.stored_source import StoredSource
 from py_engine.storage.unstored import NoStorage
