@@ -75,7 +75,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
     "mistral3": Architecture("ministral3", _RMS),
     "qwen2": Architecture("qwen2", _RMS, {"use_sliding_window": False}),
-    "qwen3": Architecture("qwen3", _RMS, {"use_sliding_window": False}),
+    "qwen3": Architecture(
+        "qwen3", _RMS, {"use_sliding_window": False}, tensors={"attention_bias": "attn_q.bias"}
+    ),
     "olmo2": Architecture("olmo2", _RMS),
     "phi3": Architecture("phi3", {**_RMS, **_WINDOW}),
     "gemma": Architecture("gemma", _RMS, _GEMMA),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import Any, cast
 
@@ -31,6 +31,9 @@ _SIZES = {
     "max_position_embeddings": CONTEXT,
     "rms_norm_eps": 1e-6,
     "tie_word_embeddings": True,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
 }
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": {**_SIZES, "model_type": "llama", "tie_word_embeddings": False},
@@ -51,11 +54,25 @@ CONFIGS: dict[str, dict[str, Any]] = {
 _FUSED = {"phi3": {"blk.0.attn_qkv.weight", "blk.0.ffn_up.weight"}}
 
 
-def mixed_models(family: str, seed: int) -> tuple[bytes, bytes]:
+def mixed_models(
+    family: str, seed: int, formats: Sequence[GgufFormat] = GGUF_FORMATS
+) -> tuple[bytes, bytes]:
     """Return a model whose matrices take turns in the types of GGUF, and the same one in f32."""
+    native, plain = mixed_tensors(family, seed, formats)
+    head = {
+        **gguf_metadata(CONFIGS[family]),
+        **numbered_vocabulary(CONFIGS[family]["vocab_size"]),
+    }
+    return gguf_bytes(head, native), gguf_bytes(head, plain)
+
+
+def mixed_tensors(
+    family: str, seed: int, formats: Sequence[GgufFormat] = GGUF_FORMATS
+) -> tuple[dict[str, FileTensor], dict[str, FileTensor]]:
+    """Return the tensors of both, by their names."""
     native: dict[str, FileTensor] = {}
     plain: dict[str, FileTensor] = {}
-    types = cycle(GGUF_FORMATS)
+    types = cycle(formats)
     form = next(types)
     rng = np.random.default_rng(seed)
     for name, shape in _tensors(CONFIGS[family], _FUSED.get(family, set())):
@@ -66,11 +83,7 @@ def mixed_models(family: str, seed: int) -> tuple[bytes, bytes]:
             # Both halves of a gated layer go through one kernel.
             form = form if name.endswith(".ffn_up.weight") else next(types)
             native[name], plain[name] = _matrix(rng, form, *shape)
-    head = {
-        **gguf_metadata(CONFIGS[family]),
-        **numbered_vocabulary(CONFIGS[family]["vocab_size"]),
-    }
-    return gguf_bytes(head, native), gguf_bytes(head, plain)
+    return native, plain
 
 
 def _tensors(config: Mapping[str, Any], fused: set[str]) -> Iterator[tuple[str, tuple[int, ...]]]:

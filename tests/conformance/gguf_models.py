@@ -138,6 +138,19 @@ def _converted(config: Mapping[str, Any], name: str, weight: F32) -> F32:
     return weight
 
 
+def hf_weight(config: Mapping[str, Any], name: str, weight: F32) -> F32:
+    """Undo for one tensor, by GGUF's name, what `gguf_weights` does to those of Llama and Gemma."""
+    if config["model_type"].startswith("gemma") and name.endswith("norm.weight"):
+        return weight - np.float32(1)
+    if ARCHITECTURES[config["model_type"]] in ("llama", "mistral3"):
+        counts = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}
+        for part, count in counts.items():
+            if f".{part}." in name:
+                pairs = weight.reshape(config[count], -1, 2, *weight.shape[1:])
+                return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(weight.shape))
+    return weight
+
+
 def _head_dim(config: Mapping[str, Any]) -> int:
     width, n_heads = config["hidden_size"], config["num_attention_heads"]
     return int(config.get("head_dim") or width // n_heads)

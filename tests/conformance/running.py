@@ -35,7 +35,7 @@ class Decoded:
     prefix_logits: list[F32]
 
 
-async def _drive(
+async def drive(
     model: Any, prompt: list[int], n_tokens: int, prefix_lengths: list[int]
 ) -> dict[str, Any]:
     """Run a model; this runs in the worker too, so it imports what it needs."""
@@ -63,7 +63,9 @@ async def _drive(
     return {"tokens": tokens, "logits": rows, "prefix_logits": prefix_logits}
 
 
-def _decoded(found: Mapping[str, Any]) -> Decoded:
+def decoded(found: Mapping[str, Any]) -> Decoded:
+    """Return what `drive` found, with arrays."""
+
     def arrays(rows: list[bytes]) -> list[F32]:
         return [np.frombuffer(row, np.float32) for row in rows]
 
@@ -75,14 +77,8 @@ async def load_on_numpy(
 ) -> Decoder:
     """Return a fixture's model on a NumPy device."""
     write_model_folder(fixture, folder)
-    return await load_folder_on_numpy(folder, device, chat_opts)
-
-
-async def load_folder_on_numpy(
-    folder: Path, device: NumpyDevice, chat_opts: Mapping[str, Any] | None = None
-) -> Decoder:
-    """Return the model in `folder` on a NumPy device."""
-    checkpoint = await open_checkpoint(FolderSource(folder))
+    source = FolderSource(folder)
+    checkpoint = await open_checkpoint(source)
     config = ChatConfig.from_json(checkpoint.config_json, chat_opts=chat_opts)
     return await load_model(device, checkpoint, config, lambda progress: None)
 
@@ -90,27 +86,19 @@ async def load_folder_on_numpy(
 def decode_on_numpy(
     folder: Path, fixture: Fixture, chat_opts: Mapping[str, Any] | None = None
 ) -> Decoded:
-    """Run a fixture's model, of MLC's files, on the kernels' NumPy references."""
-    write_model_folder(fixture, folder)
-    return decode_folder_on_numpy(folder, fixture, chat_opts)
-
-
-def decode_folder_on_numpy(
-    folder: Path, fixture: Fixture, chat_opts: Mapping[str, Any] | None = None
-) -> Decoded:
-    """Run the model in `folder`, which is a fixture's, on the kernels' NumPy references."""
+    """Run a fixture's model on the kernels' NumPy references."""
     device = NumpyDevice()
 
     async def run() -> dict[str, Any]:
-        model = await load_folder_on_numpy(folder, device, chat_opts)
+        model = await load_on_numpy(folder, fixture, device, chat_opts)
         prompt, n_tokens = fixture.prompt_ids, len(fixture.greedy_ids)
-        found = await _drive(model, prompt, n_tokens, fixture.prefix_lengths)
+        found = await drive(model, prompt, n_tokens, fixture.prefix_lengths)
         model.destroy()
         return found
 
     found = asyncio.run(run())
     assert device.live_buffers == []
-    return _decoded(found)
+    return decoded(found)
 
 
 async def _run_in_worker(
@@ -153,7 +141,7 @@ async def _run_in_worker(
     config = ChatConfig.from_json(checkpoint.config_json, chat_opts=chat_opts)
     model = await load_model(device, checkpoint, config, lambda progress: None)
     try:
-        return await _drive(model, prompt, n_tokens, prefix_lengths)
+        return await drive(model, prompt, n_tokens, prefix_lengths)
     finally:
         model.destroy()
         device.destroy()
@@ -163,7 +151,7 @@ _WORKER_CODE = "\n".join(
     [
         "from __future__ import annotations",
         "from typing import Any",
-        inspect.getsource(_drive),
+        inspect.getsource(drive),
         inspect.getsource(_run_in_worker),
         "await _run_in_worker(files, prompt, n_tokens, prefix_lengths, lanes, chat_opts)",
     ]
@@ -178,23 +166,8 @@ def decode_in_worker(
     *,
     lanes: bool = True,
 ) -> Decoded:
-    """Run a fixture's model, of MLC's files, in the browser.
-
-    `lanes` uses subgroups if the adapter has them.
-    """
+    """Run a fixture's model in the browser; `lanes` uses subgroups if the adapter has them."""
     write_model_folder(fixture, folder)
-    return decode_folder_in_worker(folder, fixture, worker, chat_opts, lanes=lanes)
-
-
-def decode_folder_in_worker(
-    folder: Path,
-    fixture: Fixture,
-    worker: EngineWorker,
-    chat_opts: Mapping[str, Any] | None = None,
-    *,
-    lanes: bool = True,
-) -> Decoded:
-    """Run the model in `folder`, which is a fixture's, in the browser."""
     found = worker.run(
         _WORKER_CODE,
         files={path.name: path.read_bytes() for path in folder.iterdir()},
@@ -204,4 +177,4 @@ def decode_folder_in_worker(
         lanes=lanes,
         chat_opts=dict(chat_opts or {}),
     )
-    return _decoded(found)
+    return decoded(found)
