@@ -10,7 +10,7 @@ from dataclasses import replace
 from py_engine.config import ChatConfig
 from py_engine.json_fields import JsonFields
 from py_engine.kernels.attention_shape import QkNorm
-from py_engine.models.common import layer_types, read_lengths, with_defaults
+from py_engine.models.common import layer_types, read_lengths, refuse, with_defaults
 from py_engine.models.family import Family
 from py_engine.models.gemma import gemma_spec
 from py_engine.models.gemma2 import (
@@ -36,7 +36,9 @@ def gemma3_spec(config: ChatConfig) -> DecoderSpec:
     text = with_defaults(text_config(config), num_attention_heads=8, num_key_value_heads=4)
     period = text.model_fields().integer("sliding_window_pattern", DEFAULT_PERIOD, minimum=1)
     text = with_local_layers(text, period, DEFAULT_WINDOW)
-    fields, spec = text.model_fields(), gemma_spec(text)
+    fields = text.model_fields()
+    refuse(fields, use_bidirectional_attention=False)
+    spec = gemma_spec(text)
     settings = (rope_settings(fields, "full_attention", GLOBAL_THETA), _local_rope(fields))
     context, dim = read_lengths(text).rope_context, spec.heads.head_dim
     return replace(

@@ -6,7 +6,7 @@ from py_engine.config import ChatConfig
 from py_engine.errors import UnsupportedModelConfigError
 from py_engine.json_fields import JsonFields
 from py_engine.kernels.norm import Norm
-from py_engine.models.common import Lengths, checked, read_activation, read_lengths
+from py_engine.models.common import Lengths, checked, read_activation, read_lengths, refuse
 from py_engine.models.family import Family
 from py_engine.models.spec import DecoderSpec, Heads, Layer, Mlp
 from py_engine.weights.parameters import (
@@ -27,6 +27,7 @@ def gpt2_spec(config: ChatConfig) -> DecoderSpec:
     without positions, ModelFileFormatError for a missing or wrong field.
     """
     fields = config.model_fields()
+    refuse(fields, add_cross_attention=False)
     hidden_size = fields.integer("n_embd", minimum=1)
     n_heads = fields.integer("n_head", minimum=1)
     inner = fields.integer("n_inner", 0)

@@ -23,7 +23,8 @@ from tests.conftest import EngineWorker
 TOLERANCE = 6e-3
 """Of the largest logit: our cache is f16 (2^-11 relative on every key and value), theirs f32."""
 
-F16_CACHE_TOLERANCE = 8e-4
+F16_CACHE_TOLERANCE = 1.2e-3
+"""Twice what one machine shows: others sum in another order, and so round other keys up or down."""
 
 CHUNKED = [
     *GOLDEN.values(),

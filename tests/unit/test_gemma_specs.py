@@ -166,6 +166,11 @@ def test_gemma_3_of_a_multimodal_checkpoint() -> None:
     assert made.ropes[1].inv_freq[64] == pytest.approx(1e-2)
 
 
+def test_an_embedding_model_that_reads_both_ways_is_refused() -> None:
+    with pytest.raises(UnsupportedModelConfigError, match="use_bidirectional_attention is True"):
+        spec_of("gemma3_text", GEMMA3_1B_HF, use_bidirectional_attention=True)
+
+
 def test_layer_types_must_be_as_many_as_layers() -> None:
     with pytest.raises(ModelFileFormatError, match="layer_types"):
         spec_of("gemma3_text", GEMMA3_1B_HF, layer_types=["full_attention"])

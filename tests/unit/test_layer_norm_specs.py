@@ -190,6 +190,12 @@ def test_gpt2_has_no_position_past_those_it_learned() -> None:
         spec_of("gpt2", GPT2_MEDIUM, context=1025, n_positions=1024)
 
 
+def test_gpt2_that_reads_an_encoder_is_refused() -> None:
+    fields: dict[str, Any] = {"n_positions": 1024, "add_cross_attention": True}
+    with pytest.raises(UnsupportedModelConfigError, match="add_cross_attention is True"):
+        spec_of("gpt2", GPT2_MEDIUM, context=1024, **fields)
+
+
 def test_the_scale_of_gpt2s_scores_may_fall_with_the_layer() -> None:
     fields: dict[str, Any] = {"n_positions": 1024, "scale_attn_by_inverse_layer_idx": True}
     made = spec_of("gpt2", GPT2_MEDIUM, context=1024, **fields)
