@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from py_engine.errors import UnsupportedModelConfigError
 from py_engine.gpu.types import Limits
-from py_engine.json_fields import shown
+from py_engine.json_fields import JsonFields, shown
 from py_engine.weights.checkpoint import Checkpoint
 from py_engine.weights.formats import PLAIN_FORMATS, QUANTIZATIONS, require_known
 from py_engine.weights.gguf_config import QUANTIZATION as GGUF_FORMAT
+from py_engine.weights.group_packing import group_packing
 from py_engine.weights.layouts import Layouts, MatrixPart
 from py_engine.weights.matrix_plan import plan_matrix
 from py_engine.weights.parameters import MatrixParameter, NameTable, Parameter
@@ -61,7 +62,9 @@ def plan_weights(
     """
     wanted = quantization or checkpoint.quantization
     _check_quantization(checkpoint, wanted)
-    index = TensorIndex(checkpoint.index, checkpoint.tensors, checkpoint.quantization)
+    model = JsonFields(checkpoint.config_json, checkpoint.config_file).object("model_config")
+    packing = group_packing(model) if checkpoint.kind == "hf" else None
+    index = TensorIndex(checkpoint.index, checkpoint.tensors, checkpoint.quantization, packing)
     layouts: dict[str, tuple[MatrixPart, ...]] = {}
     buffers: dict[str, int] = {}
     found: list[Transfer] = []

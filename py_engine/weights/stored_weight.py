@@ -67,6 +67,9 @@ class WeightReader:
 
         Errors: MissingTensorError, TensorShapeError, UnsupportedModelConfigError.
         """
+        packing = self.index.packing
+        if packing is not None and packing.holds(self.index, name):
+            return packing.read(self.index, name, rows, self.columns, transform)
         stored = quantization_of(self.index.quantization, self.role)
         if stored is not None:
             return self._grouped(name, rows, transform, stored)

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from py_engine.errors import MissingTensorError, TensorShapeError
 from py_engine.weights.records import TensorRecord
+
+if TYPE_CHECKING:
+    from py_engine.weights.group_packing import GroupPacking
 
 _SAME = "Use weights and configuration of the same model."
 
 
 @dataclass(frozen=True)
 class TensorIndex:
-    """The tensors that the file at `path` lists; `quantization` is how they are stored."""
+    """The tensors that the file at `path` lists; `quantization` is how they are stored.
+
+    `packing` is how AWQ or GPTQ packed linear layers of a model that is else in floats.
+    """
 
     path: str
     tensors: Mapping[str, TensorRecord]
     quantization: str
+    packing: GroupPacking | None = None
 
     def find(self, name: str) -> TensorRecord:
         """Return a tensor. Raises MissingTensorError."""

@@ -12,16 +12,20 @@ import numpy as np
 
 from py_engine.weights.quantization import bf16_from_f32
 
+_OWN_TYPES = {"float32": "F32", "float16": "F16", "int32": "I32"}
 
-def write_safetensors(path: Path, tensors: Mapping[str, Any], dtype: str = "F32") -> None:
-    """Write f32 arrays as "F32", "F16" or "BF16"."""
+
+def write_safetensors(path: Path, tensors: Mapping[str, Any], dtype: str | None = "F32") -> None:
+    """Write f32 arrays as "F32", "F16" or "BF16", or arrays of any type as they are (None)."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     chunks: list[bytes] = []
     offset = 0
     for name, values in tensors.items():
-        data = _stored(np.asarray(values, np.float32), dtype).tobytes()
+        stored = values if dtype is None else _stored(np.asarray(values, np.float32), dtype)
+        data = stored.tobytes()
         end = offset + len(data)
-        header[name] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": [offset, end]}
+        kind = dtype or _OWN_TYPES[stored.dtype.name]
+        header[name] = {"dtype": kind, "shape": list(values.shape), "data_offsets": [offset, end]}
         chunks.append(data)
         offset = end
     raw = json.dumps(header).encode()
