@@ -20,6 +20,7 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   `-- UnsupportedModelConfigError
     |-- ModelFileError
     |   |-- MissingFileError
+    |   |   `-- RepositoryNotFoundError
     |   |-- TruncatedFileError
     |   |-- NetworkError
     |   |   |-- AccessDeniedError
@@ -169,6 +170,10 @@ class ModelFileError(MLCError):
 
 class MissingFileError(ModelFileError):
     """The file does not exist at its address."""
+
+
+class RepositoryNotFoundError(MissingFileError):
+    """The hub has no such repository, or no such revision of it."""
 
 
 class TruncatedFileError(ModelFileError):

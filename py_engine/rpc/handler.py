@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import re
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,6 +21,7 @@ from py_engine.errors import (
     UnknownMessageKindError,
     UnsupportedEndpointError,
 )
+from py_engine.rpc.contents import Message, arguments_of, content_of, method_of, stream_key
 from py_engine.rpc.messages import (
     HEARTBEAT,
     INIT_PROGRESS,
@@ -32,8 +32,6 @@ from py_engine.rpc.messages import (
     thrown,
 )
 from py_engine.rpc.served_stream import END, ServedStreams
-
-Message = dict[str, Any]
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +119,7 @@ class WebWorkerMLCEngineHandler:
             return
         if message is None or "kind" not in message:
             return  # not of this protocol: other scripts post messages too
-        kind, uuid, content = str(message["kind"]), message.get("uuid"), _content(message)
+        kind, uuid, content = str(message["kind"]), message.get("uuid"), content_of(message)
         if kind == "keepAlive":
             self.post_message({"kind": HEARTBEAT, "uuid": uuid})
         elif kind in self._at_once:
@@ -174,7 +172,7 @@ class WebWorkerMLCEngineHandler:
             )
         check_content(kind, content)
         if kind in ENGINE_CALLS:
-            return await self._call_engine(_snake(kind), **_arguments(kind, content))
+            return await self._call_engine(method_of(kind), **arguments_of(kind, content))
         if kind in ENDPOINTS:
             return await self._complete(kind, content)
         return await self._own[kind](content)
@@ -200,10 +198,10 @@ class WebWorkerMLCEngineHandler:
             result = await self._call_engine(endpoint, request)
         finally:
             del self._requests[stream_id]
-        return await self._streams.open(_stream_key(content), result) if is_stream else result
+        return await self._streams.open(stream_key(content), result) if is_stream else result
 
     async def _next_chunk(self, content: dict[str, Any]) -> Any:
-        return await self._streams.next(_stream_key(content))
+        return await self._streams.next(stream_key(content))
 
     async def _return_stream(self, content: dict[str, Any]) -> None:
         request = self._requests.get(content["streamId"])
@@ -289,33 +287,7 @@ def _read(event: Any) -> Message | None:
     return from_js_message(event.data)
 
 
-def _content(message: Message) -> Any:
-    """Return a message's content, with its attachments where it has some."""
-    content = message.get("content")
-    if "attachments" in message and isinstance(content, dict):
-        return {**content, "attachments": message["attachments"]}
-    return content
-
-
-def _stream_key(content: dict[str, Any]) -> str:
-    key = content.get("streamId") or content.get("selectedModelId")
-    if not isinstance(key, str):
-        raise MessageFormatError("content.streamId is missing.")
-    return key
-
-
-def _arguments(kind: str, content: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the fields of `content` that are set, under the names that the engine gives them."""
-    names = [field.rstrip("?") for field in KINDS[kind] or ()]
-    return {_snake(name): content[name] for name in names if content and name in content}
-
-
 def _are_same_options(
     left: list[dict[str, Any]] | None, right: list[dict[str, Any]] | None
 ) -> bool:
     return left == right or not (any(left or ()) or any(right or ()))
-
-
-def _snake(name: str) -> str:
-    """Turn WebLLM's camelCase into the engine's names: getGPUVendor -> get_gpu_vendor."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

@@ -16,6 +16,7 @@ from py_engine.errors import (
     ModelFileError,
     ModelFileFormatError,
     NetworkError,
+    RepositoryNotFoundError,
 )
 from py_engine.model_address import ModelAddress, parse_model_address
 from py_engine.storage.bytes_browser import text_of
@@ -109,6 +110,8 @@ class FetchSource:
         if self._listing is None:
             try:
                 self._listing = await self._read_tree(self._hub)
+            except RepositoryNotFoundError:
+                raise
             except (MissingFileError, ModelFileFormatError, CrossOriginError):
                 if not self._hub.is_mirror:
                     raise

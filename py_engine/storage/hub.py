@@ -11,7 +11,12 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from py_engine.config import HuggingFaceConfig
-from py_engine.errors import AccessDeniedError, MissingFileError, ModelFileError
+from py_engine.errors import (
+    AccessDeniedError,
+    MissingFileError,
+    ModelFileError,
+    RepositoryNotFoundError,
+)
 from py_engine.json_fields import JsonFields
 from py_engine.model_address import HUB, ModelAddress
 from py_engine.storage.source import FileInfo
@@ -79,11 +84,11 @@ class HubRepository:
             refused.status = error.status
             return refused
         if isinstance(error, MissingFileError) and code == "RevisionNotFound":
-            return MissingFileError(
+            return RepositoryNotFoundError(
                 f"{page} has no revision {revision!r}. Give one of its branches, tags or commits."
             )
         if isinstance(error, MissingFileError) and code == "RepoNotFound":
-            return MissingFileError(
+            return RepositoryNotFoundError(
                 f"{page} does not exist. Correct the repository's owner and name."
             )
         return error

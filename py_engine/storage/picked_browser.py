@@ -9,6 +9,7 @@ from pyodide.ffi import JsException
 
 from py_engine.errors import MissingFileError, ModelFileError
 from py_engine.storage.bytes_browser import text_of
+from py_engine.storage.hub import chosen_gguf
 from py_engine.storage.picked import local_address
 from py_engine.storage.source import FileInfo, HostBytes, OnBytes, parse_json, range_too_long
 
@@ -36,13 +37,15 @@ async def open_picked(name: str, entries: Iterable[tuple[str, Any]]) -> PickedSo
 class PickedSource:
     """A `ModelSource` over JavaScript Files by path. Nothing of them is copied or stored.
 
-    `entry` is the file, where one alone was picked.
+    `entry` is the GGUF file, where there is one and no other model beside it.
     """
 
     def __init__(self, name: str, files: Mapping[str, Any]) -> None:
         self._files = files
         self.url = f"{local_address(name)}/"
-        self.entry = next(iter(files)) if len(files) == 1 else ""
+        sizes = {path: FileInfo(int(file.size)) for path, file in files.items()}
+        self.entry = chosen_gguf(sizes, "", self.url)
+        self._sizes = sizes
 
     async def read_text(self, path: str) -> str:
         """Return a UTF-8 file."""
@@ -77,7 +80,7 @@ class PickedSource:
 
     async def list_files(self) -> dict[str, FileInfo]:
         """Return all files by path."""
-        return {path: FileInfo(int(file.size)) for path, file in self._files.items()}
+        return self._sizes
 
     def _file(self, path: str) -> Any:
         if path not in self._files:

@@ -44,13 +44,18 @@ def test_one_gguf_file(engine_worker: EngineWorker) -> None:
     file = new_file("x.gguf", "GGUF0123456789")
     source, progress = await opened(file, "my model"), []
     part = await source.read_range("x.gguf", 4, 7, progress.append)
-    [await seen(source), part.to_bytes(), progress, (await source.read_bytes("x.gguf")).byteLength]
+    both = await opened([new_file("LICENSE", "free"), file])
+    [
+        await seen(source), part.to_bytes(), progress,
+        (await source.read_bytes("x.gguf")).byteLength, both.entry,
+    ]
     """
     assert run(engine_worker, code) == [
         ["local:my model/", "x.gguf", {"x.gguf": 14}],
         b"012",
         [3],
         14,
+        "x.gguf",
     ]
 
 

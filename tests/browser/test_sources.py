@@ -118,7 +118,7 @@ def test_repository_of_the_hub(
     assert "the access token's account has not accepted its conditions" in found[0][1]
     assert found[1] == expected
     assert found[2] == [
-        "MissingFileError",
+        "RepositoryNotFoundError",
         f"{hub.url}/owner/model has no revision 'v2'. Give one of its branches, tags or commits.",
     ]
     assert {path[:11] for path, token in hub.asked if token} == {"/api/models", "/gated/mode"}

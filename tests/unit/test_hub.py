@@ -8,7 +8,13 @@ from email.utils import format_datetime
 import pytest
 
 from py_engine.config import HuggingFaceConfig
-from py_engine.errors import AccessDeniedError, MissingFileError, ModelFileFormatError, NetworkError
+from py_engine.errors import (
+    AccessDeniedError,
+    MissingFileError,
+    ModelFileFormatError,
+    NetworkError,
+    RepositoryNotFoundError,
+)
 from py_engine.model_address import parse_model_address
 from py_engine.storage.http_errors import retry_after, status_error
 from py_engine.storage.hub import HubRepository, chosen_gguf, next_page
@@ -107,8 +113,13 @@ def test_missing_revision_repository_and_file() -> None:
     hub = repository("a/b@v9")
     missing = status_error(f"{hub.folder_url}x.bin", 404, {}.get)
     assert isinstance(missing, MissingFileError)
-    assert "no revision 'v9'" in str(hub.explained(missing, "RevisionNotFound"))
-    assert "Correct the repository's owner" in str(hub.explained(missing, "RepoNotFound"))
+    for code, message in (
+        ("RevisionNotFound", "no revision 'v9'"),
+        ("RepoNotFound", "Correct the repository's owner"),
+    ):
+        explained = hub.explained(missing, code)
+        assert isinstance(explained, RepositoryNotFoundError)
+        assert message in str(explained)
     assert hub.explained(missing, "EntryNotFound") is missing
 
 

@@ -1,0 +1,38 @@
+"""What the worker reads out of a request's content."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from py_engine.errors import MessageFormatError
+from py_engine.rpc.messages import KINDS
+
+Message = dict[str, Any]
+
+
+def content_of(message: Message) -> Any:
+    """Return a message's content, with its attachments where it has some."""
+    content = message.get("content")
+    if "attachments" in message and isinstance(content, dict):
+        return {**content, "attachments": message["attachments"]}
+    return content
+
+
+def stream_key(content: dict[str, Any]) -> str:
+    """Return the key that the client gave a stream. Raises MessageFormatError."""
+    key = content.get("streamId") or content.get("selectedModelId")
+    if not isinstance(key, str):
+        raise MessageFormatError("content.streamId is missing.")
+    return key
+
+
+def arguments_of(kind: str, content: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the fields of `content` that are set, under the names that the engine gives them."""
+    names = [field.rstrip("?") for field in KINDS[kind] or ()]
+    return {method_of(name): content[name] for name in names if content and name in content}
+
+
+def method_of(name: str) -> str:
+    """Turn WebLLM's camelCase into the engine's names: getGPUVendor -> get_gpu_vendor."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
