@@ -39,9 +39,8 @@ async def load_parts(
     def report(phase: LoadPhase) -> Callable[[int, int], None]:
         return lambda done, total: on_progress(LoadProgress(phase, done, total))
 
-    fetching = asyncio.ensure_future(
-        _download(source, plan, report("download"))
-    )  # reads wait for it
+    # First: what is read of a file from then on waits for its download.
+    fetching = asyncio.ensure_future(_download(source, plan, report("download")))
     loading = asyncio.ensure_future(load_weights(device, source, plan, report("weights")))
     compiling = asyncio.ensure_future(device.compile(kernels, report("kernels")))
     tasks: list[asyncio.Future[Any]] = [loading, compiling, fetching]
@@ -58,21 +57,9 @@ async def load_parts(
 
 
 async def _download(
-    source: ModelSource,
-    plan: WeightPlan,
-    on_bytes: Callable[[int, int], None],
-    is_coming: asyncio.Event,
+    source: ModelSource, plan: WeightPlan, on_bytes: Callable[[int, int], None]
 ) -> None:
-    """Let a source that keeps files fetch those that are needed, all together.
-
-    Sets `is_coming` once it has begun to.
-    """
-
-    def advance(done: int) -> None:
-        is_coming.set()
-        on_bytes(done, plan.download_bytes)
-
+    """Let a source that keeps files fetch those that are needed, all together."""
     download = getattr(source, "download", None)
     if download is not None:
-        await download(list(plan.files), advance)
-    is_coming.set()
+        await download(list(plan.files), lambda done: on_bytes(done, plan.download_bytes))
