@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from py_engine.errors import (
@@ -81,6 +81,7 @@ class StoredSource:
         self._asking = asyncio.Lock()
         self._files: dict[str, StoredFile] = {}
         self._wanted: dict[str, int] = {}
+        self._coming: dict[str, asyncio.Event] = {}
         self._early: dict[str, dict[tuple[int, int], str]] = {}
 
     @property
@@ -112,7 +113,7 @@ class StoredSource:
         self, path: str, begin: int, end: int, on_bytes: OnBytes | None = None
     ) -> HostBytes:
         """Return a part of a file: of a verified one if the file is being downloaded."""
-        if path in self._wanted:
+        if path in self._coming or path in self._wanted:
             await self._verified(path)
         else:
             await self._have_range(path, begin, end)
@@ -146,29 +147,46 @@ class StoredSource:
     async def download(self, paths: Iterable[str], on_bytes: OnBytes | None = None) -> None:
         """Have files in the store, verified; `on_bytes(n)` counts the bytes of all that are there.
 
-        Before anything is downloaded it is checked that there is room for all of it.
+        Before anything is downloaded it is checked that there is room for all of it. Whoever reads
+        one of the files meanwhile waits for that file.
         """
-        remotes = [await self._remote_file(path) for path in dict.fromkeys(paths)]
+        coming = {path: asyncio.Event() for path in paths}
+        self._coming |= coming
+        try:
+            await self._bring_all(coming, _summed(on_bytes))
+        finally:
+            for path, event in coming.items():
+                event.set()
+                self._coming.pop(path, None)
+
+    async def _bring_all(self, coming: Mapping[str, asyncio.Event], advance: Advance) -> None:
+        remotes = [await self._remote_file(path) for path in coming]
         sizes = {file.path: file.expected.size if file.expected else 0 for file in remotes}
         found = await self._storage.find(self.url, sizes)
         stored = sum(file.stored_bytes for file in found.values())
         await self._storage.check_room(self.url, sum(sizes.values()) - stored)
-        for remote in remotes:
-            path = remote.path
-            if path in found and path not in self._early and is_right(found[path], remote):
-                self._files[path] = found[path]
         self._wanted |= sizes
         await self._storage.write_note(self.url, WANTED_NOTE, json.dumps(self._wanted))
         places = asyncio.Semaphore(_FILES_AT_ONCE)
-        advance = _summed(on_bytes)
 
-        async def bring(path: str) -> None:
+        async def bring(remote: RemoteFile) -> None:
+            path = remote.path
+            file = found.get(path)
+            if file is not None and path not in self._early and is_right(file, remote):
+                self._files[path] = file
             async with places:
-                await self._verified(path, advance)
+                await self._ready(path, advance)
+            coming[path].set()
 
-        await run_together(map(bring, sizes))
+        await run_together(map(bring, remotes))
 
     async def _verified(self, path: str, advance: Advance = lambda n: None) -> StoredFile:
+        """Return a file that is all there, by whoever brings it."""
+        if path in self._coming:
+            await self._coming[path].wait()
+        return await self._ready(path, advance)
+
+    async def _ready(self, path: str, advance: Advance) -> StoredFile:
         """Return a file that is all there; only the first call in a load may ask the server."""
         file = self._files.get(path)
         if file is not None and file.is_verified:
@@ -178,12 +196,7 @@ class StoredSource:
 
     async def _fetch(self, remote: RemoteFile, advance: Advance = lambda n: None) -> StoredFile:
         path = remote.path
-        try:
-            file = await self._storage.downloader.fetch(remote, advance)
-        except NetworkError as error:
-            raise await self._unless_absent(path, error) from error
-        except StorageFullError as error:
-            raise await self._storage.full_error(self.url, await self._lacking(path)) from error
+        file = await self._told(path, self._storage.downloader.fetch(remote, advance))
         await self._check_early(path, file)
         self._files[path] = file
         return file
@@ -193,11 +206,17 @@ class StoredSource:
         if file is not None and file.pieces.issuperset(file.covering(begin, end)):
             return
         remote = await self._remote_file(path)
+        ranges = self._storage.downloader.fetch_range(remote, begin, end)
+        self._files[path] = await self._told(path, ranges)
+
+    async def _told(self, path: str, bringing: Awaitable[StoredFile]) -> StoredFile:
+        """Await a file; say of what fails what it means for this model."""
         try:
-            file = await self._storage.downloader.fetch_range(remote, begin, end)
+            return await bringing
         except NetworkError as error:
             raise await self._unless_absent(path, error) from error
-        self._files[path] = file
+        except StorageFullError as error:
+            raise await self._storage.full_error(self.url, await self._lacking(path)) from error
 
     async def _read(self, path: str, begin: int, end: int) -> HostBytes:
         file = self._files[path]

@@ -161,6 +161,40 @@ def test_first_ranges_of_a_file_do_not_fetch_it_whole() -> None:
     run(read())
 
 
+def test_reader_waits_for_the_file_that_is_being_downloaded() -> None:
+    site = Site()
+    seen: list[int] = []
+
+    async def both() -> None:
+        source = site.source()
+        downloading = asyncio.ensure_future(source.download(["a.bin", "b.bin"], seen.append))
+        await asyncio.sleep(0)
+        assert await source.read_range("a.bin", 5, 5_000) == WEIGHTS[5:5_000]
+        assert seen[-1] >= 5_500
+        await downloading
+
+    run(both())
+    assert len(seen) > 8
+    assert len(site.asked()) == 6 + 3
+
+
+def test_reader_goes_on_alone_when_the_download_is_cancelled() -> None:
+    site = Site()
+
+    async def both() -> None:
+        source = site.source()
+        downloading = asyncio.ensure_future(source.download(["a.bin", "b.bin"]))
+        await asyncio.sleep(0)
+        reading = asyncio.ensure_future(source.read_range("a.bin", 5, 5_000))
+        while not site.blobs.pieces("a.bin"):
+            await asyncio.sleep(0)
+        downloading.cancel()
+        assert await reading == WEIGHTS[5:5_000]
+
+    run(both())
+    assert site.transport.open == 0
+
+
 def test_sizes_of_unlisted_files() -> None:
     site = Site(listed=False)
     source = site.source()
