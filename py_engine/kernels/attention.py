@@ -1,9 +1,10 @@
 """Attention with RoPE and an f16 KV cache of one sequence.
 
-Shapes: qkv f32 (tokens, heads + 2 kv_heads, head_dim), queries first, then keys, then values;
-k_cache and v_cache f16 (slots, kv_heads, head_dim), of as many slots as their buffers have room
-for, so that a cache grows without a new pipeline; output f32 (tokens, heads, head_dim). RoPE
-rotates the pairs (i, i + rotary_dim / 2), as Hugging Face's Llama does. Softmax in f32, online.
+Shapes: qkv f32 (tokens, qkv_heads, head_dim), queries first (each before its gate, if any), then
+keys, then values; k_cache and v_cache f16 (slots, kv_heads, head_dim), those that grow of as many
+slots as their buffers have room for, without a new pipeline; output f32 (tokens, heads, head_dim).
+RoPE rotates the pairs (i, i + rotary_dim / 2), as Hugging Face's Llama does. Softmax in f32,
+online.
 
 Keys are rotated at their position in the sequence. With a sliding window the distances within it
 are the same as if positions were counted from its start; only the sinks, which stay behind, are
@@ -89,7 +90,7 @@ def _bindings(
     norm = shape.qk_norm
     shared = norm is None or norm.heads_share_weights
     fours = shape.head_dim // 4
-    cache = "array<vec2u>"
+    cache = "array<vec2u>" if shape.grows else f"array<vec2u, {shape.cache_bytes // 8}>"
     types = {
         "qkv": f"array<vec4f, {max_tokens * shape.qkv_heads * fours}>",
         "q_norm": f"array<vec4f, {(1 if shared else shape.n_heads) * fours}>",

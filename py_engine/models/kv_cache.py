@@ -2,7 +2,8 @@
 
 A cache is f16 (slots, kv_heads, head_dim) in slot-major order, and attention's kernels take as many
 slots as a buffer has, so growing is a larger buffer that begins with the same bytes: one copy, no
-new pipeline. Room doubles each time, so a token is copied less than once on average.
+new pipeline. Room doubles each time, so a token is copied less than once on average. Small caches
+have all their room at once (`AttentionShape.grows`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from py_engine.gpu.types import Buffer, Device
 from py_engine.kernels.attention_shape import AttentionShape
 
 FIRST_TOKENS = 512
-"""Tokens that caches have room for at first."""
+"""Tokens that caches which grow have room for at first."""
 
 _UNSYNCHRONIZED_BYTES = 64 << 20
 """Replaced buffers are freed when the GPU is done with them; wait for it once they are so many."""
@@ -45,7 +46,7 @@ class KvCache:
         self, device: Device, caches: Sequence[LayerCache], first_tokens: int = FIRST_TOKENS
     ) -> None:
         self._device = device
-        self._room = {cache: min(first_tokens, cache.shape.slots) for cache in caches}
+        self._room = {cache: _first_room(cache.shape, first_tokens) for cache in caches}
         self.buffers: dict[str, Buffer] = {}
         try:
             for cache, room in self._room.items():
@@ -76,7 +77,7 @@ class KvCache:
         """
         if self.has_room(n_tokens):
             return False
-        room = max(self._room.values())
+        room = self._tokens
         while room < n_tokens:
             room *= 2
         replaced = 0
@@ -124,6 +125,10 @@ class KvCache:
         """Free all buffers."""
         _destroy(self.buffers)
         self.buffers.clear()
+
+
+def _first_room(shape: AttentionShape, first_tokens: int) -> int:
+    return min(first_tokens, shape.slots) if shape.grows else shape.slots
 
 
 def _destroy(buffers: Mapping[str, Buffer]) -> None:

@@ -110,7 +110,8 @@ def test_kernels_equal_the_references(run_kernel: RunKernel, name: str, position
 @pytest.mark.parametrize("slots", [41, 64, 100])
 def test_a_cache_has_as_many_slots_as_its_buffer(run_kernel: RunKernel, slots: int) -> None:
     """One pipeline runs over a small buffer, and over a large one that begins like it."""
-    shape = AttentionShape(4, 2, 16, 1000)
+    shape = AttentionShape(4, 2, 16, 10_000)
+    assert shape.grows
     spec = attention_decode("decode under test", shape)
     inputs = inputs_for(spec, shape, 40, 1, slots=slots)
     result = expected_and_found(run_kernel, spec, inputs)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from py_engine.errors import LimitSupportError, OutOfMemoryError, ValidationError
+from py_engine.kernels import attention_shape
 from py_engine.kernels.attention_shape import AttentionShape, SlidingWindow
 from py_engine.models import kv_cache
 from py_engine.models.kv_cache import KvCache, LayerCache
@@ -18,6 +19,12 @@ from tests.support.small_gpu import SmallGpu
 
 FULL = AttentionShape(4, 2, 16, 1000)
 LOCAL = AttentionShape(4, 2, 16, 1000, SlidingWindow.for_chunks(20, 0, 5))
+
+
+@pytest.fixture(autouse=True)
+def all_caches_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let small caches grow too."""
+    monkeypatch.setattr(attention_shape, "SMALL_CACHE_BYTES", 0)
 
 
 def caches_of(*shapes: AttentionShape) -> list[LayerCache]:
@@ -64,6 +71,16 @@ def test_it_grows_by_doubling_and_keeps_what_it_had() -> None:
     assert len(device.live_buffers) == len(LABELS)
     cache.destroy()
     assert device.live_buffers == [] and cache.buffers == {}
+
+
+def test_a_small_cache_has_its_full_size_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_shape, "SMALL_CACHE_BYTES", FULL.cache_bytes)
+    larger = AttentionShape(4, 2, 16, 1001)
+    cache = KvCache(SmallGpu(), caches_of(FULL, LOCAL, larger), first_tokens=16)
+    assert [slots(cache, label) for label in LABELS] == [1000, 1000, 24, 24, 16, 16]
+    assert not cache.has_room(17)
+    asyncio.run(cache.ensure(17))
+    assert [slots(cache, label) for label in LABELS[4:]] == [32, 32]
 
 
 def test_a_token_is_copied_less_than_once() -> None:
