@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from py_engine.config import prebuilt_app_config
+from py_engine.tooling.bench_weights import measure_weights
 from py_engine.tooling.boot_times import measure_boot
 from py_engine.tooling.chromium import launch
 from py_engine.tooling.in_worker import run_in_worker
@@ -39,6 +40,9 @@ _LABELS = {
     "boot_ratio": "ratio of the two",
     "load_s": "load, s",
     "load_heap_bytes": "wasm heap growth of the load, bytes",
+    "weights_bytes_per_s": "weights from storage to the GPU, bytes/s",
+    "weights_plain_bytes_per_s": "plain read and writeBuffer of the same, bytes/s",
+    "weights_ratio": "ratio of the two",
     "ttft_s": "time to first token (24 tokens of prompt), s",
     "prompt_tokens": "tokens of the long prompt",
     "prefill_tokens_per_s": "prefill, tokens/s",
@@ -79,7 +83,7 @@ def measure(site_folder: Path) -> dict[str, Any]:
         boot = measure_boot(browser, server.url)
         page = browser.new_page()
         page.goto(f"{server.url}/build.json")
-        figures = measure_model(page, server.url)
+        figures = measure_model(page, server.url) | measure_weights(page, server)
         browser.close()
     figures |= {
         "boot_s": boot.snapshot_s,

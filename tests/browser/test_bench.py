@@ -5,6 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import Page
 
 from py_engine.tooling.bench import measure_model
+from py_engine.tooling.bench_weights import measure_weights
 from tests.conftest import RecordingServer
 
 
@@ -21,3 +22,11 @@ def test_costs_of_a_token(page: Page, server: RecordingServer) -> None:
     for name in ("load_s", "ttft_s", "prefill_tokens_per_s", "decode_tokens_per_s"):
         assert figures[name] > 0
     assert figures["python_ms_per_token"] > 0
+
+
+def test_weights_pass_at_half_the_speed_of_plain_bytes_or_more(
+    page: Page, server: RecordingServer
+) -> None:
+    page.goto("/build.json")
+    figures = measure_weights(page, server, megabytes=24)
+    assert figures["weights_ratio"] >= 0.5, figures
