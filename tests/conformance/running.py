@@ -75,10 +75,16 @@ def decoded(found: Mapping[str, Any]) -> Decoded:
 async def load_on_numpy(
     folder: Path, fixture: Fixture, device: NumpyDevice, chat_opts: Mapping[str, Any] | None = None
 ) -> Decoder:
-    """Return a fixture's model on a NumPy device."""
+    """Return a fixture's model, of MLC's files, on a NumPy device."""
     write_model_folder(fixture, folder)
-    source = FolderSource(folder)
-    checkpoint = await open_checkpoint(source)
+    return await load_folder_on_numpy(folder, device, chat_opts)
+
+
+async def load_folder_on_numpy(
+    folder: Path, device: NumpyDevice, chat_opts: Mapping[str, Any] | None = None
+) -> Decoder:
+    """Return the model in `folder` on a NumPy device."""
+    checkpoint = await open_checkpoint(FolderSource(folder))
     config = ChatConfig.from_json(checkpoint.config_json, chat_opts=chat_opts)
     return await load_model(device, checkpoint, config, lambda progress: None)
 
@@ -86,11 +92,19 @@ async def load_on_numpy(
 def decode_on_numpy(
     folder: Path, fixture: Fixture, chat_opts: Mapping[str, Any] | None = None
 ) -> Decoded:
-    """Run a fixture's model on the kernels' NumPy references."""
+    """Run a fixture's model, of MLC's files, on the kernels' NumPy references."""
+    write_model_folder(fixture, folder)
+    return decode_folder_on_numpy(folder, fixture, chat_opts)
+
+
+def decode_folder_on_numpy(
+    folder: Path, fixture: Fixture, chat_opts: Mapping[str, Any] | None = None
+) -> Decoded:
+    """Run the model in `folder`, which is a fixture's, on the kernels' NumPy references."""
     device = NumpyDevice()
 
     async def run() -> dict[str, Any]:
-        model = await load_on_numpy(folder, fixture, device, chat_opts)
+        model = await load_folder_on_numpy(folder, device, chat_opts)
         prompt, n_tokens = fixture.prompt_ids, len(fixture.greedy_ids)
         found = await drive(model, prompt, n_tokens, fixture.prefix_lengths)
         model.destroy()
@@ -166,8 +180,23 @@ def decode_in_worker(
     *,
     lanes: bool = True,
 ) -> Decoded:
-    """Run a fixture's model in the browser; `lanes` uses subgroups if the adapter has them."""
+    """Run a fixture's model, of MLC's files, in the browser.
+
+    `lanes` uses subgroups if the adapter has them.
+    """
     write_model_folder(fixture, folder)
+    return decode_folder_in_worker(folder, fixture, worker, chat_opts, lanes=lanes)
+
+
+def decode_folder_in_worker(
+    folder: Path,
+    fixture: Fixture,
+    worker: EngineWorker,
+    chat_opts: Mapping[str, Any] | None = None,
+    *,
+    lanes: bool = True,
+) -> Decoded:
+    """Run the model in `folder`, which is a fixture's, in the browser."""
     found = worker.run(
         _WORKER_CODE,
         files={path.name: path.read_bytes() for path in folder.iterdir()},
