@@ -33,6 +33,9 @@ FLOAT_FORMATS: tuple[FloatFormat, ...] = get_args(FloatFormat)
 
 BLOCK = 32
 
+_VALUES = ("halves_plain", "block_plain")
+"""Snippets that make a block of a format's values, 16 columns at a time."""
+
 _ELEMENT_BYTES = {"u32": 4, "vec4u": 16, "vec4f": 16}
 
 
@@ -103,7 +106,7 @@ def _whole(
 ) -> MatrixFormat:
     """Return a GGUF format whose blocks lie as in the file, padded to whole words."""
     return MatrixFormat(
-        ("bytes", *snippets, "halves_plain"),
+        ("bytes", *snippets),
         element,
         per_block,
         block_columns=columns,
@@ -121,21 +124,21 @@ MATRIX_FORMATS: dict[WeightFormat, MatrixFormat] = {
     "q4f16_1": MatrixFormat(("scale_f16", "group_mlc", "weight_q4"), "vec4u", 1, "f16"),
     "q4f32_1": MatrixFormat(("scale_f32", "group_mlc", "weight_q4"), "vec4u", 1, "f32"),
     "q3f16_1": MatrixFormat(
-        ("scale_f16", "weight_q3", "halves_plain"), "u32", 4, "f16", block_columns=40
+        ("scale_f16", "weight_q3", *_VALUES), "u32", 4, "f16", block_columns=40
     ),
-    "q0f16": MatrixFormat(("elements_f16", "weight_16bit", "halves_plain"), "vec4u", 4),
-    "q0bf16": MatrixFormat(("elements_bf16", "weight_16bit", "halves_plain"), "vec4u", 4),
-    "q0f32": MatrixFormat(("weight_f32", "halves_plain"), "vec4f", 8),
+    "q0f16": MatrixFormat(("elements_f16", "weight_16bit", *_VALUES), "vec4u", 4),
+    "q0bf16": MatrixFormat(("elements_bf16", "weight_16bit", *_VALUES), "vec4u", 4),
+    "q0f32": MatrixFormat(("weight_f32", *_VALUES), "vec4f", 8),
     "q4_0": _scaled("weight_q4_0", "vec4u", 1, 18),
     "q5_0": _scaled("weight_q5_0", "u32", 5, 22),
     "q8_0": _scaled("weight_q8_0", "vec4u", 2, 34),
-    "q4_1": _whole(("weight_q4_1",), "u32", 5, 20, columns=32),
-    "q5_1": _whole(("weight_q5_1",), "u32", 6, 24, columns=32),
-    "q2_k": _whole(("weight_q2_k",), "u32", 21, 84),
-    "q3_k": _whole(("weight_q3_k",), "vec4u", 7, 110),
-    "q4_k": _whole(("k_scales", "weight_q4_k"), "vec4u", 9, 144),
-    "q5_k": _whole(("k_scales", "weight_q5_k"), "vec4u", 11, 176),
-    "q6_k": _whole(("weight_q6_k",), "u32", 53, 210),
+    "q4_1": _whole(("weight_q4_1", *_VALUES), "u32", 5, 20, columns=32),
+    "q5_1": _whole(("weight_q5_1", *_VALUES), "u32", 6, 24, columns=32),
+    "q2_k": _whole(("weight_q2_k", *_VALUES), "u32", 21, 84),
+    "q3_k": _whole(("weight_q3_k", *_VALUES), "vec4u", 7, 110),
+    "q4_k": _whole(("k_scales", "weight_q4_k", "k_halves", "block_plain"), "vec4u", 9, 144),
+    "q5_k": _whole(("k_scales", "weight_q5_k", "k_halves", "block_plain"), "vec4u", 11, 176),
+    "q6_k": _whole(("weight_q6_k", *_VALUES), "u32", 53, 210),
     "q4g32": _zeros(32),
     "q4g64": _zeros(64),
     "q4g128": _zeros(128),
