@@ -321,6 +321,7 @@ async def case_embedded_model_is_stored():
         same([item.model_ids for item in stored], [chat.model_id])
         assert stored[0].files["tokenizer.json"] > 1000, stored
         assert stored[0].stored_bytes > 3000000, stored
+    same(await py_engine.has_model_in_cache(chat.model_id[0], engine=chat), True)
     config = {"model_list": [{"model": "models/none/", "model_id": "none"}]}
     same(await py_engine.has_model_in_cache("none", config, engine=chat), False)
     error = await error_of(py_engine.delete_model_in_cache("unheard", engine=chat))
