@@ -61,7 +61,7 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def convert(options: argparse.Namespace) -> int:
-    """Write a Hugging Face model as MLC files, which the engine loads."""
+    """Write a model of any kind of files as MLC files."""
     from py_engine.errors import MLCError
     from py_engine.weights.convert import convert_model
 
@@ -120,17 +120,23 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
     command = commands.add_parser(
         "convert",
-        help="convert a Hugging Face model to MLC files",
-        description="Convert a model of the Llama family, a folder with config.json, safetensors"
-        " and tokenizer files, to the MLC files that the engine loads.",
+        help="convert a model to MLC files",
+        description="Convert a model to the files of MLC, which this engine and others load: shards"
+        " of weights, their index, configuration and tokenizer, and model-manifest.json with the"
+        " SHA-256 of every file, by which downloads are verified.",
     )
-    command.add_argument("source", type=Path, help="folder of the Hugging Face model")
+    command.add_argument(
+        "source",
+        type=Path,
+        help="folder of Hugging Face's (config.json, safetensors) or MLC's files, or a GGUF file",
+    )
     command.add_argument("target", type=Path, help="folder to write")
     command.add_argument(
         "--quantization",
         default="q4f16_1",
         metavar="FORMAT",
-        help="q4f16_1, q4f32_1, q0f16 or q0f32 (default: q4f16_1)",
+        help="q4f16_0, q4f16_1, q4f16_2, q4f32_1, q3f16_0, q3f16_1, q0f16, q0bf16 or q0f32"
+        " (default: q4f16_1)",
     )
     command.add_argument(
         "--context-window-size",

@@ -21,6 +21,8 @@ from py_engine.weights.formats import MLC_FORMATS
 from py_engine.weights.loader import load_weights
 from py_engine.weights.mlc_writer import write_manifest
 from tests.conformance.fixtures import load_fixture, write_hf_folder
+from tests.support.embedded_gguf import FOLDER as EMBEDDED
+from tests.support.embedded_gguf import embedded_gguf
 from tests.support.mlc_files import mlc_shapes, mlc_tensors
 from tests.support.numpy_device import NumpyDevice
 
@@ -138,6 +140,22 @@ def test_a_model_in_mlc_s_format_can_be_quantised(tmp_path: Path) -> None:
     convert_model(tmp_path / "hf", tmp_path / "once", "q4f16_1")
     assert buffers(tmp_path / "again") == buffers(tmp_path / "once")
     assert buffers(tmp_path / "plain", quantization="q4f16_1") == buffers(tmp_path / "once")
+
+
+def test_a_gguf_file_converts_with_its_tokenizer(tmp_path: Path) -> None:
+    """The embedded model and the GGUF file of the same numbers become the same tensors."""
+    (tmp_path / "model.gguf").write_bytes(embedded_gguf())
+    convert_model(tmp_path / "model.gguf", tmp_path / "ours", "q0f16")
+    convert_model(EMBEDDED, tmp_path / "expected", "q0f16")
+    found, expected = (mlc_tensors(tmp_path / name) for name in ("ours", "expected"))
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert np.array_equal(found[name], values), name
+    manifest = json.loads((tmp_path / "ours" / "model-manifest.json").read_text())
+    assert {"tokenizer.json", "tokenizer_config.json", "tensor-cache.json"} < set(manifest["files"])
+    config = json.loads((tmp_path / "ours" / "mlc-chat-config.json").read_text())
+    assert (config["quantization"], config["model_type"]) == ("q0f16", "llama")
+    assert buffers(tmp_path / "ours")
 
 
 def test_the_manifest_has_every_file_and_pieces_of_large_ones(
