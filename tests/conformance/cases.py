@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from py_engine.kernels.formats import WeightFormat
-
 N_PROMPT = 70
 N_GREEDY = 24
 PREFILL_CHUNK_SIZE = 32
@@ -21,11 +19,11 @@ CONTEXT = 128
 class Case:
     """One model: `config` holds the fields of Hugging Face's config.json that matter.
 
-    `quantization` is the format of its MLC files. `n_greedy` tokens follow the prompt.
+    `quantization` is that of its MLC files, in MLC's names. `n_greedy` tokens follow the prompt.
     """
 
     name: str
-    quantization: WeightFormat
+    quantization: str
     config: dict[str, Any] = field(hash=False)
     n_greedy: int = N_GREEDY
 
@@ -259,6 +257,9 @@ _LLAMA_CASES = (
         "q4f32_1",
         _llama(160, 192, (4, 1, 40), 2, 171, True, rope_parameters=_LINEAR_ROPE),
     ),
+    # Three bits in groups of 40, the last of some rows smaller; and tables that are not quantised.
+    Case("llama_q3f16", "q3f16_1", _llama(160, 192, (4, 1, 40), 2, 131, False)),
+    Case("llama_q4f16_2", "q4f16_2", _llama(64, 96, (2, 2, 32), 2, 133, False)),
     Case(
         "llama_biases_q4f16",
         "q4f16_1",

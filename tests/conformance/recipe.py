@@ -12,10 +12,12 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
+from py_engine.kernels.formats import WeightFormat
+from py_engine.weights.formats import QUANTIZATIONS
 from py_engine.weights.quantization import F32, round_to_storage, stored_value
 from tests.conformance.cases import N_PROMPT, Case
 
@@ -23,6 +25,8 @@ FOLDER = Path(__file__).parent / "fixtures"
 
 Kind = Literal["matrix", "conv1d", "norm", "shifted_norm", "bias"]
 """A conv1d is a matrix as [in][out]; a shifted norm scales by 1 + w."""
+
+_ENDS = ("model.embed_tokens.weight", "lm_head.weight")
 
 _ATTENTION_INPUTS = (
     *("q_proj", "k_proj", "qkv_proj", "c_attn", "query_key_value"),
@@ -80,12 +84,20 @@ def draw_weights(case: Case, tensors: Tensors, seed: int) -> dict[str, F32]:
 def stored_weights(case: Case, tensors: Tensors, seed: int) -> dict[str, F32]:
     """Return what the drawn weights are worth after they went through the case's format."""
     weights = draw_weights(case, tensors, seed)
-    return {
-        name: stored_value(weight.T, case.quantization).T
-        if tensors[name].kind == "conv1d"
-        else stored_value(weight, case.quantization)
-        for name, weight in weights.items()
-    }
+    return {name: _stored(name, weight, tensors[name], case) for name, weight in weights.items()}
+
+
+def _format(case: Case) -> WeightFormat:
+    found = QUANTIZATIONS.get(case.quantization)
+    return cast(WeightFormat, case.quantization) if found is None else found.format
+
+
+def _stored(name: str, weight: F32, info: TensorInfo, case: Case) -> F32:
+    quantization = QUANTIZATIONS.get(case.quantization)
+    if quantization is not None and quantization.plain_ends and name in _ENDS:
+        return weight
+    stored = stored_value(weight.T if info.kind == "conv1d" else weight, _format(case))
+    return stored.T if info.kind == "conv1d" else stored
 
 
 def make_prompt(case: Case, seed: int) -> list[int]:
@@ -105,15 +117,15 @@ def _draw(bits: np.random.PCG64, name: str, info: TensorInfo, case: Case) -> F32
     uniform = draw_uniform(bits, info.shape)
     gain = _gain(name, case)
     if info.kind == "bias":
-        return round_to_storage((0.5 * gain * uniform).astype(np.float32), case.quantization)
+        return round_to_storage((0.5 * gain * uniform).astype(np.float32), _format(case))
     if info.kind in ("norm", "shifted_norm"):
         scale = (gain * (1.0 + 0.3 * uniform)).astype(np.float32)
         # A shifted norm is exact with the 1 in it, as MLC stores it.
         shift = np.float32(info.kind == "shifted_norm")
-        return round_to_storage(scale, case.quantization) - shift
+        return round_to_storage(scale, _format(case)) - shift
     columns = info.shape[0 if info.kind == "conv1d" else 1]
     weight = (gain * np.sqrt(3.0 / columns) * uniform).astype(np.float32)
-    return round_to_storage(weight, case.quantization)
+    return round_to_storage(weight, _format(case))
 
 
 def _gain(name: str, case: Case) -> float:
