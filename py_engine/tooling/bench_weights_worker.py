@@ -19,7 +19,7 @@ from py_engine.weights.reads import READ_BYTES
 
 async def plain_s(device: Device, source: ModelSource, plan: WeightPlan) -> float:
     """Time reading all bytes, one piece after the other, each into a buffer with `writeBuffer`."""
-    buffers = [device.create_buffer(READ_BYTES, "plain") for _ in range(8)]
+    buffers = [device.create_buffer(READ_BYTES, "plain") for _ in range(4)]
     started, number = time.perf_counter(), 0
     for path, size in plan.files.items():
         for begin in range(0, size, READ_BYTES):

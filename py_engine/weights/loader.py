@@ -20,7 +20,7 @@ from py_engine.weights.reads import READ_BYTES, Read, Slice, plan_reads
 from py_engine.weights.transfers import Relay
 
 READS_IN_FLIGHT = 3
-_UNWRITTEN_BYTES = 4 * READ_BYTES
+_UNWRITTEN_BYTES = 2 * READ_BYTES
 """What the GPU may have left to copy before anything else is given to it."""
 
 OnProgress = Callable[[int, int], object]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from py_engine.weights.transfers import Transfer
 
-READ_BYTES = 16 << 20
-"""The most that is read at once."""
+READ_BYTES = 32 << 20
+"""The most that is read at once: a shard of MLC's files, of the usual size."""
 
 _GAP_BYTES = 64 << 10  # reading so many unneeded bytes is cheaper than another request
 _WORD = 4
