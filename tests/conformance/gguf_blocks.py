@@ -73,7 +73,7 @@ def mixed_tensors(
     native: dict[str, FileTensor] = {}
     plain: dict[str, FileTensor] = {}
     types = cycle(formats)
-    form = next(types)
+    form = formats[0]
     rng = np.random.default_rng(seed)
     for name, shape in _tensors(CONFIGS[family], _FUSED.get(family, set())):
         if len(shape) == 1:

@@ -153,8 +153,8 @@ _WORKER_CODE = "\n".join(
 
 
 def test_k_quants_on_webgpu(engine_worker: EngineWorker) -> None:
-    """As in a file of Q4_K_M: values in another type than queries and keys, down than up."""
-    native, plain = mixed_models("llama", 3, ("q4_k", "q4_k", "q6_k"))
+    """As in a file of Q4_K_M: the embedding, values and down in another type than the others."""
+    native, plain = mixed_models("llama", 3, ("q6_k", "q4_k", "q4_k", "q6_k", "q4_k", "q4_k"))
     found = engine_worker.run(_WORKER_CODE, data=native, prompt=PROMPT, n_tokens=N_TOKENS)
     with ThreadPoolExecutor(1) as thread:  # Playwright has this one's event loop
         theirs = thread.submit(run, plain, PROMPT, N_TOKENS, []).result()
