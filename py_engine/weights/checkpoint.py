@@ -68,7 +68,7 @@ async def open_checkpoint(source: ModelSource) -> Checkpoint:
     Errors: MissingFileError, ModelFileFormatError, TruncatedFileError, UnsupportedModelConfigError,
     UnknownArchitectureError, UnknownQuantizationError, and those of the source.
     """
-    if source.entry.endswith(".gguf"):
+    if source.entry.lower().endswith(".gguf"):
         return await _open_gguf(source)
     listing = await source.list_files()
     config = await _chat_config(source, listing)
