@@ -21,6 +21,7 @@ from py_engine import config
 from py_engine.browser_host import BrowserHost
 from py_engine.engine import MLCEngine
 from py_engine.storage.fetch_browser import FetchSource
+from py_engine.storage.source import range_too_long
 
 MODEL_ID = config.prebuilt_app_config.model_list[0].model_id
 MESSAGES = [{"role": "user", "content": "Tell me a story about a dog."}]
@@ -44,7 +45,13 @@ class AlteredHost(BrowserHost):
             data = await read_bytes(path, on_bytes)
             return alter[path](data) if path in alter else data
 
-        source.read_bytes = altered
+        async def altered_range(path, begin, end, on_bytes=None):
+            data = await altered(path)
+            if data.byteLength < end:
+                raise range_too_long(source.url + path, begin, end, data.byteLength)
+            return data.slice(begin, end)
+
+        source.read_bytes, source.read_range = altered, altered_range
         return source
 
     async def request_device(self, required_features):
