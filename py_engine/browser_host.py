@@ -52,9 +52,11 @@ class BrowserHost:
         """Return the browser's store of the configured kind."""
         return await self._sources.open_storage(app_config)
 
-    async def request_device(self, required_features: Sequence[str]) -> Device:
+    async def request_device(
+        self, required_features: Sequence[str], memory_limit: int | None = None
+    ) -> Device:
         """Return a device of the browser's fastest GPU."""
-        return await request_device(required_features)
+        return await request_device(required_features, memory_limit)
 
     async def load_model(
         self,

@@ -82,12 +82,15 @@ class AppConfig:
 
     `cacheBackend` says where downloaded files are kept: "opfs" (the default), "cache" (Cache API),
     "indexeddb" or "cross-origin". `opfsAccessMode` is WebLLM's; here the fastest way that the
-    thread has is taken. `extra` keeps other fields for `to_dict`.
+    thread has is taken. The models' buffers on the GPU may take `gpuMemoryLimitMB` together (MB of
+    10^6 bytes); without it, what the browser tells of the machine's memory. `extra` keeps other
+    fields for `to_dict`.
     """
 
     model_list: Sequence[ModelRecord] = field(default_factory=_prebuilt_records)
     cacheBackend: str | None = None
     opfsAccessMode: str | None = None
+    gpuMemoryLimitMB: float | None = None
     huggingface: HuggingFaceConfig = field(default_factory=HuggingFaceConfig)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -98,7 +101,8 @@ class AppConfig:
         Raises ConfigurationFieldError.
         """
         fields = JsonFields(data, "AppConfig", error=ConfigurationFieldError)
-        known = ("model_list", "cacheBackend", "opfsAccessMode", "huggingface")
+        limit = "gpuMemoryLimitMB"
+        known = ("model_list", "cacheBackend", "opfsAccessMode", "huggingface", limit)
         records = (
             tuple(map(ModelRecord.from_fields, fields.objects("model_list")))
             if "model_list" in fields
@@ -108,6 +112,7 @@ class AppConfig:
             model_list=records,
             cacheBackend=_one_of(fields, "cacheBackend", CACHE_BACKENDS),
             opfsAccessMode=_one_of(fields, "opfsAccessMode", OPFS_ACCESS_MODES),
+            gpuMemoryLimitMB=fields.number(limit, above=0) if limit in fields else None,
             huggingface=HuggingFaceConfig.from_fields(fields.object("huggingface")),
             extra={name: value for name, value in fields.data.items() if name not in known},
         )
@@ -120,9 +125,15 @@ class AppConfig:
             "model_list": [record.to_dict() for record in self.model_list],
             "cacheBackend": self.cacheBackend,
             "opfsAccessMode": self.opfsAccessMode,
+            "gpuMemoryLimitMB": self.gpuMemoryLimitMB,
             "huggingface": {name: hub[name] for name in hub if hub[name] != default[name]} or None,
         }
         return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def gpu_memory_limit(self) -> int | None:
+        """`gpuMemoryLimitMB` in bytes."""
+        return None if self.gpuMemoryLimitMB is None else int(self.gpuMemoryLimitMB * 1e6)
 
     def record(self, model_id: str) -> ModelRecord:
         """Return the record of a model; an address that is no id stands for itself.

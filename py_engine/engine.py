@@ -256,6 +256,14 @@ class MLCEngine:
         """Return the GPU's vendor, as the browser names it. Needs no model."""
         return (await self._models.any_device()).info.vendor
 
+    async def get_gpu_memory(self) -> ApiObject:
+        """Return what the loaded models take on the GPU: `n_buffers` and `nbytes`.
+
+        `limit_bytes` is what they may take together, None where that is not known.
+        """
+        memory, limit = self._models.gpu_memory()
+        return ApiObject({**vars(memory), "limit_bytes": limit})
+
     def _select(self, model_id: str | None, request_name: str) -> LoadedModel:
         return self._models.select_language_model(model_id, request_name)[1]
 

@@ -36,8 +36,13 @@ class EngineHost(Protocol):
         """Return the store of downloaded files; one that is always empty where nothing is kept."""
         ...
 
-    async def request_device(self, required_features: Sequence[str]) -> Device:
-        """Return a GPU device that has the features. Raises DeviceError's classes."""
+    async def request_device(
+        self, required_features: Sequence[str], memory_limit: int | None = None
+    ) -> Device:
+        """Return a GPU device that has the features. Raises DeviceError's classes.
+
+        Its buffers may take `memory_limit` bytes; None leaves that to the host.
+        """
         ...
 
     async def load_model(

@@ -19,7 +19,7 @@ from py_engine.errors import (
     ReloadModelIdNotUniqueError,
 )
 from py_engine.generation import LogitProcessor
-from py_engine.gpu.types import Device
+from py_engine.gpu.types import Device, GpuMemory
 from py_engine.host import EngineHost
 from py_engine.loaded_embedder import EmbeddingModel
 from py_engine.loaded_model import LoadedModel
@@ -134,6 +134,11 @@ class ModelSet:
             await asyncio.wait([self._loading])
         self._free(ModelNotLoadedError("The model was unloaded during the request; load it again."))
 
+    def gpu_memory(self) -> tuple[GpuMemory, int | None]:
+        """Return what the loaded models take on the GPU, and the most that they may, in bytes."""
+        device = self._device
+        return (GpuMemory(), None) if device is None else (device.memory, device.memory_limit)
+
     async def any_device(self) -> Device:
         """Return the device in use, or one that is only good for asking about the GPU."""
         if self._device is not None:
@@ -146,7 +151,9 @@ class ModelSet:
         reporter = LoadReporter(callback, len(plan.models))
         features = sorted({name for record, _ in plan.models for name in record.required_features})
         try:
-            device = self._device = await self._host.request_device(features)
+            device = self._device = await self._host.request_device(
+                features, plan.app_config.gpu_memory_limit
+            )
             self._watcher = asyncio.ensure_future(self._watch(device))
             for record, chat_opts in plan.models:
                 source = await self._host.open_source(record, plan.app_config)

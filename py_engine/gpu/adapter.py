@@ -9,6 +9,7 @@ import js
 from pyodide.ffi import to_js
 
 from py_engine import errors
+from py_engine.gpu.memory import default_memory_limit
 from py_engine.gpu.pipelines import LIMITS
 from py_engine.gpu.types import AdapterInfo
 from py_engine.gpu.webgpu import WebGPUDevice
@@ -16,9 +17,12 @@ from py_engine.gpu.webgpu import WebGPUDevice
 _OPTIONAL_FEATURES = ("shader-f16", "subgroups", "timestamp-query")
 
 
-async def request_device(required_features: Iterable[str] = ()) -> WebGPUDevice:
+async def request_device(
+    required_features: Iterable[str] = (), memory_limit: int | None = None
+) -> WebGPUDevice:
     """Ask the browser for its fastest GPU, with every optional feature and all it can bind.
 
+    Its buffers may take `memory_limit` bytes together, by default what the machine's memory allows.
     Raises WebGPUNotAvailableError, WebGPUNotFoundError, or FeatureSupportError for a feature in
     `required_features` that the adapter lacks.
     """
@@ -41,7 +45,10 @@ async def request_device(required_features: Iterable[str] = ()) -> WebGPUDevice:
     device = await adapter.requestDevice(
         to_js({"requiredFeatures": features, "requiredLimits": limits, "label": "pywebllm"})
     )
-    return WebGPUDevice(device, _adapter_info(gpu, adapter, features), frozenset(features))
+    if memory_limit is None:
+        memory_limit = default_memory_limit(getattr(js.navigator, "deviceMemory", None))
+    info = _adapter_info(gpu, adapter, features)
+    return WebGPUDevice(device, info, frozenset(features), memory_limit)
 
 
 def check_features(required: Iterable[str], offered: Iterable[str], vendor: str) -> None:

@@ -153,11 +153,16 @@ class Device(Protocol):
         """The buffers that were created and not destroyed yet."""
         ...
 
+    @property
+    def memory_limit(self) -> int | None:
+        """The most bytes that all buffers may take together; None where that is not known."""
+        ...
+
     def create_buffer(self, nbytes: int, label: str) -> Buffer:
         """Allocate zeroed bytes (rounded up to a multiple of 16).
 
-        Raises LimitSupportError for more than the adapter can bind. A failed allocation shows at
-        the end of the surrounding `check`.
+        Raises LimitSupportError for more than the adapter can bind, OutOfMemoryError beyond the
+        `memory_limit`. Another failed allocation shows at the end of the surrounding `check`.
         """
         ...
 

@@ -17,6 +17,7 @@ import pywebllm_bridge as bridge
 from pyodide.ffi import JsException, create_once_callable, create_proxy, to_js
 
 from py_engine import errors
+from py_engine.gpu.memory import require_memory
 from py_engine.gpu.pipelines import LIMITS, PipelineCompiler, WebGPUKernel
 from py_engine.gpu.types import (
     AdapterInfo,
@@ -84,7 +85,13 @@ class WebGPUProgram:
 class WebGPUDevice:
     """A GPU device of the browser. See `gpu.types.Device` for what the methods do."""
 
-    def __init__(self, handle: Any, info: AdapterInfo, features: frozenset[str]) -> None:
+    def __init__(
+        self,
+        handle: Any,
+        info: AdapterInfo,
+        features: frozenset[str],
+        memory_limit: int | None = None,
+    ) -> None:
         self.handle = handle
         self.info = info
         self.features = features
@@ -92,6 +99,7 @@ class WebGPUDevice:
             **{name: int(getattr(handle.limits, js_name)) for name, js_name in LIMITS.items()}
         )
         self.memory = GpuMemory()
+        self.memory_limit = memory_limit
         self._queue = handle.queue
         self._ring = bridge.ReadbackRing.new(handle)
         self._compiler = PipelineCompiler(handle, self.limits, self.require_alive)
@@ -110,6 +118,7 @@ class WebGPUDevice:
                     f"Buffer '{label}' needs {size:,} bytes, but this GPU's {LIMITS[name]} is"
                     f" {limit:,}. Use a smaller context_window_size or a smaller model."
                 )
+        require_memory(self, size, label)
         usage = js.GPUBufferUsage
         handle = self.handle.createBuffer(
             size=size, label=label, usage=usage.STORAGE | usage.COPY_SRC | usage.COPY_DST

@@ -49,6 +49,12 @@ def rope_table(inv_freq: Sequence[float], context: int, factor: float = 1.0) -> 
     return table
 
 
+def rope_table_bytes(n_frequencies: int, context: int) -> int:
+    """Return the bytes of a `rope_table` of so many frequencies."""
+    coarse, fine_bits = _rope_rows(context)
+    return 4 * 2 * n_frequencies * (coarse + (1 << fine_bits))
+
+
 @dataclass(frozen=True)
 class SlidingWindow:
     """Which tokens a query sees: at most `size`, itself included.

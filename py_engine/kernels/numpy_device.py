@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from py_engine.gpu.memory import require_memory
 from py_engine.gpu.types import (
     AdapterInfo,
     Binding,
@@ -122,6 +123,7 @@ class NumpyDevice:
         self.info = AdapterInfo(vendor="numpy", description="NumPy reference")
         self.features: frozenset[str] = frozenset()
         self.limits = Limits()
+        self.memory_limit: int | None = None
         self.buffers: list[NumpyBuffer] = []
         self.dispatched: list[str] = []
 
@@ -135,8 +137,10 @@ class NumpyDevice:
         return [buffer.label for buffer in self.buffers if buffer.data is not None]
 
     def create_buffer(self, nbytes: int, label: str) -> NumpyBuffer:
-        self.buffers.append(NumpyBuffer(nbytes, label))
-        return self.buffers[-1]
+        buffer = NumpyBuffer(nbytes, label)
+        require_memory(self, buffer.nbytes, label)
+        self.buffers.append(buffer)
+        return buffer
 
     def write_buffer(
         self,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from py_engine.gpu.types import Buffer, Device
-from py_engine.kernels.attention_shape import rope_table
+from py_engine.kernels.attention_shape import rope_table, rope_table_bytes
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.sampler import sampler_sizes
 from py_engine.models.spec import DecoderSpec
 
 
-def activation_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
-    """Return the bytes of every buffer that is neither a weight nor a KV cache nor a RoPE table.
+def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
+    """Return the bytes of every buffer that is neither a weight nor a KV cache, by name.
 
     Of what single rows and chunks can have, these are what the steps use.
     """
@@ -32,18 +32,19 @@ def activation_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
         "history": 4 * spec.context_window_size,
     }
     used = {name: size for name, size in sizes.items() if name in steps.buffers}
-    return used | sampler_sizes(spec.active_vocab_size)
+    tables = {
+        f"rope {index}": rope_table_bytes(len(rope.inv_freq), spec.context_window_size)
+        for index, rope in enumerate(spec.ropes)
+    }
+    return used | sampler_sizes(spec.active_vocab_size) | tables
 
 
 def allocate(
     device: Device, spec: DecoderSpec, steps: DecoderSteps, buffers: dict[str, Buffer]
 ) -> None:
     """Add activations and room for the RoPE tables to `buffers`."""
-    for name, nbytes in activation_sizes(spec, steps).items():
+    for name, nbytes in working_sizes(spec, steps).items():
         buffers[name] = device.create_buffer(nbytes, name)
-    for index, rope in enumerate(spec.ropes):
-        table = rope_table(rope.inv_freq, spec.context_window_size, rope.factor)
-        buffers[f"rope {index}"] = device.create_buffer(4 * len(table), f"rope {index}")
 
 
 class RopeTables:

@@ -46,7 +46,7 @@ class KvCache:
         self, device: Device, caches: Sequence[LayerCache], first_tokens: int = FIRST_TOKENS
     ) -> None:
         self._device = device
-        self._room = {cache: _first_room(cache.shape, first_tokens) for cache in caches}
+        self._room = {cache: first_room(cache.shape, first_tokens) for cache in caches}
         self.buffers: dict[str, Buffer] = {}
         try:
             for cache, room in self._room.items():
@@ -127,7 +127,8 @@ class KvCache:
         self.buffers.clear()
 
 
-def _first_room(shape: AttentionShape, first_tokens: int) -> int:
+def first_room(shape: AttentionShape, first_tokens: int = FIRST_TOKENS) -> int:
+    """Return the tokens that a cache of this shape has room for at first."""
     return min(first_tokens, shape.slots) if shape.grows else shape.slots
 
 

@@ -9,12 +9,15 @@ from py_engine.gpu.types import Device
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadProgress
 from py_engine.models.decoder import Decoder, build_decoder
+from py_engine.models.decoder_memory import working_sizes
 from py_engine.models.decoder_steps import decoder_steps
+from py_engine.models.memory_plan import MemoryPlan, require_memory_for
 from py_engine.models.model_plan import plan_model
 from py_engine.models.parts import load_parts
 from py_engine.models.registry import decoder_spec
 from py_engine.models.sampler import sampler_kernels
 from py_engine.weights.checkpoint import Checkpoint
+from py_engine.weights.formats import is_plain
 
 
 async def load_model(
@@ -26,8 +29,8 @@ async def load_model(
     """Load the model of `checkpoint` onto `device`; on failure nothing stays there.
 
     `config` is the checkpoint's configuration with an application's options.
-    Raises the errors of the family, of `require_attention_fits`, `plan_model`, `load_parts` and
-    `build_decoder`.
+    Raises the errors of the family, of `require_attention_fits`, `plan_model`,
+    `require_memory_for`, `load_parts` and `build_decoder`.
     """
     spec = decoder_spec(config)
     require_attention_fits(spec, device.limits)
@@ -37,6 +40,16 @@ async def load_model(
         plan.layouts,
         most_cache_bytes(device.limits),
         device.info.subgroup_size_max,
+    )
+    require_memory_for(
+        MemoryPlan(
+            weights=plan.gpu_bytes,
+            working=sum(working_sizes(spec, steps).values()),
+            caches=[cache.shape for cache in steps.caches],
+            context_window_size=spec.context_window_size,
+            can_be_quantised=is_plain(config.quantization),
+        ),
+        device,
     )
     kernels = [*steps.kernels, *sampler_kernels(spec.active_vocab_size).values()]
     parts = await load_parts(device, checkpoint.source, plan, kernels, on_progress)

@@ -176,6 +176,10 @@ class WebWorkerMLCEngine:
         """Return the adapter's vendor."""
         return str(await self._channel.call("getGPUVendor"))
 
+    async def get_gpu_memory(self) -> ApiObject:
+        """Return what the loaded models take on the GPU: `n_buffers`, `nbytes`, `limit_bytes`."""
+        return ApiObject(await self._channel.call("getGPUMemory"))
+
     async def list_resumable_sessions(self) -> "list[ApiObject]":
         """Return the generations that `resume_chat_completion` can go on with."""
         return [ApiObject(item) for item in await self._channel.call("listResumableSessions")]

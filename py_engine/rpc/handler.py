@@ -42,6 +42,7 @@ ENGINE_CALLS = frozenset(
         "deleteResumableSession",
         "forwardTokensAndSample",
         "getGPUVendor",
+        "getGPUMemory",
         "getMaxStorageBufferBindingSize",
         "getMessage",
         "interruptGenerate",

@@ -33,6 +33,7 @@ KINDS: "dict[str, tuple[str, ...] | None]" = {
     "forwardTokensAndSample": ("inputIds", "isPrefill", "modelId?"),
     "getMaxStorageBufferBindingSize": None,
     "getGPUVendor": None,
+    "getGPUMemory": None,
     "chatCompletionNonStreaming": ("request", "streamId?", "modelId?", "chatOpts?"),
     "chatCompletionStreamInit": (
         "request",

@@ -71,6 +71,11 @@ MLC_FORMATS = (*QUANTIZATIONS, *PLAIN_FORMATS.values())
 """MLC's names that are read."""
 
 
+def is_plain(name: str) -> bool:
+    """Whether weights with the quantization `name` are not quantised."""
+    return name in PLAIN_FORMATS.values()
+
+
 def quantization_of(name: str, role: str) -> Quantization | None:
     """Return how the matrix of `role` is quantised in a model with the quantization `name`.
 

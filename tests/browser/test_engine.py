@@ -54,8 +54,8 @@ class AlteredHost(BrowserHost):
         source.read_bytes, source.read_range = altered, altered_range
         return source
 
-    async def request_device(self, required_features):
-        self.device = await super().request_device(required_features)
+    async def request_device(self, required_features, memory_limit=None):
+        self.device = await super().request_device(required_features, memory_limit)
         return self.device
 
 
@@ -243,3 +243,42 @@ def test_lost_device_fails_requests_and_a_reload_recovers(worker: EngineWorker) 
     assert found["errors"] == ["DeviceLostError", "DeviceLostError"]
     assert found["afterwards"] == "ModelNotLoadedError"
     assert found["tokens"] == 4
+
+
+def test_unloading_frees_every_buffer_and_a_limit_refuses_before_the_download(
+    worker: EngineWorker,
+) -> None:
+    async def memory() -> dict[str, Any]:
+        from engine_helpers import MODEL_ID, config, engine, failure, host, loaded
+
+        await loaded()
+        await engine.reload(MODEL_ID)
+        device, told = host.device, (await engine.get_gpu_memory()).to_dict()
+        found = {"loaded": vars(device.memory), "told": told}
+        await engine.unload()
+        found["unloaded"] = vars(device.memory)
+        asked = []
+
+        def note(data):
+            asked.append(1)
+            return data
+
+        host.alter = {f"params_shard_{i}.bin": note for i in range(9)}
+        engine.set_app_config({"gpuMemoryLimitMB": 6})
+        found["refused"] = await failure(engine.reload(MODEL_ID))
+        found["left"], found["asked"] = vars(host.device.memory), len(asked)
+        engine.set_app_config({"gpuMemoryLimitMB": 60})
+        await engine.reload(MODEL_ID)
+        found["limit"] = (await engine.get_gpu_memory()).limit_bytes
+        engine.set_app_config(config.AppConfig())
+        return found
+
+    found = worker.run(memory)
+    assert found["loaded"]["n_buffers"] > 20 and found["loaded"]["nbytes"] > 4_000_000
+    assert found["told"] == found["loaded"] | {"limit_bytes": None}
+    assert found["unloaded"] == found["left"] == {"n_buffers": 0, "nbytes": 0}
+    name, text = found["refused"]
+    assert name == "OutOfMemoryError"
+    assert "for its weights" in text and "6.0 MB are free" in text
+    assert found["asked"] == 0
+    assert found["limit"] == 60_000_000

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from py_engine.config import AppConfig, ChatConfig, ModelRecord
-from py_engine.gpu.types import AdapterInfo, Limits
+from py_engine.gpu.types import AdapterInfo, GpuMemory, Limits
 from py_engine.models.base import LoadProgress
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.source import ModelPlace
@@ -58,6 +58,8 @@ class FakeDevice:
         self.info = AdapterInfo(vendor="fake", description="Fake GPU")
         self.limits = Limits()
         self.features: frozenset[str] = frozenset()
+        self.memory = GpuMemory(3, 4096)
+        self.memory_limit: int | None = None
         self.is_destroyed = False
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -90,6 +92,7 @@ class FakeHost:
         self.places: dict[str, tuple[str, ...]] = {}
         self.devices: list[FakeDevice] = []
         self.requested_features: list[list[str]] = []
+        self.memory_limits: list[int | None] = []
         self.loaded: list[FakeModel] = []
         self.device_error: Exception | None = None
         self.before_load: Callable[[ChatConfig], Any] | None = None
@@ -121,11 +124,15 @@ class FakeHost:
         assert self.storage is not None
         return self.storage
 
-    async def request_device(self, required_features: Sequence[str]) -> Any:
+    async def request_device(
+        self, required_features: Sequence[str], memory_limit: int | None = None
+    ) -> Any:
         self.requested_features.append(list(required_features))
+        self.memory_limits.append(memory_limit)
         if self.device_error is not None:
             raise self.device_error
         device = FakeDevice()
+        device.memory_limit = memory_limit
         self.devices.append(device)
         return device
 

@@ -240,6 +240,7 @@ def test_config_round_trip_keeps_all_fields() -> None:
     app = {
         "model_list": [RECORD],
         "cacheBackend": "cache",
+        "gpuMemoryLimitMB": 4000.0,
         "opfsAccessMode": "sync",
         "huggingface": {"endpoint": "https://mirror.org", "token": "hf_secret"},
         "useIndexedDBCache": False,
@@ -299,6 +300,10 @@ def test_bad_record_is_named(changes: dict[str, Any], message: str) -> None:
     [
         (None, r"AppConfig is None, but must be a JSON object"),
         ({"model_list": 3}, r"AppConfig: model_list is 3, but must be an array of objects"),
+        (
+            {"gpuMemoryLimitMB": 0},
+            "AppConfig: gpuMemoryLimitMB is 0",
+        ),
         (
             {"cacheBackend": "disk"},
             r"AppConfig: cacheBackend is 'disk', but must be one of opfs, c",

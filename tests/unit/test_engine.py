@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from py_engine.api.objects import ApiObject
+from py_engine.api.objects import ApiObject, plain
 from py_engine.config import AppConfig, InitProgressReport, MLCEngineConfig, ModelRecord
 from py_engine.engine import LOG_LEVELS, MLCEngine, create_mlc_engine
 from py_engine.errors import (
@@ -777,6 +777,27 @@ def test_gpu_can_be_asked_without_a_model() -> None:
         assert await engine.get_max_storage_buffer_binding_size() == 128 << 20
         assert len(host.devices) == 2
         assert not host.devices[1].is_destroyed
+
+    run(test())
+
+
+def test_gpu_memory_is_that_of_the_loaded_models_and_has_the_app_configs_limit() -> None:
+    async def test() -> None:
+        host = host_of("model")
+        engine = await engine_of(host)
+        nothing = {"n_buffers": 0, "nbytes": 0, "limit_bytes": None}
+        assert plain(await engine.get_gpu_memory()) == nothing
+        record = {"model": "memory:/model/", "model_id": "model"}
+        engine.set_app_config({"model_list": [record], "gpuMemoryLimitMB": 1.5})
+        await engine.reload("model")
+        assert host.memory_limits == [1_500_000]
+        assert plain(await engine.get_gpu_memory()) == {
+            "n_buffers": 3,
+            "nbytes": 4096,
+            "limit_bytes": 1_500_000,
+        }
+        await engine.unload()
+        assert plain(await engine.get_gpu_memory()) == nothing
 
     run(test())
 
