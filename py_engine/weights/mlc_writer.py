@@ -77,8 +77,11 @@ class MlcWriter:
 
 
 def write_manifest(folder: Path) -> None:
-    """Write the sizes and SHA-256 of all files in `folder`, which downloads are verified by."""
-    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    """Write the sizes and SHA-256 of a model's files, which downloads are verified by.
+
+    All in `folder` count but texts about the model (*.md).
+    """
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".md")
     files = {path.name: _entry(path) for path in paths if path.name != MANIFEST_FILE}
     write_json(folder / MANIFEST_FILE, {"version": 1, "files": files})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,13 @@ def test_a_gguf_file_converts_with_its_tokenizer(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "ours" / "mlc-chat-config.json").read_text())
     assert (config["quantization"], config["model_type"]) == ("q0f16", "llama")
     assert buffers(tmp_path / "ours")
+
+
+def test_the_embedded_model_s_manifest_is_of_its_files(tmp_path: Path) -> None:
+    shutil.copytree(EMBEDDED, tmp_path / "model")
+    write_manifest(tmp_path / "model")
+    name = "model-manifest.json"
+    assert (tmp_path / "model" / name).read_bytes() == (EMBEDDED / name).read_bytes()
 
 
 def test_the_manifest_has_every_file_and_pieces_of_large_ones(
