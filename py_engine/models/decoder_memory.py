@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from py_engine.gpu.types import Buffer, Device
 from py_engine.kernels.attention_shape import rope_table, rope_table_bytes
 from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.memory_plan import MemoryPlan
 from py_engine.models.sampler import sampler_sizes
 from py_engine.models.spec import DecoderSpec
+from py_engine.weights.formats import is_plain
 
 
 def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
@@ -37,6 +39,19 @@ def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
         for index, rope in enumerate(spec.ropes)
     }
     return used | sampler_sizes(spec.active_vocab_size) | tables
+
+
+def decoder_memory(
+    spec: DecoderSpec, steps: DecoderSteps, weight_bytes: int, quantization: str
+) -> MemoryPlan:
+    """Return what a decoder with so many bytes of weights, in `quantization`, takes."""
+    return MemoryPlan(
+        weights=weight_bytes,
+        working=sum(working_sizes(spec, steps).values()),
+        caches=[cache.shape for cache in steps.caches],
+        context_window_size=spec.context_window_size,
+        can_be_quantised=is_plain(quantization),
+    )
 
 
 def allocate(

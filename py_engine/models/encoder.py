@@ -14,7 +14,9 @@ from py_engine.errors import LimitSupportError
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Limits
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.encoder_spec import EncoderSpec
+from py_engine.models.memory_plan import MemoryPlan
 from py_engine.models.ops import Step
+from py_engine.weights.formats import is_plain
 
 
 def activation_sizes(spec: EncoderSpec) -> dict[str, int]:
@@ -34,6 +36,12 @@ def activation_sizes(spec: EncoderSpec) -> dict[str, int]:
         "state": len(STATE_WORDS),
     }
     return {name: 4 * size for name, size in words.items()}
+
+
+def encoder_memory(spec: EncoderSpec, weight_bytes: int, quantization: str) -> MemoryPlan:
+    """Return what an encoder with so many bytes of weights, in `quantization`, takes."""
+    working = sum(activation_sizes(spec).values())
+    return MemoryPlan(weight_bytes, working, can_be_quantised=is_plain(quantization))
 
 
 def require_activations_fit(spec: EncoderSpec, limits: Limits) -> None:

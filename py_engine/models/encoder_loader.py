@@ -9,17 +9,16 @@ from py_engine.gpu.types import Device
 from py_engine.models.base import LoadProgress
 from py_engine.models.encoder import (
     Encoder,
-    activation_sizes,
     build_encoder,
+    encoder_memory,
     require_activations_fit,
 )
 from py_engine.models.encoder_steps import encoder_steps
-from py_engine.models.memory_plan import MemoryPlan, require_memory_for
+from py_engine.models.memory_plan import require_memory_for
 from py_engine.models.model_plan import plan_model
 from py_engine.models.parts import load_parts
 from py_engine.models.registry import encoder_spec
 from py_engine.weights.checkpoint import Checkpoint
-from py_engine.weights.formats import is_plain
 
 
 async def load_embedder(
@@ -38,9 +37,7 @@ async def load_embedder(
     require_activations_fit(spec, device.limits)
     plan = plan_model(checkpoint, config, device.limits)
     steps = encoder_steps(spec, plan.layouts, device.info.subgroup_size_max)
-    working = sum(activation_sizes(spec).values())
-    plain = is_plain(config.quantization)
-    require_memory_for(MemoryPlan(plan.gpu_bytes, working, can_be_quantised=plain), device)
+    require_memory_for(encoder_memory(spec, plan.gpu_bytes, config.quantization), device)
     kernels = list(dict.fromkeys(step.kernel for step in steps))
     parts = await load_parts(device, checkpoint.source, plan, kernels, on_progress)
     return await build_encoder(device, spec, steps, parts.kernels, parts.weights)

@@ -9,15 +9,14 @@ from py_engine.gpu.types import Device
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadProgress
 from py_engine.models.decoder import Decoder, build_decoder
-from py_engine.models.decoder_memory import working_sizes
+from py_engine.models.decoder_memory import decoder_memory
 from py_engine.models.decoder_steps import decoder_steps
-from py_engine.models.memory_plan import MemoryPlan, require_memory_for
+from py_engine.models.memory_plan import require_memory_for
 from py_engine.models.model_plan import plan_model
 from py_engine.models.parts import load_parts
 from py_engine.models.registry import decoder_spec
 from py_engine.models.sampler import sampler_kernels
 from py_engine.weights.checkpoint import Checkpoint
-from py_engine.weights.formats import is_plain
 
 
 async def load_model(
@@ -41,16 +40,8 @@ async def load_model(
         most_cache_bytes(device.limits),
         device.info.subgroup_size_max,
     )
-    require_memory_for(
-        MemoryPlan(
-            weights=plan.gpu_bytes,
-            working=sum(working_sizes(spec, steps).values()),
-            caches=[cache.shape for cache in steps.caches],
-            context_window_size=spec.context_window_size,
-            can_be_quantised=is_plain(config.quantization),
-        ),
-        device,
-    )
+    memory = decoder_memory(spec, steps, plan.gpu_bytes, config.quantization)
+    require_memory_for(memory, device)
     kernels = [*steps.kernels, *sampler_kernels(spec.active_vocab_size).values()]
     parts = await load_parts(device, checkpoint.source, plan, kernels, on_progress)
     return await build_decoder(device, spec, steps, parts.kernels, parts.weights)

@@ -13,12 +13,11 @@ import numpy as np
 from py_engine.config import CHAT_CONFIG_FILE, ChatConfig
 from py_engine.errors import ConversionError, MissingFileError
 from py_engine.json_fields import JsonFields
-from py_engine.kernels.formats import FloatFormat
 from py_engine.models.model_plan import parameter_names
 from py_engine.models.registry import ModelParameters, model_parameters
 from py_engine.storage.folder import FolderSource
 from py_engine.weights.checkpoint import Checkpoint, open_checkpoint
-from py_engine.weights.formats import QUANTIZATIONS, quantization_of, require_known
+from py_engine.weights.formats import float_format, quantization_of, require_known
 from py_engine.weights.hf_config import tokenizer_info
 from py_engine.weights.host_weights import HostWeights
 from py_engine.weights.mlc_writer import SHARD_BYTES, MlcWriter, write_json, write_manifest
@@ -162,19 +161,12 @@ def _stored_matrix(name: str, values: F32, role: str, quantization: str) -> Iter
 def _stored_floats(name: str, values: F32, quantization: str) -> StoredTensor:
     if quantization == "q0bf16":
         return StoredTensor(name, "bfloat16", "raw", bf16_from_f32(values))
-    return stored_floats(name, values, _float_format(quantization))
-
-
-def _float_format(quantization: str) -> FloatFormat:
-    """Return the format of what is not quantised."""
-    used = QUANTIZATIONS.get(quantization)
-    halfs = quantization == "q0f16" if used is None else used.halfs
-    return "q0f16" if halfs else "q0f32"
+    return stored_floats(name, values, float_format(quantization))
 
 
 def _require_fits(role: str, values: F32, quantization: str) -> None:
     """Refuse weights that the format cannot hold, and what is no number."""
-    kind = np.float16 if _float_format(quantization) == "q0f16" else np.float32
+    kind = np.float16 if float_format(quantization) == "q0f16" else np.float32
     largest = float(np.max(np.abs(values)))
     if not largest < float(np.finfo(kind).max):
         raise ConversionError(

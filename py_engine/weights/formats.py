@@ -85,6 +85,14 @@ def quantization_of(name: str, role: str) -> Quantization | None:
     return None if found is not None and found.plain_ends and role in END_ROLES else found
 
 
+def float_format(name: str) -> FloatFormat:
+    """Return the format of what is not quantised in a model with the quantization `name`."""
+    for plain in PLAIN_FORMATS.values():
+        if plain == name:
+            return plain
+    return "q0f16" if QUANTIZATIONS[name].halfs else "q0f32"
+
+
 def require_known(name: str, where: str) -> None:
     """Raise UnknownQuantizationError, starting with `where`, unless `name` is one of MLC's."""
     if name not in MLC_FORMATS:

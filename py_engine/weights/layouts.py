@@ -40,6 +40,16 @@ def part_buffers(role: str, number: int, part: MatrixPart) -> dict[str, str]:
     return {binding: f"{role}.{number}.{binding}" for binding in sizes}
 
 
+def matrix_buffers(parameter: MatrixParameter, parts: Sequence[MatrixPart]) -> dict[str, int]:
+    """Return the sizes in bytes of the buffers of a matrix's parts, by their names."""
+    found: dict[str, int] = {}
+    for number, part in enumerate(parts):
+        sizes = MATRIX_FORMATS[part.format].buffer_bytes(part.rows, parameter.columns)
+        names = part_buffers(parameter.role, number, part)
+        found |= {names[binding]: size for binding, size in sizes.items()}
+    return found
+
+
 def matrix_parts(
     parameter: MatrixParameter, stretches: Sequence[tuple[WeightFormat, int]], limits: Limits
 ) -> tuple[MatrixPart, ...]:

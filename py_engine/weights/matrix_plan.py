@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from py_engine.gpu.types import Limits
-from py_engine.kernels.formats import MATRIX_FORMATS
-from py_engine.weights.layouts import MatrixPart, matrix_parts, part_buffers, placed
+from py_engine.weights.layouts import MatrixPart, matrix_buffers, matrix_parts, part_buffers, placed
 from py_engine.weights.parameters import MatrixParameter, Stored, stored_blocks
 from py_engine.weights.stored_weight import StoredWeight, WeightReader
 from py_engine.weights.tensor_index import TensorIndex
@@ -41,11 +40,7 @@ def plan_matrix(
     ]
     stretches = [(weight.format, weight.rows) for weight in weights]
     parts = matrix_parts(parameter, stretches, limits)
-    buffers: dict[str, int] = {}
-    for number, part in enumerate(parts):
-        sizes = MATRIX_FORMATS[part.format].buffer_bytes(part.rows, parameter.columns)
-        names = part_buffers(parameter.role, number, part)
-        buffers |= {names[binding]: size for binding, size in sizes.items()}
+    buffers = matrix_buffers(parameter, parts)
     return MatrixPlan(parts, buffers, tuple(_loads(parameter, weights, parts)))
 
 

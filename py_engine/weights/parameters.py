@@ -102,6 +102,11 @@ class VectorParameter:
         """Elements of all blocks."""
         return sum(self.block_sizes)
 
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of the vector's buffer."""
+        return 4 * self.size
+
 
 Parameter = MatrixParameter | VectorParameter
 NameTable = Mapping[str, Stored]

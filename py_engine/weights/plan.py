@@ -76,7 +76,7 @@ def plan_weights(
             buffers |= plan.buffers
             loads = plan.loads
         else:
-            buffers[parameter.role] = 4 * parameter.size
+            buffers[parameter.role] = parameter.buffer_bytes
             loads = tuple(plan_vector(parameter, stored, index))
         found += [transfer for load in loads for transfer in transfers(load)]
     found.sort(key=lambda transfer: (transfer.file, transfer.begin))
