@@ -26,12 +26,13 @@ class ModelRecord:
 
     `model` says where its files are (`py_engine/model_address.py` lists the forms), `model_id` what
     it is called. `overrides` is merged over the model's own configuration. `required_features` are
-    WebGPU features that the adapter must have. `vram_required_MB`, `buffer_size_required_bytes`
-    (of the largest buffer) and `low_resource_required` (it runs on phones) are for choosing a
-    model. `model_type` is needed only where the model's files do not tell. `integrity` has hashes
-    of files. `architecture` is the model_type of the model's configuration, where it is known
-    before it is loaded. `model_lib` and `model_manifest` belong to WebLLM's compiled libraries;
-    they are kept, not used, and so is what `extra` holds.
+    WebGPU features that the adapter must have. `vram_required_MB` (10^6 bytes of all buffers, with
+    a full context), `buffer_size_required_bytes` (of the largest buffer) and
+    `low_resource_required` (it runs on phones) are for choosing a model. `model_type` is needed
+    only where the model's files do not tell. `integrity` has hashes of files. `architecture` is the
+    model_type of the model's configuration, where it is known before it is loaded. `model_lib` and
+    `model_manifest` belong to WebLLM's compiled libraries; they are kept, not used, and so is what
+    `extra` holds.
     """
 
     model: str

@@ -30,7 +30,6 @@ from py_engine.errors import (
     WindowSizeSpecificationError,
 )
 from py_engine.model_address import parse_model_address
-from py_engine.tooling.model_catalogue import architecture_of, json_text, our_record
 
 CONFIG = {
     "model_type": "llama",
@@ -384,18 +383,6 @@ def test_prebuilt_overrides_are_webllms() -> None:
     assert mistral.overrides["sliding_window_size"] == -1
     encoder = prebuilt_app_config.record("snowflake-arctic-embed-s-q0f32-MLC-b4")
     assert (encoder.model_type, encoder.overrides) == (ModelType.embedding, {})
-
-
-def test_catalogue_script_makes_the_records() -> None:
-    record = {"model": "m", "model_id": "gemma-2-2b-it-q4f16_1-MLC", "required_features": ["x"]}
-    assert our_record(record) == {
-        "model": "m",
-        "model_id": "gemma-2-2b-it-q4f16_1-MLC",
-        "architecture": "gemma2",
-    }
-    assert json.loads(json_text([record, record])) == [record, record]
-    with pytest.raises(ValueError, match="Unheard-1B is of no known family: add a pattern"):
-        architecture_of("Unheard-1B")
 
 
 def test_prebuilt_list_is_read_when_it_is_first_used() -> None:
