@@ -2,8 +2,8 @@
 
 `model_shapes.json` has one entry for all models of the same shapes: `models` maps a record's id,
 without quantisation and options, to the Hugging Face repository whose config.json has these values;
-`parameters` is how many weights that repository's files have (tied heads counted once), by which
-the values are checked. `config` is without what changes no size. Models that are not in the file
+`parameters` is how many weights its language model has (tied heads counted once), by which the
+values are checked. `config` is without what changes no size. Models that are not in the file
 are those that the engine does not run.
 """
 
