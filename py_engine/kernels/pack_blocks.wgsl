@@ -3,7 +3,7 @@
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let blocks = piece[PIECE_COLUMNS] / BLOCK_COLUMNS;
-  let unit = group.y * WORKGROUP + thread;
+  let unit = unit_of(group, thread);
   let row = unit / blocks;
   if (row >= piece[PIECE_ROWS]) { return; }
   let to = target_row(row);

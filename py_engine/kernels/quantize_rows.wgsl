@@ -24,7 +24,7 @@ fn code(bits: u32, scale: f32, inverse: f32) -> u32 {
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) thread: u32) {
   let groups = piece[PIECE_COLUMNS] / 32u;
-  let unit = id.y * WORKGROUP + thread;
+  let unit = unit_of(id, thread);
   let row = unit / groups;
   if (row >= piece[PIECE_ROWS]) { return; }
   let to = target_row(row);

@@ -40,6 +40,7 @@ PIECE_BYTES = 32
 REPORT_BYTES = 16
 
 _WORKGROUP = 256
+_GROUPS_X = 16  # an 8B model's layer in one piece has more workgroups than one dimension takes
 _ALL_ROWS = 0xFFFFFFFF
 _BITS: dict[Element, int] = {"f32": 32, "u32": 32, "f16": 16, "bf16": 16, "u16": 16}
 
@@ -92,9 +93,14 @@ def _relay(
         label,
         snippets=("relay", *snippets),
         bindings=bindings,
-        constants={"WORKGROUP": _WORKGROUP, **PIECE_WORDS, **constants},
-        groups_x=1,
-        tokens_per_group=_WORKGROUP,
+        constants={
+            "WORKGROUP": _WORKGROUP,
+            "GROUPS_X": _GROUPS_X,
+            **PIECE_WORDS,
+            **constants,
+        },
+        groups_x=_GROUPS_X,
+        tokens_per_group=_GROUPS_X * _WORKGROUP,
     )
 
 

@@ -10,4 +10,8 @@ fn target_row(row: u32) -> u32 {
   return wanted + piece[PIECE_TO_ROW];
 }
 
+fn unit_of(group: vec3u, thread: u32) -> u32 {
+  return (group.y * GROUPS_X + group.x) * WORKGROUP + thread;
+}
+
 fn is_kept(row: u32) -> bool { return row >= piece[PIECE_KEEP_FIRST] && row < piece[PIECE_KEEP_END]; }

@@ -3,7 +3,7 @@
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let columns = piece[PIECE_COLUMNS];
   let pairs = (columns + 1u) / 2u;
-  let unit = group.y * WORKGROUP + thread;
+  let unit = unit_of(group, thread);
   let row = unit / pairs;
   if (row >= piece[PIECE_ROWS]) { return; }
   let to = target_row(row);

@@ -9,9 +9,15 @@ import pytest
 from py_engine.config import ChatConfig
 from py_engine.errors import LimitSupportError, UnknownQuantizationError
 from py_engine.gpu.types import Limits
+from py_engine.json_fields import JsonFields
+from py_engine.kernels.relay import units
+from py_engine.weights.group_packing import group_packing
 from py_engine.weights.layouts import MatrixPart, matrix_parts, part_buffers, placed
-from py_engine.weights.parameters import MatrixParameter
-from py_engine.weights.transfers import Run, joined, source_runs
+from py_engine.weights.matrix_plan import plan_matrix
+from py_engine.weights.parameters import MatrixParameter, named
+from py_engine.weights.records import TensorRecord
+from py_engine.weights.tensor_index import TensorIndex
+from py_engine.weights.transfers import Run, joined, source_runs, transfers
 from tests.support.mlc_files import mlc_shapes
 
 
@@ -136,3 +142,26 @@ def test_heads_in_turn_become_blocks() -> None:
     heads = [[0, 1, 2, 3], [8, 9, 10, 11], [16, 17, 18, 19]]
     expected = [row + 4 * head for head in range(2) for block in heads for row in block]
     assert rows == expected
+
+
+def test_whole_layers_of_large_models_fit_into_a_grid() -> None:
+    rows, columns, size = 18944, 3584, 128  # Qwen 2.5 7B's gate, in AWQ
+    shapes = {
+        "gate.qweight": ((columns, rows // 8), "I32"),
+        "gate.qzeros": ((columns // size, rows // 8), "I32"),
+        "gate.scales": ((columns // size, rows), "F16"),
+    }
+    tensors = {
+        name: TensorRecord(name, shape, dtype, "model.safetensors", 0, 4 * shape[0] * shape[1])
+        for name, (shape, dtype) in shapes.items()
+    }
+    method = {"quant_method": "awq", "bits": 4, "group_size": size}
+    packing = group_packing(JsonFields({"quantization_config": method}, "config.json"))
+    index = TensorIndex("model.safetensors", tensors, "q0f16", packing)
+    gate = MatrixParameter("up", (rows,), columns)
+    plan = plan_matrix(gate, named("gate"), index, "q0f16", Limits())
+    relays = [r for load in plan.loads for each in transfers(load) for r in each.relays]
+    assert len(relays) == 3
+    for relay in relays:
+        grid = relay.kernel.workgroups(units(relay.kernel, relay.rows, relay.columns))
+        assert max(grid) <= Limits().max_compute_workgroups_per_dimension
