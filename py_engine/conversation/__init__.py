@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from py_engine.conversation.conv_template import ConvTemplate
 from py_engine.conversation.hermes_tools import HermesTemplate
 from py_engine.conversation.renderer import Prompt, PromptRenderer, PromptTemplate
-from py_engine.errors import ConfigurationFieldError, MissingFileError, ModelFileFormatError
+from py_engine.errors import ConfigurationFieldError, ModelFileFormatError
 from py_engine.json_fields import JsonFields, shown
 from py_engine.output import TOOL_CALL_FORMATS, ToolCallFormat, detect_tool_call_format
+from py_engine.storage.source import NOT_THERE
 
 if TYPE_CHECKING:
     from py_engine.chat_config import ChatConfig
@@ -92,7 +93,7 @@ async def _tokenizer_config(source: ModelSource, config: ChatConfig) -> Mapping[
         return {}
     try:
         data = await source.read_json(TOKENIZER_CONFIG_FILE)
-    except MissingFileError:
+    except NOT_THERE:
         return {}
     return JsonFields(data, TOKENIZER_CONFIG_FILE).data
 
@@ -104,7 +105,7 @@ async def _chat_templates(
     if _may_exist(TEMPLATE_FILE, config):
         try:
             return {"default": await source.read_text(TEMPLATE_FILE)}
-        except MissingFileError:
+        except NOT_THERE:
             pass  # most models have the template in tokenizer_config.json
     template = tokenizer_config.get("chat_template")
     if template is None or isinstance(template, str):

@@ -12,7 +12,7 @@ from py_engine.storage.host_bytes import cut
 from py_engine.storage.identity import Identity
 from py_engine.storage.locks import Locks
 from py_engine.storage.other_store import OtherStore
-from py_engine.storage.source import HostBytes, byte_length
+from py_engine.storage.source import NOT_THERE, HostBytes, byte_length
 from py_engine.storage.store import FileStore, LostPieceError, StoredFile
 from py_engine.storage.transfer import Advance, Progress, Transfer
 from py_engine.storage.transport import (
@@ -187,8 +187,9 @@ class Downloader:
         end = self.piece_bytes if file is None else 1
         try:
             response = await self.fetcher.open(request, 0, end)
-        except MissingFileError:
-            await self._files.set_absent(remote.url, remote.path)
+        except NOT_THERE as error:
+            if file is None or isinstance(error, MissingFileError):
+                await self._files.set_absent(remote.url, remote.path)
             raise
         found = content_range(response)
         if response.status == 206 and found is not None and found.total >= 0:

@@ -7,13 +7,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from py_engine.errors import ModelFileFormatError, TruncatedFileError
+from py_engine.errors import (
+    AccessDeniedError,
+    CrossOriginError,
+    MissingFileError,
+    ModelFileFormatError,
+    TruncatedFileError,
+)
 
 HostBytes = Any
 """A file's bytes in host memory: a JS ArrayBuffer in the browser, `bytes` in CPython."""
 
 OnBytes = Callable[[int], object]
 """Is called with the number of bytes of a file, or of a range, that are there so far."""
+
+NOT_THERE = (MissingFileError, AccessDeniedError, CrossOriginError)
+"""What a reader may raise for a file that does not exist.
+
+S3 refuses it (HTTP 403); nginx's 404 lacks the headers that let pages of other sites read it.
+"""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from py_engine.config import CHAT_CONFIG_FILE
 from py_engine.errors import MissingFileError, ModelFileFormatError, TruncatedFileError
 from py_engine.json_fields import JsonFields
 from py_engine.models.registry import ENCODERS
-from py_engine.storage.source import FileInfo, ModelSource
+from py_engine.storage.source import NOT_THERE, FileInfo, ModelSource
 from py_engine.storage.tasks import run_together
 from py_engine.weights.formats import PLAIN_FORMATS
 from py_engine.weights.gguf import read_gguf
@@ -95,7 +95,7 @@ async def _chat_config(source: ModelSource, listing: Listing) -> Any:
         return None
     try:
         return await source.read_json(CHAT_CONFIG_FILE)
-    except MissingFileError:
+    except NOT_THERE:
         return None
 
 
@@ -165,7 +165,7 @@ async def _safetensors(source: ModelSource, listing: Listing) -> tuple[str, dict
 async def _unlisted_safetensors(source: ModelSource) -> tuple[str, dict[str, int]]:
     try:
         return SAFETENSORS_FILE, {SAFETENSORS_FILE: await source.size(SAFETENSORS_FILE)}
-    except MissingFileError:
+    except NOT_THERE:
         pass  # a large model has an index instead
     try:
         index = await source.read_json(SAFETENSORS_INDEX)

@@ -6,9 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from py_engine.errors import MissingFileError
 from py_engine.json_fields import JsonFields
-from py_engine.storage.source import ModelSource
+from py_engine.storage.source import NOT_THERE, ModelSource
 
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
@@ -53,7 +52,7 @@ async def read_hf_files(source: ModelSource, listed: Collection[str] | None) -> 
             return None
         try:
             return await source.read_json(path)
-        except MissingFileError:
+        except NOT_THERE:
             return None
 
     async def fields(path: str) -> JsonFields:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from py_engine.errors import MissingFileError
 from py_engine.json_fields import JsonFields
-from py_engine.storage.source import ModelSource
+from py_engine.storage.source import NOT_THERE, ModelSource
 from py_engine.weights.records import ELEMENT_BYTES, TensorRecord, is_inside
 
 INDEX_FILES = ("tensor-cache.json", "ndarray-cache.json")
@@ -46,7 +46,7 @@ async def read_tensor_cache(source: ModelSource) -> TensorCache:
     for path in INDEX_FILES:
         try:
             data = await source.read_json(path)
-        except MissingFileError:
+        except NOT_THERE:
             continue
         return parse_tensor_cache(data, path)
     raise MissingFileError(

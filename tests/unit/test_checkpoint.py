@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from py_engine.config import ChatConfig
-from py_engine.errors import MissingFileError, ModelFileFormatError, TruncatedFileError
+from py_engine.errors import (
+    AccessDeniedError,
+    CrossOriginError,
+    MissingFileError,
+    ModelFileFormatError,
+    NetworkError,
+    TruncatedFileError,
+)
 from py_engine.weights.checkpoint import Checkpoint, open_checkpoint
 from tests.support.memory_source import MemorySource
 from tests.support.safetensors_file import write_safetensors
@@ -182,6 +189,27 @@ def test_files_that_are_missing(
     del files[lacking]
     with pytest.raises(MissingFileError, match=message):
         opened(kind(files))
+
+
+@pytest.mark.parametrize("refusal", [AccessDeniedError, CrossOriginError])
+def test_hosts_that_refuse_what_they_do_not_have(
+    tmp_path: Path, refusal: type[NetworkError]
+) -> None:
+    class Refusing(Unlisted):
+        def _data(self, path: str) -> bytes:
+            if path not in self.files:
+                raise refusal(path)
+            return super()._data(path)
+
+    assert opened(Refusing(hf_files(tmp_path))).kind == "hf"
+    assert opened(Refusing(sharded(tmp_path))).index == "model.safetensors.index.json"
+    mlc = {
+        "mlc-chat-config.json": json.dumps(MLC_CONFIG),
+        "ndarray-cache.json": json.dumps(INDEX),
+    }
+    assert opened(Refusing(mlc)).index == "ndarray-cache.json"
+    with pytest.raises(refusal, match=r"config\.json"):
+        opened(Refusing({}))
 
 
 def test_a_shard_that_is_missing(tmp_path: Path) -> None:
