@@ -63,23 +63,24 @@ class CachedModels:
         return await self._actions[action](storage, place, found[0] if found else None)
 
     async def _has(self, storage: Storage, place: ModelPlace, model: StoredModel | None) -> bool:
-        if model is None:
-            return False
-        if weights := _weights(place, model):
+        if model is not None and (weights := _weights(place, model)):
             return await storage.has(place.url, weights)
+        is_complete = model is not None and model.is_complete
         return (
-            model.is_complete
-            and await _has_one(storage, model, CONFIG_FILES)
-            and await _has_one(storage, model, _TOKENIZER_FILES)
+            (is_complete or await storage.has_other_weights(place.url))
+            and await _has_one(storage, place.url, CONFIG_FILES)
+            and await _has_one(storage, place.url, _TOKENIZER_FILES)
         )
 
     async def _delete_model(
         self, storage: Storage, place: ModelPlace, model: StoredModel | None
     ) -> None:
-        if model is not None:
-            config = (*CONFIG_FILES, *_FURTHER_CONFIG_FILES)
-            weights = _weights(place, model) or [p for p in model.files if p not in config]
-            await storage.delete(place.url, weights)
+        paths = _weights(place, model) if model is not None else []
+        if not paths:
+            stored = {*(model.files if model is not None else ())}
+            stored.update(await storage.other_paths(place.url))
+            paths = [*stored.difference(CONFIG_FILES, _FURTHER_CONFIG_FILES)]
+        await storage.delete(place.url, paths)
 
     async def _delete_chat_config(
         self, storage: Storage, place: ModelPlace, _model: StoredModel | None
@@ -139,5 +140,5 @@ def _weights(place: ModelPlace, model: StoredModel) -> Sequence[str]:
     return [f"{stem}-{i:05}-of-{n:05}.gguf" for i in range(1, n + 1)]
 
 
-async def _has_one(storage: Storage, model: StoredModel, paths: Sequence[str]) -> bool:
-    return any([await storage.has(model.url, [path]) for path in paths if path in model.files])
+async def _has_one(storage: Storage, url: str, paths: Sequence[str]) -> bool:
+    return any([await storage.has(url, [path]) for path in paths])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -11,7 +11,7 @@ from pyodide.ffi import JsException, to_js
 
 from py_engine.errors import StorageError
 from py_engine.storage.bytes_browser import array_of
-from py_engine.storage.errors_browser import storage_error
+from py_engine.storage.errors_browser import storage_error, told_as_ours
 from py_engine.storage.http_browser import header
 from py_engine.storage.identity import Identity
 from py_engine.storage.other_store import OtherFile
@@ -43,17 +43,15 @@ class CacheBlobs:
 
     async def put(self, folder: str, name: str, data: HostBytes) -> None:
         """Keep a new blob."""
-        try:
+        with told_as_ours():
             await self._cache.put(_address(folder, name), js.Response.new(array_of(data)))
-        except JsException as error:
-            raise storage_error(error) from error
 
     async def get(
         self, folder: str, name: str, begin: int = 0, end: int | None = None
     ) -> HostBytes | None:
         """Return a range of a blob; the last blob is kept open for ranges that follow."""
         address = _address(folder, name)
-        try:
+        with told_as_ours():
             if self._last[0] != address:
                 response = await self._cache.match(address)
                 if response is None:
@@ -61,8 +59,6 @@ class CacheBlobs:
                 self._last = (address, await response.blob())
             blob = self._last[1]
             return await blob.slice(begin, blob.size if end is None else end).arrayBuffer()
-        except JsException as error:
-            raise storage_error(error) from error
 
     async def folders(self) -> list[str]:
         """Return the folders that have blobs."""
@@ -76,11 +72,13 @@ class CacheBlobs:
         """Delete blobs, or all of a folder."""
         self._last = ("", None)
         for name in await self.names(folder) if names is None else names:
-            await self._cache.delete(_address(folder, name))
+            with told_as_ours():
+                await self._cache.delete(_address(folder, name))
 
     async def _entries(self, folder: str | None = None) -> list[tuple[str, str]]:
         asked = () if folder is None else (_address(folder, ""), to_js({"ignoreSearch": True}))
-        keys = await self._cache.keys(*asked)
+        with told_as_ours():
+            keys = await self._cache.keys(*asked)
         addresses = [str(request.url).removeprefix(_ADDRESS) for request in keys]
         return [
             (folder, unquote(name)) for folder, _, name in (a.partition("?") for a in addresses)
@@ -104,23 +102,40 @@ class WebLlmCaches:
         data = await response.arrayBuffer()
         return OtherFile(data, Identity(int(data.byteLength), etag=etag, modified=modified))
 
-    async def delete(self, folder_url: str) -> int:
-        """Delete all files under an address; return how many bytes they had."""
+    async def paths(self, folder_url: str) -> list[str]:
+        """Return the paths of all files under an address."""
+        entries = [entry async for entry in _webllm_entries(folder_url)]
+        return [str(request.url).removeprefix(folder_url) for _, request in entries]
+
+    async def delete(self, folder_url: str, paths: Collection[str] | None = None) -> int:
+        """Delete files under an address; return how many bytes they had."""
         freed = 0
-        for name in _WEBLLM_CACHES:
-            if not await js.caches.has(name):
-                continue
-            cache = await js.caches.open(name)
-            for request in await cache.keys():
-                if str(request.url).startswith(folder_url):
-                    freed += int((await (await cache.match(request)).blob()).size)
-                    await cache.delete(request)
+        async for cache, request in _webllm_entries(folder_url):
+            if paths is None or str(request.url).removeprefix(folder_url) in paths:
+                freed += int((await (await cache.match(request)).blob()).size)
+                await cache.delete(request)
         return freed
+
+
+async def _webllm_entries(folder_url: str) -> AsyncIterator[tuple[Any, Any]]:
+    """Yield each request of a file under an address with its cache."""
+    try:
+        for name in _WEBLLM_CACHES:
+            if await js.caches.has(name):
+                cache = await js.caches.open(name)
+                for request in await cache.keys():
+                    if str(request.url).startswith(folder_url):
+                        yield cache, request
+    except JsException:  # not for this page, as in private windows: there is nothing to find
+        return
 
 
 async def _webllm_response(url: str) -> Any:
     for name in _WEBLLM_CACHES:
-        response = await js.caches.match(url, cacheName=name)
+        try:
+            response = await js.caches.match(url, cacheName=name)
+        except JsException:
+            return None
         if response is not None:
             return response
     return None

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pyodide.ffi import JsException
 
 from py_engine.errors import StorageBusyError, StorageError, StorageFullError
+
+
+@contextmanager
+def told_as_ours() -> Iterator[None]:
+    """Raise our errors for what the browser's storage throws in a `with` block."""
+    try:
+        yield
+    except JsException as error:
+        raise storage_error(error) from error
 
 
 def storage_error(error: JsException) -> StorageError:

@@ -18,7 +18,7 @@ Of a large file it may have `piece_bytes` and `pieces`, the SHA-256 of every so 
 LISTING_NOTE, WANTED_NOTE = "?listing", "?wanted"
 """Kept beside a model's files: its listing, and the sizes of the files that loading it needs."""
 
-_MLC_INDEX_FILES = ("tensor-cache.json", "ndarray-cache.json")
+MLC_INDEX_FILES = ("tensor-cache.json", "ndarray-cache.json")
 
 
 class ExpectedFiles:
@@ -41,7 +41,7 @@ class ExpectedFiles:
 
     def add_file(self, path: str, text: str) -> None:
         """Take over the hashes in a file that was read, if it is one that has some."""
-        is_index = path.rpartition("/")[2] in _MLC_INDEX_FILES
+        is_index = path.rpartition("/")[2] in MLC_INDEX_FILES
         if path != MANIFEST_FILE and not is_index:
             return
         try:
@@ -80,6 +80,14 @@ def _mlc_index(data: Mapping[str, Any]) -> dict[str, Identity]:
         for record in data["records"]
         if "md5sum" in record
     }
+
+
+def mlc_shards(index: bytes) -> list[str]:
+    """Return the files that an index of MLC's format names; none where it is damaged."""
+    try:
+        return [str(record["dataPath"]) for record in json.loads(index)["records"]]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def listing_text(files: Mapping[str, FileInfo]) -> str:

@@ -11,7 +11,7 @@ from pyodide.ffi import JsException, create_proxy, to_js
 
 from py_engine.errors import StorageError
 from py_engine.storage.bytes_browser import array_of
-from py_engine.storage.errors_browser import storage_error
+from py_engine.storage.errors_browser import storage_error, told_as_ours
 from py_engine.storage.source import HostBytes
 
 _DATABASE, _VERSION, _TABLE = "pywebllm", 1, "blobs"
@@ -76,15 +76,14 @@ class IndexedDbBlobs:
 
     async def _change(self, method: str, *arguments: Any) -> None:
         """Change the table and wait until that is on the disk."""
-        transaction = self._database.transaction(_TABLE, "readwrite", durability="strict")
-        try:
+        with told_as_ours():
+            transaction = self._database.transaction(_TABLE, "readwrite", durability="strict")
             getattr(transaction.objectStore(_TABLE), method)(*arguments)
-        except JsException as error:
-            raise storage_error(error) from error
         await _settled(transaction, "complete", ("abort", "error"))
 
     def _table(self, mode: str) -> Any:
-        return self._database.transaction(_TABLE, mode).objectStore(_TABLE)
+        with told_as_ours():  # the browser ends a database that the user clears
+            return self._database.transaction(_TABLE, mode).objectStore(_TABLE)
 
 
 class _Listeners:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from py_engine.errors import StorageBusyError, StorageFullError
+from py_engine.errors import StorageBusyError, StorageError, StorageFullError
 from py_engine.storage.download import Downloader, RemoteFile
-from py_engine.storage.expected import LISTING_NOTE, WANTED_NOTE
+from py_engine.storage.expected import LISTING_NOTE, MLC_INDEX_FILES, WANTED_NOTE, mlc_shards
 from py_engine.storage.host_bytes import to_bytes
 from py_engine.storage.identity import Identity
 from py_engine.storage.locks import Locks
 from py_engine.storage.other_store import OtherStore
-from py_engine.storage.store import FileStore, StoredFile
+from py_engine.storage.store import FileStore, LostPieceError, StoredFile
 from py_engine.storage.stored_source import RemoteSource, StoredSource
 from py_engine.storage.tasks import run_together
 from py_engine.storage.transport import Request
+
+logger = logging.getLogger(__name__)
+
+_NOTES = (LISTING_NOTE, WANTED_NOTE)
 
 
 class Room(Protocol):
@@ -93,23 +98,36 @@ class ModelStorage:
                 return False
         return True
 
+    async def other_paths(self, url: str) -> list[str]:
+        """Return the files of a model that WebLLM stored."""
+        return [] if self._other is None else await self._other.paths(url)
+
+    async def has_other_weights(self, url: str) -> bool:
+        """Whether WebLLM stored a model's index, and all weights that it names are there."""
+        for path in MLC_INDEX_FILES:
+            index = await self._other.get(f"{url}{path}") if self._other else None
+            if index is not None and (shards := mlc_shards(to_bytes(index.data))):
+                return await self.has(url, shards)
+        return False
+
     async def delete(self, url: str, paths: Iterable[str] | None = None) -> int:
         """Delete a model, or only some of its files; return how many bytes that set free.
 
-        What WebLLM stored of the whole model goes, too. Errors: StorageBusyError while a tab
-        downloads one of the files.
+        What WebLLM stored of them goes, too. Errors: StorageBusyError while a tab downloads one
+        of the files.
         """
+        files = {f.record.path: f for f in await self.files.files() if f.record.url == url}
         wanted = None if paths is None else set(paths)
-        freed = 0
-        for file in await self.files.files():
-            if file.record.url == url and (wanted is None or file.record.path in wanted):
-                await self._delete_file(url, file.record.path)
-                freed += file.stored_bytes
-        if wanted is None:
+        gone = files.keys() & (files if wanted is None else wanted)
+        if not files.keys() - gone - set(_NOTES):  # notes are of use beside files only
+            gone |= files.keys() & set(_NOTES)
             for path in await self.files.absences(url):
                 await self.files.discard(url, path)
-            if self._other is not None:
-                freed += await self._other.delete(url)
+        for path in sorted(gone):
+            await self._delete_file(url, path)
+        freed = sum(files[path].stored_bytes for path in gone)
+        if self._other is not None:
+            freed += await self._other.delete(url, wanted)
         return freed
 
     async def find(self, url: str, paths: Iterable[str]) -> dict[str, StoredFile]:
@@ -120,24 +138,25 @@ class ModelStorage:
     async def read_note(self, url: str, path: str) -> str | None:
         """Return a text that was kept beside a model's files."""
         file = await self.files.find(url, path)
-        if file is None or not file.is_verified:
-            return None
-        return to_bytes(await file.read(0, file.size)).decode()
+        return await _text(file)
 
     async def write_note(self, url: str, path: str, text: str) -> None:
-        """Keep a text beside a model's files."""
+        """Keep a text beside a model's files, if there is room: a stored model loads without it."""
         if await self.read_note(url, path) == text:
             return
         data = text.encode()
         async with self._locks.hold(f"pywebllm:{url}{path}"):
-            file = await self.files.create(url, path, Identity(len(data)), max(1, len(data)))
-            await file.write(0, data)
-            await file.finish({})
+            try:
+                file = await self.files.create(url, path, Identity(len(data)), max(1, len(data)))
+                await file.write(0, data)
+                await file.finish({})
+            except StorageError as error:
+                logger.warning("%s%s is not kept: %s", url, path, error)
 
     async def check_room(self, url: str, needed: int) -> None:
         """Raise StorageFullError unless the browser lets us store `needed` bytes more."""
         free = await self._room.free_bytes()
-        if free is not None and needed > free:
+        if free is not None and needed > max(free, 0):
             raise await self.full_error(url, needed)
 
     async def full_error(self, url: str, needed: int) -> StorageFullError:
@@ -171,12 +190,23 @@ async def _summary(url: str, files: dict[str, StoredFile]) -> StoredModel:
     note, _ = files.pop(WANTED_NOTE, None), files.pop(LISTING_NOTE, None)
     stored = {path: file.stored_bytes for path, file in files.items()}
     total = sum(file.size for file in files.values())
-    if note is None or not note.is_verified:
+    text = await _text(note)
+    if text is None:
         return StoredModel(url, stored, total, False)
-    wanted: dict[str, int] = json.loads(to_bytes(await note.read(0, note.size)))
+    wanted: dict[str, int] = json.loads(text)
     is_complete = all(path in files and files[path].is_verified for path in wanted)
     missing = sum(size for path, size in wanted.items() if path not in files)
     return StoredModel(url, stored, total + missing, is_complete)
+
+
+async def _text(note: StoredFile | None) -> str | None:
+    """Return a note's text; None where there is none, or another tab is writing it."""
+    if note is None or not note.is_verified:
+        return None
+    try:
+        return to_bytes(await note.read(0, note.size)).decode()
+    except LostPieceError:
+        return None
 
 
 def _megabytes(n: int) -> str:

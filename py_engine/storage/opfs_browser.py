@@ -11,7 +11,7 @@ from pyodide.ffi import JsException
 
 from py_engine.errors import StorageError, StorageFullError
 from py_engine.storage.bytes_browser import array_of
-from py_engine.storage.errors_browser import storage_error
+from py_engine.storage.errors_browser import storage_error, told_as_ours
 from py_engine.storage.source import HostBytes
 
 _ROOT = "pywebllm-models"
@@ -84,7 +84,8 @@ class OpfsBlobs:
 
     async def folders(self) -> list[str]:
         """Return the folders that have blobs."""
-        return await _keys(self._root)
+        with told_as_ours():
+            return await _keys(self._root)
 
     async def names(self, folder: str) -> list[str]:
         """Return the names of a folder's blobs."""

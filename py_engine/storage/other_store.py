@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +29,10 @@ class OtherStore(Protocol):
         """Whether there is a file."""
         ...
 
-    async def delete(self, folder_url: str) -> int:
-        """Delete all files under an address; return how many bytes they had."""
+    async def paths(self, folder_url: str) -> list[str]:
+        """Return the paths of all files under an address."""
+        ...
+
+    async def delete(self, folder_url: str, paths: Collection[str] | None = None) -> int:
+        """Delete files under an address, by default all; return how many bytes they had."""
         ...

@@ -242,7 +242,11 @@ class FileStore:
         """Note that the server has no such file, in place of what was stored of it."""
         folder = folder_of(url, path)
         await self.blobs.delete(folder)
-        await self.blobs.put(folder, _ABSENT, json.dumps({"url": url, "path": path}).encode())
+        note = json.dumps({"url": url, "path": path})
+        try:
+            await self.blobs.put(folder, _ABSENT, note.encode())
+        except StorageError as error:  # which only matters without a network
+            logger.warning("it could not be noted that %s%s does not exist: %s", url, path, error)
 
     async def is_absent(self, url: str, path: str) -> bool:
         """Whether the server had no such file when it was last asked."""

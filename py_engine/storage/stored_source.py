@@ -35,6 +35,7 @@ from py_engine.storage.host_bytes import to_bytes
 from py_engine.storage.http_errors import Headers
 from py_engine.storage.identity import sha256_of
 from py_engine.storage.source import (
+    NOT_THERE,
     FileInfo,
     HostBytes,
     ModelSource,
@@ -225,7 +226,8 @@ class StoredSource:
         try:
             data = await file.read(begin, end)
         except LostPieceError:  # deleted by another tab, or evicted by the browser
-            del self._files[path]
+            if self._files.get(path) is file:
+                del self._files[path]
             file = await self._verified(path)
             data = await file.read(begin, end)
         if not file.is_verified and not file.identity.pieces:
@@ -246,7 +248,8 @@ class StoredSource:
 
     async def _unless_absent(self, path: str, error: NetworkError) -> ModelFileError:
         """Return what is wrong without a network: that, unless the file never was there."""
-        if not await self._storage.files.is_absent(self.url, path):
+        is_refused = isinstance(error, NOT_THERE)
+        if is_refused or not await self._storage.files.is_absent(self.url, path):
             return error
         return MissingFileError(
             f"{self.url}{path} did not exist when its server was last asked, and cannot be asked "
@@ -280,7 +283,7 @@ class StoredSource:
         if listing is None or MANIFEST_FILE in listing:
             try:
                 manifest = await self._fetch(self._described(MANIFEST_FILE, expected))
-            except MissingFileError:
+            except NOT_THERE:
                 return expected
             expected.add_file(MANIFEST_FILE, await self._decoded(manifest))
         return expected

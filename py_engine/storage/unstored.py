@@ -33,6 +33,14 @@ class NoStorage:
         """Return False: nothing is stored."""
         return False
 
+    async def other_paths(self, url: str) -> list[str]:
+        """Return no files: they could not be taken over."""
+        return []
+
+    async def has_other_weights(self, url: str) -> bool:
+        """Return False."""
+        return False
+
     async def delete(self, url: str, paths: Iterable[str] | None = None) -> int:
         """Return 0: there is nothing to delete."""
         return 0

@@ -163,6 +163,24 @@ def test_browsers_that_lack_storage(
     assert worker.run(load, url=models.url) == [*loaded("none")[:3], 0]
 
 
+def test_caches_that_are_refused(
+    start_worker: StartWorker, server: RecordingServer, models: FaultyServer
+) -> None:
+    """As in private windows of some browsers, which have OPFS all the same."""
+
+    def refuse() -> None:
+        import js
+
+        refusal = js.Promise.reject.bind(js.Promise, js.DOMException.new("no", "SecurityError"))
+        for name in ("match", "has", "open"):
+            js.Reflect.set(js.CacheStorage.prototype, name, refusal)
+
+    worker = start_worker(server.url)
+    worker.run(refuse)
+    assert worker.run(load, url=models.url) == loaded("opfs")
+    assert worker.run(stored, url=models.url, backend="opfs", delete=True)[0] == []
+
+
 class EveryFault(FaultyFiles):
     """Goes wrong at every other request for weights, in each way once."""
 

@@ -43,7 +43,8 @@ class FaultyFiles:
 
     `ranges` False is a server without ranges, `has_etag` gives it validators, `hides` are headers
     that it lets no other site see. The files `undamaged` never come with a wrong content: where
-    there is no hash, nobody could tell. `asked` has all requests.
+    there is no hash, nobody could tell. `missing` is the status for a file that does not exist.
+    `asked` has all requests.
     """
 
     FAULTS = (
@@ -72,6 +73,7 @@ class FaultyFiles:
         has_etag: bool = True,
         hides: tuple[str, ...] = (),
         undamaged: tuple[str, ...] = (),
+        missing: int = 404,
     ) -> None:
         self.files = dict(files)
         self.rate = rate
@@ -80,6 +82,7 @@ class FaultyFiles:
         self.has_etag = has_etag
         self.hides = hides
         self.undamaged = undamaged
+        self.missing = missing
         self.asked: list[tuple[str, int | None, int]] = []
         self.counts: Counter[str] = Counter()
         self._random = random.Random(seed)
@@ -88,7 +91,7 @@ class FaultyFiles:
         """Return the answer to a request for a range, or for all (None); None: no answer at all."""
         self.asked.append((path, begin, end))
         if path not in self.files:
-            return Answer(404, b"there is no such file")
+            return Answer(self.missing, b"there is no such file")
         fault = self._random.choice(self.faults) if self._random.random() < self.rate else "none"
         if fault in self.DAMAGE and path in self.undamaged:
             fault = "none"

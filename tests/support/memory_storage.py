@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from py_engine.errors import NetworkError, StorageFullError
 from py_engine.storage.download import Downloader
 from py_engine.storage.fetcher import Clock, Fetcher, RetryPolicy
 from py_engine.storage.http_errors import Headers, status_error
+from py_engine.storage.identity import Identity
 from py_engine.storage.locks import LocalLocks, Locks
 from py_engine.storage.model_storage import ModelStorage
-from py_engine.storage.other_store import OtherStore
+from py_engine.storage.other_store import OtherFile, OtherStore
 from py_engine.storage.shared_files import SharedFiles
 from py_engine.storage.source import FileInfo, OnBytes
 from py_engine.storage.store import FileStore, folder_of
@@ -190,6 +191,27 @@ class Waits:
 
     def clock(self) -> Clock:
         return Clock(self.sleep, lambda: self.time, lambda: 0.5)
+
+
+class OtherFiles:
+    """An `OtherStore`, with its files by URL."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+
+    async def has(self, url: str) -> bool:
+        return url in self.files
+
+    async def get(self, url: str) -> OtherFile | None:
+        data = self.files.get(url)
+        return None if data is None else OtherFile(data, Identity(len(data)))
+
+    async def paths(self, folder_url: str) -> list[str]:
+        return [url.removeprefix(folder_url) for url in self.files if url.startswith(folder_url)]
+
+    async def delete(self, folder_url: str, paths: Collection[str] | None = None) -> int:
+        gone = [p for p in await self.paths(folder_url) if paths is None or p in paths]
+        return sum(len(self.files.pop(folder_url + path)) for path in gone)
 
 
 class MemoryRoom:

@@ -27,6 +27,7 @@ from tests.support.faulty_files import FaultyFiles
 from tests.support.memory_storage import (
     MemoryBlobs,
     MemoryTransport,
+    OtherFiles,
     RemoteFiles,
     memory_storage,
 )
@@ -65,7 +66,8 @@ class Site:
         self.host = FakeHost()
         self.host.places = dict(PLACES)
         transport = MemoryTransport(FaultyFiles({}))
-        self.host.storage = memory_storage(self.blobs, transport)
+        self.webllm = OtherFiles({})
+        self.host.storage = memory_storage(self.blobs, transport, other=self.webllm)
         self.engine: Any = MLCEngine({"app_config": CONFIG}, host=self.host)
 
     async def load(self, url: str, files: Mapping[str, bytes], weights: str = ".") -> None:
@@ -102,6 +104,37 @@ def test_a_model_is_there_when_everything_is() -> None:
             assert not await has_model_in_cache("mlc", engine=site.engine), path
             await site.load(MLC, MLC_FILES)
         assert await has_model_in_cache("mlc", engine=site.engine)
+
+    run(test())
+
+
+def test_a_model_that_webllm_stored_is_there() -> None:
+    async def test() -> None:
+        site = Site()
+        index = json.dumps({"records": [{"dataPath": f"params_shard_{i}.bin"} for i in (0, 1)]})
+        files = {f"{MLC}{path}": data for path, data in MLC_FILES.items()}
+        site.webllm.files = {**files, f"{MLC}tensor-cache.json": index.encode()}
+        assert await has_model_in_cache("mlc", engine=site.engine)
+        shard = site.webllm.files.pop(f"{MLC}params_shard_1.bin")
+        assert not await has_model_in_cache("mlc", engine=site.engine)
+        site.webllm.files[f"{MLC}params_shard_1.bin"] = shard
+        await delete_model_in_cache("mlc", engine=site.engine)
+        assert [*site.webllm.files] == [f"{MLC}mlc-chat-config.json"]
+        assert not await has_model_in_cache("mlc", engine=site.engine)
+        await delete_chat_config_in_cache("mlc", engine=site.engine)
+        assert site.webllm.files == {}
+
+    run(test())
+
+
+def test_deleting_everything_in_turn_leaves_nothing() -> None:
+    async def test() -> None:
+        site = Site()
+        await site.load(MLC, MLC_FILES)
+        await delete_model_in_cache("mlc", engine=site.engine)
+        await delete_chat_config_in_cache("mlc", engine=site.engine)
+        assert await list_models_in_cache(engine=site.engine) == []
+        assert site.blobs.data == {}
 
     run(test())
 

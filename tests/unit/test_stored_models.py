@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from py_engine.errors import (
+    AccessDeniedError,
     IntegrityError,
     MissingFileError,
     ModelFileFormatError,
@@ -20,10 +21,8 @@ from py_engine.errors import (
     TruncatedFileError,
 )
 from py_engine.storage.fetcher import Fetcher
-from py_engine.storage.identity import Identity
 from py_engine.storage.locks import LocalLocks
 from py_engine.storage.model_storage import ModelStorage
-from py_engine.storage.other_store import OtherFile
 from py_engine.storage.store import folder_of
 from py_engine.storage.stored_source import StoredSource
 from py_engine.storage.unstored import NoStorage
@@ -33,6 +32,7 @@ from tests.support.memory_storage import (
     MemoryBlobs,
     MemoryRoom,
     MemoryTransport,
+    OtherFiles,
     RemoteFiles,
     Waits,
     memory_storage,
@@ -217,6 +217,24 @@ def test_damage_in_a_range_that_was_read_early_is_reported() -> None:
     run(load(site.source()))
 
 
+def test_server_that_refuses_what_it_does_not_have() -> None:
+    site = Site(listed=False, missing=403)
+    run(load(site.source()))
+    with pytest.raises(AccessDeniedError, match=r"tensor-cache\.json is not public \(HTTP 403\)"):
+        run(site.source().read_text("tensor-cache.json"))
+    site.transport.online = False
+    run(load(site.source()))
+    with pytest.raises(MissingFileError):
+        run(site.source().read_text("tensor-cache.json"))
+
+
+def test_refusal_of_a_stored_file_does_not_delete_it() -> None:
+    site = Site(listed=False, missing=403)
+    run(load(site.source()))
+    site.server.files.clear()
+    run(load(site.source()))
+
+
 def test_text_that_is_no_text() -> None:
     site = Site()
     site.server.files["config.json"] = b"\xff\xfe"
@@ -261,6 +279,22 @@ def test_deleted_files_are_fetched_again_by_a_tab_that_reads_them() -> None:
     run(read())
 
 
+def test_deleted_files_are_fetched_again_by_several_readers() -> None:
+    site = Site()
+
+    async def read() -> None:
+        source = site.source()
+        await load(source)
+        await site.tab().delete(URL)
+        site.asked()
+        spans = [(10, 3_500), (10, 5_500), (4_000, 5_000)]
+        found = await asyncio.gather(*(source.read_range("a.bin", *span) for span in spans))
+        assert found == [WEIGHTS[begin:end] for begin, end in spans]
+        assert site.asked() == ["a.bin"] * 6
+
+    run(read())
+
+
 def test_models_are_listed_and_deleted() -> None:
     site = Site(listed=False)
 
@@ -296,6 +330,21 @@ def test_model_that_is_half_there_is_not_complete() -> None:
     assert model.total_bytes - model.stored_bytes == 2_500
 
 
+def test_note_that_another_tab_is_writing_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site()
+    run(load(site.source()))
+    get = MemoryBlobs.get
+
+    async def get_but_notes(blobs: MemoryBlobs, folder: str, name: str, *span: Any) -> Any:
+        is_note = folder == folder_of(URL, "?wanted") and name.endswith(".piece")
+        return None if is_note else await get(blobs, folder, name, *span)
+
+    monkeypatch.setattr(MemoryBlobs, "get", get_but_notes)
+    (model,) = run(site.tab().models())
+    assert (model.stored_bytes, model.is_complete) == (sum(map(len, FILES.values())), False)
+    run(load(site.source()))
+
+
 def test_model_that_a_tab_downloads_is_not_deleted() -> None:
     site = Site()
 
@@ -328,10 +377,22 @@ def test_model_that_does_not_fit_is_refused_before_the_download() -> None:
     run(source.download(["large.bin"]))
 
 
-def test_room_is_only_needed_for_what_is_missing() -> None:
+@pytest.mark.parametrize("free", [0, -5_000])
+def test_room_is_only_needed_for_what_is_missing(free: int) -> None:
+    """A browser whose disk fills up lowers its quota, also below what it has stored."""
     site = Site()
     run(load(site.source()))
-    site.room.free = 0
+    site.room.free = free
+    run(load(site.source()))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_stored_model_loads_from_a_full_disk(listed: bool) -> None:
+    site = Site(listed=listed)
+    run(load(site.source()))
+    site.server.files["README.md"] = b"which changes the listing"
+    site.blobs.capacity = 0
+    run(load(site.source()))
     run(load(site.source()))
 
 
@@ -345,24 +406,6 @@ def test_damaged_store_is_downloaded_again() -> None:
     run(load(site.source()))
 
 
-class OtherFiles:
-    """Implements `OtherStore`."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files = files
-
-    async def has(self, url: str) -> bool:
-        return url in self.files
-
-    async def get(self, url: str) -> OtherFile | None:
-        data = self.files.get(url)
-        return None if data is None else OtherFile(data, Identity(len(data)))
-
-    async def delete(self, folder_url: str) -> int:
-        gone = [url for url in self.files if url.startswith(folder_url)]
-        return sum(len(self.files.pop(url)) for url in gone)
-
-
 def test_what_another_program_stored_is_taken_once_it_is_verified() -> None:
     site = Site()
     damaged = b"?" + WEIGHTS[1:2_500]
@@ -370,6 +413,8 @@ def test_what_another_program_stored_is_taken_once_it_is_verified() -> None:
     assert run(site.tab().has(URL, ["a.bin", "b.bin"]))
     run(load(site.source()))
     assert sorted(site.asked()) == ["b.bin", "b.bin", "b.bin", "config.json"]
+    run(site.tab().delete(URL, ["a.bin"]))
+    assert site.other.files == {f"{URL}b.bin": damaged}
     run(site.tab().delete(URL))
     assert site.other.files == {}
 
