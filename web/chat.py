@@ -298,7 +298,7 @@ def _(event):
         start(chat.load())
 
 
-@when("change", "#model, #context-window, #quantization")
+@when("input", "#model, #context-window, #quantization")
 def _(event):
     chat.set_state(chat.state, element("status").textContent)
 

@@ -95,6 +95,18 @@ def test_the_embedded_model_answers(open_page: Opens) -> None:
     origin = page.evaluate("location.origin")
     assert any("/models/" in url for url in asked)
     assert [url for url in asked if not url.startswith(origin)] == []
+    page.click("#more-models")
+    stored = page.locator("#stored li")
+    expect(stored).to_contain_text("Llama-Storyteller-7M-q4f16_1-MLC")
+    stored.get_by_role("button").click()
+    expect(page.locator("#stored-note")).to_have_text("Nothing yet.")
+    page.keyboard.press("Escape")
+    asked.clear()
+    page.fill("#context-window", "256")
+    page.click("#load")
+    reach(page, "loading")
+    reach(page, "loaded")
+    assert any("/models/" in url for url in asked)
 
 
 @pytest.mark.parametrize("interpreter", ["mpy", "py"])
