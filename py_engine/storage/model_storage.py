@@ -13,10 +13,11 @@ from py_engine.storage.download import Downloader, RemoteFile
 from py_engine.storage.expected import LISTING_NOTE, MLC_INDEX_FILES, WANTED_NOTE, mlc_shards
 from py_engine.storage.host_bytes import to_bytes
 from py_engine.storage.identity import Identity
+from py_engine.storage.known_files import RemoteSource
 from py_engine.storage.locks import Locks
 from py_engine.storage.other_store import OtherStore
 from py_engine.storage.store import FileStore, LostPieceError, StoredFile
-from py_engine.storage.stored_source import RemoteSource, StoredSource
+from py_engine.storage.stored_source import StoredSource
 from py_engine.storage.tasks import run_together
 from py_engine.storage.transport import Request
 

@@ -97,10 +97,6 @@ class StoredFile:
         """How many bytes of the file are there."""
         return sum(end - begin for begin, end in map(self.span, self.pieces))
 
-    def missing(self) -> list[int]:
-        """Return the pieces that are not there, in order."""
-        return [index for index in range(self.n_pieces) if index not in self.pieces]
-
     def span(self, index: int) -> tuple[int, int]:
         """Return begin and end of a piece, in bytes of the file."""
         begin = index * self.record.piece_bytes

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from py_engine.errors import (
     MissingFileError,
@@ -23,22 +23,14 @@ from py_engine.errors import (
     StorageFullError,
 )
 from py_engine.storage.download import RemoteFile, is_right
-from py_engine.storage.expected import (
-    LISTING_NOTE,
-    MANIFEST_FILE,
-    WANTED_NOTE,
-    ExpectedFiles,
-    listing_from_text,
-    listing_text,
-)
+from py_engine.storage.expected import WANTED_NOTE
 from py_engine.storage.host_bytes import to_bytes
-from py_engine.storage.http_errors import Headers
 from py_engine.storage.identity import sha256_of
+from py_engine.storage.known_files import KnownFiles, RemoteSource
 from py_engine.storage.source import (
     NOT_THERE,
     FileInfo,
     HostBytes,
-    ModelSource,
     OnBytes,
     parse_json,
     range_too_long,
@@ -46,24 +38,11 @@ from py_engine.storage.source import (
 from py_engine.storage.store import LostPieceError, StoredFile
 from py_engine.storage.tasks import run_together
 from py_engine.storage.transfer import Advance, integrity_error
-from py_engine.storage.transport import Request
 
 if TYPE_CHECKING:
     from py_engine.storage.model_storage import ModelStorage
 
 _FILES_AT_ONCE = 4
-
-
-class RemoteSource(ModelSource, Protocol):
-    """A source over HTTP that says how to ask for its files."""
-
-    def request(self, path: str) -> tuple[str, dict[str, str]]:
-        """Return the address to ask for a file, and the headers to send."""
-        ...
-
-    def refusal(self, address: str, status: int, header: Headers) -> ModelFileError:
-        """Return the error for an answer that is not what was asked for."""
-        ...
 
 
 class StoredSource:
@@ -78,8 +57,7 @@ class StoredSource:
     def __init__(self, remote: RemoteSource, storage: ModelStorage) -> None:
         self._remote = remote
         self._storage = storage
-        self._expected: ExpectedFiles | None = None
-        self._asking = asyncio.Lock()
+        self._known = KnownFiles(remote, storage, self._fetched_text)
         self._files: dict[str, StoredFile] = {}
         self._wanted: dict[str, int] = {}
         self._coming: dict[str, asyncio.Event] = {}
@@ -98,7 +76,7 @@ class StoredSource:
     async def read_text(self, path: str) -> str:
         """Return a UTF-8 file."""
         text = await self._decoded(await self._verified(path))
-        (await self._expected_files()).add_file(path, text)
+        (await self._known.expected()).add_file(path, text)
         return text
 
     async def read_json(self, path: str) -> Any:
@@ -125,7 +103,7 @@ class StoredSource:
 
     async def size(self, path: str) -> int:
         """Return a file's length in bytes."""
-        known = (await self._expected_files()).get(path)
+        known = (await self._known.expected()).get(path)
         if known is not None:
             return known.size
         await self._have_range(path, 0, 0)
@@ -133,17 +111,7 @@ class StoredSource:
 
     async def list_files(self) -> Mapping[str, FileInfo] | None:
         """Return all files by path, without a network as they were last."""
-        note = f"{self.url}{LISTING_NOTE}"
-        try:
-            listing = await self._storage.downloader.fetcher.retry(note, self._remote.list_files)
-        except NetworkError:
-            text = await self._storage.read_note(self.url, LISTING_NOTE)
-            if text is None:
-                raise
-            return listing_from_text(text)
-        if listing is not None:
-            await self._storage.write_note(self.url, LISTING_NOTE, listing_text(listing))
-        return listing
+        return await self._known.listing()
 
     async def download(self, paths: Iterable[str], on_bytes: OnBytes | None = None) -> None:
         """Have files in the store, verified; `on_bytes(n)` counts the bytes of all that are there.
@@ -161,7 +129,7 @@ class StoredSource:
                 self._coming.pop(path, None)
 
     async def _bring_all(self, coming: Mapping[str, asyncio.Event], advance: Advance) -> None:
-        remotes = [await self._remote_file(path) for path in coming]
+        remotes = [await self._known.file(path) for path in coming]
         sizes = {file.path: file.expected.size if file.expected else 0 for file in remotes}
         found = await self._storage.find(self.url, sizes)
         stored = sum(file.stored_bytes for file in found.values())
@@ -193,7 +161,7 @@ class StoredSource:
         if file is not None and file.is_verified:
             advance(file.size)
             return file
-        return await self._fetch(await self._remote_file(path), advance)
+        return await self._fetch(await self._known.file(path), advance)
 
     async def _fetch(self, remote: RemoteFile, advance: Advance = lambda n: None) -> StoredFile:
         path = remote.path
@@ -206,7 +174,7 @@ class StoredSource:
         file = self._files.get(path)
         if file is not None and file.pieces.issuperset(file.covering(begin, end)):
             return
-        remote = await self._remote_file(path)
+        remote = await self._known.file(path)
         ranges = self._storage.downloader.fetch_range(remote, begin, end)
         self._files[path] = await self._told(path, ranges)
 
@@ -256,37 +224,8 @@ class StoredSource:
             "for now. Check the network."
         )
 
-    async def _remote_file(self, path: str) -> RemoteFile:
-        return self._described(path, await self._expected_files())
-
-    def _described(self, path: str, expected: ExpectedFiles) -> RemoteFile:
-        if expected.listed is not None and path not in expected.listed:
-            raise MissingFileError(
-                f"{self.url}{path} does not exist. Correct the model's address, or put the file "
-                "there."
-            )
-        address, headers = self._remote.request(path)
-        request = Request(address, headers, self._remote.refusal)
-        return RemoteFile(self.url, path, request, expected.get(path))
-
-    async def _expected_files(self) -> ExpectedFiles:
-        async with self._asking:
-            if self._expected is None:
-                self._expected = await self._ask_for_hashes()
-        return self._expected
-
-    async def _ask_for_hashes(self) -> ExpectedFiles:
-        expected = ExpectedFiles()
-        listing = await self.list_files()
-        if listing is not None:
-            expected.add_listing(listing)
-        if listing is None or MANIFEST_FILE in listing:
-            try:
-                manifest = await self._fetch(self._described(MANIFEST_FILE, expected))
-            except NOT_THERE:
-                return expected
-            expected.add_file(MANIFEST_FILE, await self._decoded(manifest))
-        return expected
+    async def _fetched_text(self, remote: RemoteFile) -> str:
+        return await self._decoded(await self._fetch(remote))
 
     async def _decoded(self, file: StoredFile) -> str:
         try:

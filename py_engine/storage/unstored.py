@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from py_engine.storage.fetcher import Fetcher
+from py_engine.storage.known_files import RemoteSource
 from py_engine.storage.model_storage import StoredModel
 from py_engine.storage.source import FileInfo, HostBytes, OnBytes
-from py_engine.storage.stored_source import RemoteSource
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from py_engine.errors import (
     StorageFullError,
     TruncatedFileError,
 )
-from py_engine.storage.fetcher import Fetcher
+from py_engine.storage.fetcher import Fetcher, RetryPolicy
 from py_engine.storage.locks import LocalLocks
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.store import folder_of
@@ -98,6 +98,22 @@ def test_stored_model_loads_without_a_network(listed: bool) -> None:
     site.asked()
     run(load(site.source()))
     assert site.asked() == []
+
+
+def test_listing_is_asked_for_once_without_a_network() -> None:
+    site = Site()
+    run(load(site.source()))
+    site.transport.online = False
+    waits = Waits()
+    tab = memory_storage(site.blobs, site.transport, waits=waits)
+
+    async def load_twice() -> None:
+        source = site.source(tab)
+        assert await source.list_files() == await source.list_files()
+        await load(source)
+
+    run(load_twice())
+    assert len(waits.slept) == RetryPolicy().first_attempts - 1
 
 
 def test_file_that_never_was_there_is_missing_without_a_network_too() -> None:
