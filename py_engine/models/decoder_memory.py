@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from py_engine.gpu.types import Buffer, Device
+from py_engine.errors import LimitSupportError
+from py_engine.gpu.types import Buffer, Device, Limits
 from py_engine.kernels.attention_shape import rope_table, rope_table_bytes
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.memory_plan import MemoryPlan
@@ -13,13 +14,27 @@ from py_engine.models.spec import DecoderSpec
 from py_engine.weights.formats import is_plain
 
 
-def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
-    """Return the bytes of every buffer that is neither a weight nor a KV cache, by name.
+def require_chunks_fit(spec: DecoderSpec, limits: Limits) -> None:
+    """Raise LimitSupportError unless a prefill chunk's activations and grids fit the GPU's limits.
 
-    Of what single rows and chunks can have, these are what the steps use.
+    The text names the longest chunk that does.
     """
-    chunk = spec.prefill_chunk_size
-    rows = {
+    chunk, row_bytes = spec.prefill_chunk_size, 4 * max(_row_widths(spec).values())
+    most = min(limits.max_storage_buffer_binding_size, limits.max_buffer_size)
+    # Some kernels have a workgroup for each token.
+    longest = min(most // row_bytes, limits.max_compute_workgroups_per_dimension)
+    if chunk > longest:
+        raise LimitSupportError(
+            f"prefill_chunk_size {chunk} needs {chunk * row_bytes:,} bytes for the rows of its "
+            f"tokens and {chunk:,} workgroups, but this GPU has buffers of {most:,} and "
+            f"{limits.max_compute_workgroups_per_dimension:,} workgroups in a row. Set "
+            f"prefill_chunk_size to at most {longest} in chat_opts."
+        )
+
+
+def _row_widths(spec: DecoderSpec) -> dict[str, int]:
+    """Return how many values a token's row of each activation has."""
+    return {
         "x": spec.hidden_size,
         "normed": spec.hidden_size,
         "branch": spec.hidden_size,
@@ -27,6 +42,15 @@ def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
         "attended": spec.heads.width,
         "activated": spec.mlp.intermediate_size,
     }
+
+
+def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
+    """Return the bytes of every buffer that is neither a weight nor a KV cache, by name.
+
+    Of what single rows and chunks can have, these are what the steps use.
+    """
+    chunk = spec.prefill_chunk_size
+    rows = _row_widths(spec)
     sizes = {
         **{name: 4 * size for name, size in rows.items()},
         **{f"prefill {name}": 4 * size * chunk for name, size in rows.items()},

@@ -9,7 +9,7 @@ from py_engine.gpu.types import Device
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadProgress
 from py_engine.models.decoder import Decoder, build_decoder
-from py_engine.models.decoder_memory import decoder_memory
+from py_engine.models.decoder_memory import decoder_memory, require_chunks_fit
 from py_engine.models.decoder_steps import decoder_steps
 from py_engine.models.memory_plan import require_memory_for
 from py_engine.models.model_plan import plan_model
@@ -28,11 +28,12 @@ async def load_model(
     """Load the model of `checkpoint` onto `device`; on failure nothing stays there.
 
     `config` is the checkpoint's configuration with an application's options.
-    Raises the errors of the family, of `require_attention_fits`, `plan_model`,
-    `require_memory_for`, `load_parts` and `build_decoder`.
+    Raises the errors of the family, of `require_attention_fits`, `require_chunks_fit`,
+    `plan_model`, `require_memory_for`, `load_parts` and `build_decoder`.
     """
     spec = decoder_spec(config)
     require_attention_fits(spec, device.limits)
+    require_chunks_fit(spec, device.limits)
     plan = plan_model(checkpoint, config, device.limits)
     steps = decoder_steps(
         spec,

@@ -19,10 +19,12 @@ from py_engine.models.base import SamplingParams
 from py_engine.models.loader import load_model
 from py_engine.storage.folder import FolderSource
 from py_engine.weights.checkpoint import open_checkpoint
-from tests.conformance.cases import CONTEXT, PREFILL_CHUNK_SIZE
+from tests.conformance.cases import CONTEXT
 from tests.conformance.fixtures import Fixture, load_fixture, write_hf_folder, write_model_folder
 from tests.conformance.test_decoder import TOLERANCE, relative_error
 from tests.support.numpy_device import NumpyDevice
+
+CHUNK = 4  # whose rows fit into buffers of these sizes
 
 CASES = [
     # Where the model is, the most bytes of a buffer, and what is in several parts then.
@@ -41,12 +43,12 @@ async def run(fixture: Fixture, folder: Path, limit: int) -> set[str]:
     device = NumpyDevice()
     device.limits = Limits(max_storage_buffer_binding_size=limit)
     checkpoint = await open_checkpoint(FolderSource(folder))
-    options = {"context_window_size": CONTEXT, "prefill_chunk_size": PREFILL_CHUNK_SIZE}
+    options = {"context_window_size": CONTEXT, "prefill_chunk_size": CHUNK}
     config = ChatConfig.from_json(checkpoint.config_json, chat_opts=options)
     model = await load_model(device, checkpoint, config, lambda progress: None)
     model.start(SamplingParams(temperature=0))
-    for start in range(0, len(fixture.prompt_ids), PREFILL_CHUNK_SIZE):
-        await model.prefill(fixture.prompt_ids[start : start + PREFILL_CHUNK_SIZE])
+    for start in range(0, len(fixture.prompt_ids), CHUNK):
+        await model.prefill(fixture.prompt_ids[start : start + CHUNK])
     tokens = [(await model.sample()).token_id]
     logits = np.array(await model.read_logits())
     expected = fixture.logits_at(len(fixture.prompt_ids) - 1)

@@ -13,6 +13,7 @@ from py_engine.config import ChatConfig
 from py_engine.errors import LimitSupportError
 from py_engine.gpu.types import Limits
 from py_engine.models.attention_limits import require_attention_fits
+from py_engine.models.decoder_memory import require_chunks_fit
 from py_engine.models.loader import load_model
 from py_engine.models.registry import decoder_spec
 from py_engine.models.spec import DecoderSpec
@@ -23,6 +24,7 @@ from tests.unit.test_llama_spec import MODEL
 BYTES_OF_A_TOKEN = 2 * 64
 """Of one KV head: a layer's heads may lie in buffers of their own."""
 LONG = {"max_position_embeddings": 1 << 20}
+INNER = MODEL["intermediate_size"]
 SMALL = Limits(max_storage_buffer_binding_size=1 << 17)
 
 
@@ -101,9 +103,36 @@ def test_workgroup_memory_is_asked_for_sinks_first() -> None:
     assert text.endswith("3,071. Choose a model with fewer heads for each KV head.")
 
 
-def test_nothing_is_read_of_a_model_that_does_not_fit() -> None:
-    device, source = NumpyDevice(), MemorySource({})
-    device.limits = SMALL
+@pytest.mark.parametrize(
+    ("limits", "longest"),
+    [
+        # The widest rows of a chunk are those of the MLP, f32.
+        (Limits(max_storage_buffer_binding_size=1 << 20), (1 << 20) // (4 * INNER)),
+        (Limits(max_buffer_size=1 << 20), (1 << 20) // (4 * INNER)),
+        (Limits(max_compute_workgroups_per_dimension=300), 300),
+    ],
+)
+def test_the_longest_chunk_that_fits_is_named_and_fits(limits: Limits, longest: int) -> None:
+    with pytest.raises(LimitSupportError, match="prefill_chunk_size 2048 needs") as caught:
+        require_chunks_fit(spec_of(prefill_chunk_size=2048), limits)
+    assert named_size(str(caught.value)) == longest
+    require_chunks_fit(spec_of(prefill_chunk_size=longest), limits)
     with pytest.raises(LimitSupportError):
-        asyncio.run(load_model(device, source, config_of(), lambda progress: None))
+        require_chunks_fit(spec_of(prefill_chunk_size=longest + 1), limits)
+
+
+@pytest.mark.parametrize(
+    ("limits", "chat_opts"),
+    [
+        (SMALL, {}),
+        (Limits(max_storage_buffer_binding_size=1 << 20), {"prefill_chunk_size": 2048}),
+    ],
+)
+def test_nothing_is_read_of_a_model_that_does_not_fit(
+    limits: Limits, chat_opts: dict[str, int]
+) -> None:
+    device, source = NumpyDevice(), MemorySource({})
+    device.limits = limits
+    with pytest.raises(LimitSupportError):
+        asyncio.run(load_model(device, source, config_of(**chat_opts), lambda progress: None))
     assert device.buffers == source.requested == []

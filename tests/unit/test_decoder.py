@@ -56,7 +56,10 @@ def run_step(
     async def run() -> None:
         model.start(sampling or SamplingParams())
         for name, step in (
-            ("prefill", lambda: model.prefill(FIXTURE.prompt_ids[:5])),
+            (
+                "prefill",
+                lambda: model.prefill(FIXTURE.prompt_ids[: min(5, model.prefill_chunk_size)]),
+            ),
             ("sample", model.sample),
             ("decode", model.decode),
         ):
@@ -120,7 +123,7 @@ def test_heads_lie_in_several_caches_where_one_would_be_too_large(tmp_path: Path
     one_head = model.spec.attention(model.spec.layers[0]).cache_bytes // 2
     device = NumpyDevice()
     device.limits = Limits(max_storage_buffer_binding_size=one_head)
-    model = load(device, tmp_path)
+    model = load(device, tmp_path, prefill_chunk_size=3)
 
     async def greedy() -> list[int]:
         model.start(SamplingParams(temperature=0))
@@ -205,7 +208,7 @@ def test_seeds_repeat_and_differ(folder: Path) -> None:
 
     async def draw(seed: int) -> list[int]:
         model.start(SamplingParams(temperature=2.0, seed=seed))
-        await model.prefill(FIXTURE.prompt_ids[:5])
+        await model.prefill(FIXTURE.prompt_ids[: min(5, model.prefill_chunk_size)])
         draws = [await model.sample(), *[await model.decode() for _ in range(7)]]
         return [drawn.token_id for drawn in draws]
 
@@ -276,7 +279,7 @@ def test_padding_of_the_vocabulary_has_no_logits(folder: Path) -> None:
 
     async def logits(model: Decoder) -> list[float]:
         model.start(SamplingParams())
-        await model.prefill(FIXTURE.prompt_ids[:5])
+        await model.prefill(FIXTURE.prompt_ids[: min(5, model.prefill_chunk_size)])
         model.first_logits()
         return (await model.read_logits()).tolist()
 

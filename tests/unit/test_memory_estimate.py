@@ -121,10 +121,9 @@ def test_estimates_hold_for_plain_files_and_options(
 
 def test_estimates_split_as_the_limits_demand(tmp_path: Path, plans: list[MemoryPlan]) -> None:
     write_model_folder(load_fixture("gqa_tied_q4f16"), tmp_path)
-    whole, split = (
-        estimate_memory(read_config(tmp_path), limits=limits) for limits in (Limits(), SMALL)
-    )
-    assert split == plan_load(load_model, tmp_path, plans, SMALL)
+    config = read_config(tmp_path, prefill_chunk_size=8)
+    whole, split = (estimate_memory(config, limits=limits) for limits in (Limits(), SMALL))
+    assert split == plan_load(load_model, tmp_path, plans, SMALL, prefill_chunk_size=8)
     assert (len(split.caches), split.in_full) == (2 * len(whole.caches), whole.in_full)
 
 
