@@ -10,13 +10,15 @@ from typing import Any
 import js
 from pyodide.ffi import JsException, create_proxy, to_js
 
+from py_engine.storage.errors_browser import storage_error
+
 
 class WebLocks:
     """Implements `locks.Locks`. The browser frees a lock when its holder goes away."""
 
     @asynccontextmanager
     async def hold(self, name: str) -> AsyncIterator[None]:
-        """Wait for the lock and hold it."""
+        """Wait for the lock and hold it. Raises StorageError where the browser has no locks."""
         controller = js.AbortController.new()
         async with _requested(name, controller, signal=controller.signal):
             yield
@@ -40,7 +42,8 @@ async def _requested(name: str, controller: Any, **options: Any) -> AsyncIterato
 
     callback = create_proxy(on_grant)
     request = js.navigator.locks.request(name, to_js(options), callback)
-    ended = asyncio.ensure_future(_end(request))
+    ended = asyncio.ensure_future(_end(request, granted))
+    ended.add_done_callback(lambda _: callback.destroy())
     try:
         yield await granted
     finally:
@@ -48,12 +51,12 @@ async def _requested(name: str, controller: Any, **options: Any) -> AsyncIterato
         if controller is not None:
             controller.abort()  # of no effect once the lock was granted
         await asyncio.shield(ended)
-        callback.destroy()
 
 
-async def _end(request: Any) -> None:
+async def _end(request: Any, granted: asyncio.Future[bool]) -> None:
+    """Wait until the lock is free again; tell whoever waits for it that the browser refuses."""
     try:
         await request
     except JsException as error:
-        if error.name != "AbortError":
-            raise
+        if not granted.done():
+            granted.set_exception(storage_error(error))

@@ -70,13 +70,13 @@ class OpfsBlobs:
         self, folder: str, name: str, begin: int = 0, end: int | None = None
     ) -> HostBytes | None:
         """Return a range of a blob."""
-        try:
-            file = self._files.pop((folder, name), None) or await self._open(folder, name)
-            data = await file.slice(begin, file.size if end is None else end).arrayBuffer()
-        except JsException as error:
-            if error.name in ("NotFoundError", "NotReadableError"):
-                return None
-            raise storage_error(error) from error
+        file = self._files.pop((folder, name), None)
+        data = None if file is None else await _part(file, begin, end)
+        if data is None:  # not open yet, or written anew by another tab
+            file = await self._open(folder, name)
+            data = None if file is None else await _part(file, begin, end)
+        if data is None:
+            return None
         self._files[folder, name] = file
         if len(self._files) > _FILES_OPEN:
             del self._files[next(iter(self._files))]
@@ -113,8 +113,26 @@ class OpfsBlobs:
             await _remove(directory, name)
 
     async def _open(self, folder: str, name: str) -> Any:
-        directory = await self._root.getDirectoryHandle(folder)
-        return await (await directory.getFileHandle(name)).getFile()
+        try:
+            directory = await self._root.getDirectoryHandle(folder)
+            return await (await directory.getFileHandle(name)).getFile()
+        except JsException as error:
+            _require_gone(error)
+            return None
+
+
+async def _part(file: Any, begin: int, end: int | None) -> HostBytes | None:
+    try:
+        return await file.slice(begin, file.size if end is None else end).arrayBuffer()
+    except JsException as error:
+        _require_gone(error)
+        return None
+
+
+def _require_gone(error: JsException) -> None:
+    """Raise our error unless a file is only not there, or was written anew."""
+    if error.name not in ("NotFoundError", "NotReadableError"):
+        raise storage_error(error) from error
 
 
 async def _write_in_place(directory: Any, name: str, array: Any) -> None:

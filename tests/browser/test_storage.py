@@ -181,6 +181,39 @@ def test_caches_that_are_refused(
     assert worker.run(stored, url=models.url, backend="opfs", delete=True)[0] == []
 
 
+def test_blob_that_another_tab_wrote_anew(engine_worker: EngineWorker) -> None:
+    async def story() -> list[Any]:
+        from py_engine.storage.opfs_browser import OpfsBlobs
+
+        first, second = await OpfsBlobs.open(), await OpfsBlobs.open()
+        await first.put("folder", "blob", b"one")
+        found = [(await first.get("folder", "blob")).to_bytes()]
+        await second.delete("folder", ["blob"])
+        await second.put("folder", "blob", b"another")
+        found.append((await first.get("folder", "blob", 1, 5)).to_bytes())
+        await second.delete("folder")
+        return [*found, await first.get("folder", "blob")]
+
+    assert engine_worker.run(story) == [b"one", b"noth", None]
+
+
+def test_lock_that_the_browser_refuses(start_worker: StartWorker, server: RecordingServer) -> None:
+    async def hold() -> None:
+        import asyncio
+
+        import js
+
+        from py_engine.storage.locks_browser import WebLocks
+
+        refusal = js.Promise.reject.bind(js.Promise, js.DOMException.new("no", "SecurityError"))
+        js.LockManager.prototype.request = refusal
+        async with asyncio.timeout(10), WebLocks().hold("a"):
+            pass
+
+    with pytest.raises(WorkerError, match=r"StorageError: .* \(SecurityError: no\)"):
+        start_worker(server.url).run(hold)
+
+
 class EveryFault(FaultyFiles):
     """Goes wrong at every other request for weights, in each way once."""
 
