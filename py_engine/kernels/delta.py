@@ -22,6 +22,7 @@ from py_engine.kernels.wgsl import STATE, STATE_WORDS, kernel_spec
 WORKGROUP = 256
 
 VALUE_DIM_MULTIPLE = 4
+MAX_VALUE_DIM = 1024
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from py_engine.errors import LimitSupportError
 from py_engine.gpu.types import Limits
 from py_engine.kernels.attention_shape import AttentionShape
+from py_engine.kernels.delta import DeltaShape
 from py_engine.models.spec import DecoderSpec
 
 
@@ -18,9 +19,11 @@ def require_attention_fits(spec: DecoderSpec, limits: Limits) -> None:
 
     Where a shorter window would fit, the text names the longest one.
     """
-    for shape in {spec.attention(layer) for layer in spec.layers}:
+    for shape in {spec.attention(layer) for layer in spec.attention_layers.values()}:
         _require_cache_fits(shape, most_cache_bytes(limits))
         _require_workgroup_fits(shape, limits.max_compute_workgroup_storage_size)
+    if spec.delta is not None:
+        _require_delta_fits(spec.delta, limits)
 
 
 def _require_cache_fits(shape: AttentionShape, most: int) -> None:
@@ -53,3 +56,17 @@ def _require_workgroup_fits(shape: AttentionShape, most: int) -> None:
         f"workgroup memory, but this GPU has {most:,}. {remedy} a model with fewer heads for each "
         "KV head."
     )
+
+
+def _require_delta_fits(shape: DeltaShape, limits: Limits) -> None:
+    needed, most = shape.workgroup_bytes, limits.max_compute_workgroup_storage_size
+    what = "workgroup memory"
+    if needed <= most:
+        needed, most = shape.memory_bytes, most_cache_bytes(limits)
+        what = "a buffer for its memory"
+    if needed > most:
+        raise LimitSupportError(
+            f"Linear attention with {shape.n_value_heads} heads of {shape.key_dim} by "
+            f"{shape.value_dim} needs {needed:,} bytes of {what}, but this GPU has at most "
+            f"{most:,}. Choose a model with smaller linear_key_head_dim and linear_value_head_dim."
+        )

@@ -163,19 +163,20 @@ def checked(spec: DecoderSpec, fields: JsonFields) -> DecoderSpec:
         ("num_attention_heads * head_dim", heads.width),
     ):
         if size % BLOCK:
-            raise _unsupported(fields, name, size, f"a multiple of {BLOCK}")
+            raise unsupported(fields, name, size, f"a multiple of {BLOCK}")
     if heads.head_dim % HEAD_DIM_MULTIPLE or heads.head_dim > MAX_HEAD_DIM:
         wanted = f"a multiple of {HEAD_DIM_MULTIPLE} and at most {MAX_HEAD_DIM}"
-        raise _unsupported(fields, "head_dim", heads.head_dim, wanted)
+        raise unsupported(fields, "head_dim", heads.head_dim, wanted)
     if heads.n_heads % heads.n_kv_heads:
         wanted = f"a divisor of num_attention_heads, {heads.n_heads}"
-        raise _unsupported(fields, "num_key_value_heads", heads.n_kv_heads, wanted)
+        raise unsupported(fields, "num_key_value_heads", heads.n_kv_heads, wanted)
     return spec
 
 
-def _unsupported(
+def unsupported(
     fields: JsonFields, name: str, value: int, wanted: str
 ) -> UnsupportedModelConfigError:
+    """Return the error for a size that the kernels have no code for."""
     return UnsupportedModelConfigError(
         f"{fields.where(name)} is {value}, but the kernels need {wanted}. Choose another model."
     )

@@ -15,6 +15,7 @@ from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Pr
 from py_engine.models.base import Draw, SamplingParams
 from py_engine.models.decoder_memory import RopeTables, allocate
 from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.delta_states import DeltaStates
 from py_engine.models.kv_cache import KvCache
 from py_engine.models.ops import Step
 from py_engine.models.sampler import Sampler, sampler_kernels
@@ -53,6 +54,7 @@ class Decoder:
         self._cache = cache
         self._windows = {layer.window for layer in spec.layers if layer.window is not None}
         self._ropes = RopeTables(device, spec, buffers)
+        self._states = DeltaStates(device, spec, buffers)
         self._first = self._program(steps.first_logits, "first logits")
         self._recall = self._program(steps.recall, "recall")
         self._record()
@@ -75,6 +77,7 @@ class Decoder:
     def reusable_tokens(self, n_tokens: int) -> int:
         """Return how many of the sequence's first `n_tokens` tokens a `start` can keep."""
         kept = min(n_tokens, self._position)
+        kept = self._states.reusable_tokens(kept, self._position)
         written = self._n_written
         is_held = all(window.reusable_tokens(kept, written) == kept for window in self._windows)
         return kept if is_held and self._ropes.can_keep(kept) else 0
@@ -86,6 +89,7 @@ class Decoder:
         too long for a model's short RoPE is then computed only once.
         """
         assert kept_tokens == self.reusable_tokens(kept_tokens)
+        self._states.start(kept_tokens, self._position, prompt_tokens)
         self._position = kept_tokens
         self._n_written = self._n_written if kept_tokens else 0
         self._chunk_is_queued = False
@@ -107,13 +111,23 @@ class Decoder:
             await self._device.synchronize()
         if self._chunk_is_queued:
             await self._device.synchronize()
+        before_copy = self._states.tokens_before_copy(self._position)
+        if before_copy is not None and before_copy < n_tokens:
+            self._append(token_ids[:before_copy])
+            self._states.save(self._position)
+            token_ids = token_ids[before_copy:]
+        self._append(token_ids)
+        self._chunk_is_queued = True
+
+    def _append(self, token_ids: Sequence[int]) -> None:
+        if not token_ids:
+            return
         ids = array("I", token_ids)
         self._device.write_buffer(self._buffers["prefill tokens"], 0, ids)
         if self._ropes.limit:
             self._device.write_buffer(self._buffers["history"], 4 * self._position, ids)
-        self._submit_chunk(self._position, n_tokens)
-        self._chunk_is_queued = True
-        self._advance(n_tokens)
+        self._submit_chunk(self._position, len(ids))
+        self._advance(len(ids))
 
     async def reserve(self, n_tokens: int) -> None:
         """Let the KV cache grow for `n_tokens` more, as far as the context allows.

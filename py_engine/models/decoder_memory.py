@@ -1,4 +1,4 @@
-"""What a decoder has on the GPU beside its weights and KV cache: activations, tables of RoPE."""
+"""What a decoder has on the GPU beside weights and KV cache: activations, RoPE tables, states."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from py_engine.errors import LimitSupportError
 from py_engine.gpu.types import Buffer, Device, Limits
 from py_engine.kernels.attention_shape import rope_table, rope_table_bytes
+from py_engine.models.decoder_ops import row_widths
 from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.delta_states import state_sizes
 from py_engine.models.memory_plan import MemoryPlan
 from py_engine.models.sampler import sampler_sizes
 from py_engine.models.spec import DecoderSpec
@@ -19,7 +21,7 @@ def require_chunks_fit(spec: DecoderSpec, limits: Limits) -> None:
 
     The text names the longest chunk that does.
     """
-    chunk, row_bytes = spec.prefill_chunk_size, 4 * max(_row_widths(spec).values())
+    chunk, row_bytes = spec.prefill_chunk_size, 4 * max(row_widths(spec).values())
     most = min(limits.max_storage_buffer_binding_size, limits.max_buffer_size)
     # Some kernels have a workgroup for each token.
     longest = min(most // row_bytes, limits.max_compute_workgroups_per_dimension)
@@ -32,25 +34,13 @@ def require_chunks_fit(spec: DecoderSpec, limits: Limits) -> None:
         )
 
 
-def _row_widths(spec: DecoderSpec) -> dict[str, int]:
-    """Return how many values a token's row of each activation has."""
-    return {
-        "x": spec.hidden_size,
-        "normed": spec.hidden_size,
-        "branch": spec.hidden_size,
-        "qkv": sum(spec.heads.qkv_blocks),
-        "attended": spec.heads.width,
-        "activated": spec.mlp.intermediate_size,
-    }
-
-
 def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
     """Return the bytes of every buffer that is neither a weight nor a KV cache, by name.
 
     Of what single rows and chunks can have, these are what the steps use.
     """
     chunk = spec.prefill_chunk_size
-    rows = _row_widths(spec)
+    rows = row_widths(spec)
     sizes = {
         **{name: 4 * size for name, size in rows.items()},
         **{f"prefill {name}": 4 * size * chunk for name, size in rows.items()},
@@ -62,7 +52,7 @@ def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
         f"rope {index}": rope_table_bytes(len(rope.inv_freq), spec.context_window_size)
         for index, rope in enumerate(spec.ropes)
     }
-    return used | sampler_sizes(spec.active_vocab_size) | tables
+    return used | sampler_sizes(spec.active_vocab_size) | tables | state_sizes(spec)
 
 
 def decoder_memory(
@@ -81,7 +71,7 @@ def decoder_memory(
 def allocate(
     device: Device, spec: DecoderSpec, steps: DecoderSteps, buffers: dict[str, Buffer]
 ) -> None:
-    """Add activations and room for the RoPE tables to `buffers`."""
+    """Add these buffers to `buffers`."""
     for name, nbytes in working_sizes(spec, steps).items():
         buffers[name] = device.create_buffer(nbytes, name)
 

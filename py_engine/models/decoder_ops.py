@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape
+from py_engine.kernels.delta import gated_delta
 from py_engine.kernels.matmul import Epilogue
 from py_engine.kernels.rows import last_row
+from py_engine.models.delta_states import state_names
 from py_engine.models.kv_cache import LayerCache
 from py_engine.models.ops import Ops, Step
 from py_engine.models.spec import DecoderSpec
 from py_engine.weights.layouts import Layouts
 
-ROWS = frozenset(("x", "normed", "qkv", "attended", "activated", "branch"))
+LayerCaches = Mapping[int, tuple[LayerCache, ...]]
+"""The parts of the KV cache of each layer that has one, by the layer's number."""
+
+ROWS = frozenset(("x", "normed", "qkv", "attended", "projected", "recalled", "activated", "branch"))
 """Activations that decode has one row of, and prefill, as "prefill ...", one for each token."""
 
 
-def layer_caches(spec: DecoderSpec, most_bytes: int) -> list[tuple[LayerCache, ...]]:
-    """Return every layer's KV cache, in several parts where one buffer would be too large."""
-    return [
-        tuple(
+def layer_caches(spec: DecoderSpec, most_bytes: int) -> LayerCaches:
+    """Return the KV caches by layer, in several parts where one buffer would be too large."""
+    return {
+        index: tuple(
             LayerCache(f"k_cache {index}.{part}", f"v_cache {index}.{part}", shape)
             for part, shape in enumerate(spec.attention(layer).parts(most_bytes))
         )
-        for index, layer in enumerate(spec.layers)
-    ]
+        for index, layer in spec.attention_layers.items()
+    }
+
+
+def row_widths(spec: DecoderSpec) -> dict[str, int]:
+    """Return the elements of a row of each of the activations that the spec's layers have."""
+    delta = {}
+    if spec.delta is not None:
+        delta = {"projected": sum(spec.delta.row_blocks), "recalled": spec.delta.output_size}
+    return {
+        "x": spec.hidden_size,
+        "normed": spec.hidden_size,
+        "branch": spec.hidden_size,
+        "qkv": sum(spec.heads.qkv_blocks),
+        "attended": spec.heads.width,
+        "activated": spec.mlp.intermediate_size,
+        **delta,
+    }
 
 
 class DecoderOps(Ops):
@@ -36,26 +57,21 @@ class DecoderOps(Ops):
         self,
         spec: DecoderSpec,
         layouts: Layouts,
-        caches: list[tuple[LayerCache, ...]],
+        caches: LayerCaches,
         lanes: int | None,
         chunk: int | None,
     ) -> None:
-        columns = {
-            "x": spec.hidden_size,
-            "normed": spec.hidden_size,
-            "attended": spec.heads.width,
-            "activated": spec.mlp.intermediate_size,
-        }
         super().__init__(
             layouts,
             spec.norm,
-            columns,
+            row_widths(spec),
             lanes=lanes,
             max_tokens=chunk,
             prefix="" if chunk is None else "prefill ",
             rows=ROWS,
         )
         self._layers = spec.layers
+        self._delta = spec.delta
         self._caches = caches
         self._normed = ""  # the norm whose result lies in "normed"
 
@@ -70,6 +86,21 @@ class DecoderOps(Ops):
             yield self.norm(norm, "norm", source, "normed", "copy")
             self._normed = norm
         yield from self.product(role, "normed", target, epilogue)
+
+    def delta(self, index: int) -> Step:
+        """Run the gated delta rule of layer `index`: "projected" to "recalled"."""
+        layer = f"layers.{index}.delta."
+        history, memory = state_names(index)
+        buffers = {
+            "projected": "projected",
+            **{name: layer + name for name in ("conv", "gates", "norm")},
+            "history": history,
+            "memory": memory,
+            "output": "recalled",
+        }
+        tokens = self.max_tokens or 1
+        kernel = self.kernel(gated_delta, "delta", shape=self._delta, max_tokens=tokens)
+        return self.step(kernel, buffers)
 
     def attention(self, index: int) -> Iterator[Step]:
         """Attend in layer `index`: "qkv" to "attended"."""

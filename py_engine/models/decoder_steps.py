@@ -2,8 +2,9 @@
 
 Everything is decided before a weight is fetched: the kernels that the steps name are the ones to
 compile. In decode a layer takes five dispatches (QKV with the norm folded in, attention, output
-projection onto the residual, gate-up with norm and activation, down projection onto the residual)
-and one more for each norm of a branch's output. Prefill takes one more for each norm, and two for
+projection onto the residual, gate-up with norm and activation, down projection onto the residual),
+with linear attention too (its input projection, the delta rule, its output projection), and one
+more for each norm of a branch's output. Prefill takes one more for each norm, and two for
 attention.
 """
 
@@ -72,7 +73,7 @@ def decoder_steps(
         prefill=tuple(_layers(spec, prefill, "tokens", "prefill tokens")),
         first_logits=(prefill.last_row(), *head),
         recall=(_recall(spec, prefill),) if spec.long_rope else (),
-        caches=tuple(chain.from_iterable(caches)),
+        caches=tuple(chain.from_iterable(caches.values())),
     )
 
 
@@ -83,31 +84,36 @@ def _layers(spec: DecoderSpec, ops: DecoderOps, ids: Ids, tokens: str) -> Iterat
     if spec.n_positions:
         yield from ops.embedding("positions", "positions", "state", add=True)
     for index in range(spec.n_layers):
-        attention = ops.attention(index)
-        block = _Block(spec, ops, f"layers.{index}.")
-        yield from block.parallel(attention) if spec.block.parallel else block.sequence(attention)
+        block = _Block(spec, ops, index)
+        yield from block.parallel() if spec.block.parallel else block.sequence()
 
 
 class _Block:
-    """The pieces of one layer, whose roles begin with `layer`."""
+    """The pieces of layer number `index`."""
 
-    def __init__(self, spec: DecoderSpec, ops: DecoderOps, layer: str) -> None:
+    def __init__(self, spec: DecoderSpec, ops: DecoderOps, index: int) -> None:
         self._spec = spec
         self._ops = ops
-        self._layer = layer
+        self._index = index
+        self._layer = f"layers.{index}."
 
-    def sequence(self, attention: Iterator[Step]) -> Iterator[Step]:
-        yield from self._qkv()
-        yield from attention
-        yield from self._output()
+    def sequence(self) -> Iterator[Step]:
+        if self._spec.layers[self._index].kind == "delta":
+            yield from self._project("delta.input", "x", "projected", Epilogue(), "input_norm")
+            yield self._ops.delta(self._index)
+            yield from self._branch("delta.output", "recalled", False, "post_attention_norm")
+        else:
+            yield from self._qkv()
+            yield from self._ops.attention(self._index)
+            yield from self._output()
         yield from self._mlp_input("mlp_norm")
         yield from self._down()
 
-    def parallel(self, attention: Iterator[Step]) -> Iterator[Step]:
+    def parallel(self) -> Iterator[Step]:
         # The MLP reads the residual before attention adds to it.
         yield from self._qkv()
         yield from self._mlp_input("mlp_norm" if self._spec.block.mlp_norm else "input_norm")
-        yield from attention
+        yield from self._ops.attention(self._index)
         yield from self._output()
         yield from self._down()
 

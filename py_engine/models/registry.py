@@ -26,6 +26,7 @@ from py_engine.models.phi import PHI, PHI_MSFT
 from py_engine.models.phi3 import PHI3
 from py_engine.models.qwen2 import QWEN2
 from py_engine.models.qwen3 import QWEN3
+from py_engine.models.qwen3_5 import QWEN3_5
 from py_engine.models.spec import DecoderSpec
 from py_engine.models.stablelm import STABLELM
 from py_engine.weights.parameters import FileKind, NameTable, Parameter, Spelling, layer_names
@@ -47,6 +48,8 @@ ARCHITECTURES: dict[str, Family[DecoderSpec]] = {
     "phi3": PHI3,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
+    "qwen3_5": QWEN3_5,
+    "qwen3_5_text": QWEN3_5,
     "stablelm": STABLELM,
 }
 """Language models."""

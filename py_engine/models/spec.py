@@ -6,7 +6,7 @@ builds kernels and programs from the spec alone and never asks which family it c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from py_engine.kernels.attention_shape import (
@@ -15,12 +15,16 @@ from py_engine.kernels.attention_shape import (
     QueryScaling,
     SlidingWindow,
 )
+from py_engine.kernels.delta import DeltaShape
 from py_engine.kernels.norm import Norm
 
 MAX_SLIDING_POSITIONS = 1 << 20
 """How long a sequence with a sliding window may become: so far the RoPE table reaches."""
 
 Activation = Literal["silu", "gelu", "gelu_tanh"]
+
+LayerKind = Literal["attention", "delta"]
+"""How tokens mix: softmax attention over a KV cache, or the gated delta rule over a state."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Heads:
     query_scaling: QueryScaling | None = None
     qkv_bias: bool = False
     output_bias: bool = False
+    gated: bool = False
 
     @property
     def width(self) -> int:
@@ -49,9 +54,9 @@ class Heads:
 
     @property
     def qkv_blocks(self) -> tuple[int, int, int]:
-        """Rows of q, k and v in the fused projection."""
+        """Rows of q (with its gates, where there are any), k and v in the fused projection."""
         keys = self.n_kv_heads * self.head_dim
-        return (self.width, keys, keys)
+        return ((2 if self.gated else 1) * self.width, keys, keys)
 
     def shape(self, context: int, window: SlidingWindow | None) -> AttentionShape:
         """Return what the kernels of a layer with such a window are made of."""
@@ -66,6 +71,7 @@ class Heads:
             scale=self.scale,
             soft_cap=self.soft_cap,
             query_scaling=self.query_scaling,
+            gated=self.gated,
         )
 
 
@@ -129,11 +135,13 @@ class Rope:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: what it sees (None: everything before it), and which of the spec's `ropes`.
+    """One layer: its kind, what it sees (None: everything before it), which of the spec's `ropes`.
 
-    A `scale` of its scores goes before that of the heads.
+    A `scale` of its scores goes before that of the heads. All this is of attention; a layer of the
+    kind "delta" is what the spec's `delta` says.
     """
 
+    kind: LayerKind = field(default="attention", kw_only=True)
     window: SlidingWindow | None = None
     rope: int = 0
     scale: float | None = None
@@ -149,6 +157,7 @@ class DecoderSpec:
     `embedding_scale`; where `n_positions` is not 0, a learned table of so many positions is added
     to them. Logits become cap * tanh(logit / cap) where there is a `logit_soft_cap`.
     `context_window_size` is the longest sequence, also of layers that see only a part of it.
+    `delta` is the shape of the layers of that kind; without it there are none.
     """
 
     hidden_size: int
@@ -167,11 +176,25 @@ class DecoderSpec:
     embedding_scale: float = 1.0
     n_positions: int = 0
     logit_soft_cap: float | None = None
+    delta: DeltaShape | None = None
 
     @property
     def n_layers(self) -> int:
         """How many layers there are."""
         return len(self.layers)
+
+    @property
+    def attention_layers(self) -> dict[int, Layer]:
+        """The layers with a KV cache by number."""
+        return {i: layer for i, layer in enumerate(self.layers) if layer.kind == "attention"}
+
+    @property
+    def delta_layers(self) -> dict[int, DeltaShape]:
+        """The shapes of the layers with a recurrent state by number."""
+        shape = self.delta
+        if shape is None:
+            return {}
+        return {i: shape for i, layer in enumerate(self.layers) if layer.kind == "delta"}
 
     def attention(self, layer: Layer) -> AttentionShape:
         """Return the shapes of a layer's attention and its KV cache."""

@@ -21,7 +21,13 @@ from py_engine.weights.formats import float_format, quantization_of, require_kno
 from py_engine.weights.hf_config import tokenizer_info
 from py_engine.weights.host_weights import HostWeights
 from py_engine.weights.mlc_writer import SHARD_BYTES, MlcWriter, write_json, write_manifest
-from py_engine.weights.parameters import MatrixParameter, Parameter, Stored, stored_blocks
+from py_engine.weights.parameters import (
+    MatrixParameter,
+    Parameter,
+    Stored,
+    VectorParameter,
+    stored_blocks,
+)
 from py_engine.weights.quantization import (
     F32,
     StoredTensor,
@@ -31,6 +37,9 @@ from py_engine.weights.quantization import (
 )
 
 _TOKENIZER_FILE = "tokenizer.json"
+_F32_ROLES = (".delta.gates",)
+"""What MLC stores in f32 in models of all formats."""
+
 _HEAD_COPIES = frozenset(("gpt2",))
 """Families of which MLC stores the head even where it is the embedding table."""
 
@@ -144,7 +153,7 @@ def stored_parameter(
         if isinstance(parameter, MatrixParameter):
             yield from _stored_matrix(block.name, part, parameter.role, quantization)
         else:
-            yield _stored_floats(block.name, part, quantization)
+            yield _stored_vector(parameter, block.name, part, quantization)
         begin += block.size
 
 
@@ -156,6 +165,15 @@ def _stored_matrix(name: str, values: F32, role: str, quantization: str) -> Iter
     for tensor in stored_matrix(name, values, used.format):
         is_transposed = used.is_transposed(role)
         yield replace(tensor, data=tensor.data.T.copy()) if is_transposed else tensor
+
+
+def _stored_vector(
+    parameter: VectorParameter, name: str, values: F32, quantization: str
+) -> StoredTensor:
+    if parameter.role.endswith(_F32_ROLES):
+        return stored_floats(name, values, "q0f32")
+    shape = parameter.stored_shape
+    return _stored_floats(name, values if shape is None else values.reshape(shape), quantization)
 
 
 def _stored_floats(name: str, values: F32, quantization: str) -> StoredTensor:

@@ -8,6 +8,11 @@ and ".bias". In a layer, "layers.{i}.", there may be
     input_norm, qkv, q_norm, k_norm, output, post_attention_norm,
     mlp_norm, gate_up (gated) or up, down, post_mlp_norm,
 
+in a layer with linear attention instead of attention (`kernels/delta.py`)
+
+    delta.input (rows of q|k|v, z, b, a), delta.conv, delta.gates (A_log, dt_bias), delta.norm,
+    delta.output,
+
 and in a layer of an encoder, whose norms come after the residual, attention_output_norm and
 mlp_output_norm.
 
@@ -86,11 +91,15 @@ class MatrixParameter:
 
 @dataclass(frozen=True)
 class VectorParameter:
-    """A norm's weight or a bias, f32 on the GPU, in blocks as the matrix that it belongs to."""
+    """A norm's weight or a bias, f32 on the GPU, in blocks as the matrix that it belongs to.
+
+    What has more than one dimension in files has its `stored_shape` there.
+    """
 
     role: str
     block_sizes: tuple[int, ...]
     head_dim: int | None = None
+    stored_shape: tuple[int, ...] | None = None
 
     @property
     def blocks(self) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ def plan_vector(
     begin, head_dim = 0, parameter.head_dim or 0
     for block in stored_blocks(parameter, stored):
         size, transform = block.size, block.transform
-        record = index.typed(block.name, (size,), tuple(FLOAT_TYPES))
+        record = index.typed(block.name, parameter.stored_shape or (size,), tuple(FLOAT_TYPES))
         as_stored = record.dtype == "F32" and transform in ("none", "interleaved_heads")
         kind, add_one = FLOAT_TYPES[record.dtype], transform == "add_one"
         yield TensorLoad(

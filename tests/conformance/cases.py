@@ -104,6 +104,39 @@ def _qwen3(*sizes: Any, bias: bool = False) -> dict[str, Any]:
     return _qwen2(*sizes, model_type="qwen3", attention_bias=bias)
 
 
+def _qwen3_5(
+    *sizes: Any, linear: tuple[int, int, int, int, int], layers: int | list[str], **fields: Any
+) -> dict[str, Any]:
+    """Return a text model; `linear` are key heads, value heads, their sizes, and the taps.
+
+    `layers` is the number of layers of which one has full attention, or the types of all.
+    """
+    key_heads, value_heads, key_dim, value_dim, taps = linear
+    common = {
+        "model_type": "qwen3_5_text",
+        "rms_norm_eps": 1e-6,
+        "hidden_act": "silu",
+        "attn_output_gate": True,
+        "linear_num_key_heads": key_heads,
+        "linear_num_value_heads": value_heads,
+        "linear_key_head_dim": key_dim,
+        "linear_value_head_dim": value_dim,
+        "linear_conv_kernel_dim": taps,
+        **(
+            {"layer_types": layers}
+            if isinstance(layers, list)
+            else {"full_attention_interval": layers}
+        ),
+        "rope_parameters": _default_rope(
+            10000000.0,
+            partial_rotary_factor=0.25,
+            mrope_interleaved=True,
+            mrope_section=[2, 1, 1],
+        ),
+    }
+    return {**common, **_sizes(*sizes), **fields}
+
+
 def _olmo2(*sizes: Any, **fields: Any) -> dict[str, Any]:
     common = {"model_type": "olmo2", "rms_norm_eps": 1e-6, "rope_theta": 500000.0}
     return {**common, **_sizes(*sizes), "attention_bias": False, **fields}
@@ -340,6 +373,41 @@ _QWEN_CASES = (
     Case("qwen3_head_128_q0f32", "q0f32", _qwen3(64, 96, (4, 2, 128), 2, 157, False)),
 )
 
+_QWEN3_5_CASES = (
+    # The first as Qwen 3.5 0.8B, the second as the 4B: two heads of values for a head of keys.
+    Case(
+        "qwen3_5_tied_q4f16",
+        "q4f16_1",
+        _qwen3_5(64, 96, (4, 2, 32), 4, 163, True, linear=(2, 2, 16, 16, 4), layers=4),
+    ),
+    Case(
+        "qwen3_5_grouped_q4f32",
+        "q4f32_1",
+        _qwen3_5(96, 160, (6, 2, 32), 4, 131, False, linear=(3, 6, 8, 16, 4), layers=2),
+    ),
+    # Qwen 3.5's own sizes of heads: one of 256, of which 64 are rotated, and some of 128 by 128.
+    Case(
+        "qwen3_5_wide_heads_q0f16",
+        "q0f16",
+        _qwen3_5(
+            *(64, 96, (2, 1, 256), 3, 133, True),
+            linear=(1, 2, 128, 128, 4),
+            layers=["linear_attention", "full_attention", "linear_attention"],
+            attention_bias=True,
+        ),
+    ),
+    Case(
+        "qwen3_5_few_taps_q0f32",
+        "q0f32",
+        _qwen3_5(
+            *(64, 128, (4, 4, 16), 5, 129, False),
+            linear=(2, 8, 20, 4, 2),
+            layers=4,
+            rope_parameters=_default_rope(10000.0, partial_rotary_factor=0.5),
+        ),
+    ),
+)
+
 _OLMO_CASES = (
     Case("olmo2_untied_q4f16", "q4f16_1", _olmo2(96, 160, (3, 3, None), 2, 161, False)),
     Case("olmo2_gqa_tied_q0f32", "q0f32", _olmo2(128, 192, (4, 2, None), 3, 131, True)),
@@ -479,6 +547,7 @@ CASES = (
     *_LLAMA_CASES,
     *_MISTRAL_CASES,
     *_QWEN_CASES,
+    *_QWEN3_5_CASES,
     *_OLMO_CASES,
     *_PHI3_CASES,
     *_GEMMA_CASES,
@@ -493,6 +562,7 @@ GOLDEN = {
     "ministral3": "ministral3_tied_q4f16",
     "qwen2": "qwen2_tied_q4f16",
     "qwen3": "qwen3_tied_q4f16",
+    "qwen3_5_text": "qwen3_5_grouped_q4f32",
     "olmo2": "olmo2_untied_q4f16",
     "phi3": "phi4_mini_longrope_q0f16",
     "gemma": "gemma_mqa_q4f16",

@@ -272,12 +272,13 @@ def _rope_metadata(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_expressible(config: Mapping[str, Any]) -> bool:
-    """Tell whether a configuration has nothing that GGUF's metadata has no place for."""
+    """Tell whether a configuration has nothing that GGUF has no place for, or we do not read."""
     has_window = bool(config.get("sliding_window")) and config.get("use_sliding_window", True)
     return not (
         (has_window and config["model_type"] not in _WINDOWED)
         or (config["model_type"] == "gemma2" and config["attn_logit_softcapping"] is None)
         or config.get("scale_attn_by_inverse_layer_idx", False)
+        or config["model_type"] == "qwen3_5_text"
     )
 
 

@@ -23,10 +23,18 @@ from tests.conformance.cases import N_PROMPT, Case
 
 FOLDER = Path(__file__).parent / "fixtures"
 
-Kind = Literal["matrix", "conv1d", "norm", "shifted_norm", "bias"]
-"""A conv1d is a matrix as [in][out]; a shifted norm scales by 1 + w."""
+Kind = Literal["matrix", "conv1d", "norm", "shifted_norm", "bias", "taps", "decay", "step"]
+"""A conv1d is a matrix as [in][out]; a shifted norm scales by 1 + w. Of linear attention are taps
+(channels, 1, size) of a convolution, a decay's logarithm, and what is added to a step."""
 
 _ENDS = ("model.embed_tokens.weight", "lm_head.weight")
+
+_OF_LINEAR_ATTENTION: Mapping[Kind, tuple[float, float]] = {
+    "taps": (0.0, 1.0),
+    "decay": (-1.5, 1.5),
+    "step": (0.0, 3.0),
+}
+"""The middle and the spread of values; a memory lasts for 1 to 100 tokens."""
 
 _ATTENTION_INPUTS = (
     *("q_proj", "k_proj", "qkv_proj", "c_attn", "query_key_value"),
@@ -96,6 +104,8 @@ def _stored(name: str, weight: F32, info: TensorInfo, case: Case) -> F32:
     quantization = QUANTIZATIONS.get(case.quantization)
     if quantization is not None and quantization.plain_ends and name in _ENDS:
         return weight
+    if info.kind == "taps":
+        return weight
     stored = stored_value(weight.T if info.kind == "conv1d" else weight, _format(case))
     return stored.T if info.kind == "conv1d" else stored
 
@@ -116,6 +126,11 @@ def draw_uniform(bits: np.random.PCG64, shape: tuple[int, ...]) -> np.ndarray:
 def _draw(bits: np.random.PCG64, name: str, info: TensorInfo, case: Case) -> F32:
     uniform = draw_uniform(bits, info.shape)
     gain = _gain(name, case)
+    if info.kind in _OF_LINEAR_ATTENTION:
+        middle, spread = _OF_LINEAR_ATTENTION[info.kind]
+        weight = (middle + spread * uniform).astype(np.float32)
+        # Exact in either 16-bit type: some of it is stored in the shape of bf16 beside f16.
+        return round_to_storage(round_to_storage(weight, "q0f32"), "q0f16")
     if info.kind == "bias":
         return round_to_storage((0.5 * gain * uniform).astype(np.float32), _format(case))
     if info.kind in ("norm", "shifted_norm"):

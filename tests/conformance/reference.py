@@ -72,6 +72,10 @@ def checkpoint_tensors(case: Case) -> dict[str, TensorInfo]:
 
 
 def _kind(name: str, tensor: torch.Tensor, convolutions: set[str]) -> Any:
+    if tensor.dim() == 3:
+        return "taps"
+    if name.endswith((".A_log", ".dt_bias")):
+        return "decay" if name.endswith("A_log") else "step"
     if tensor.dim() == 2:
         return "conv1d" if name in convolutions else "matrix"
     if name.endswith(".bias"):

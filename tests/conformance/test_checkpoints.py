@@ -62,8 +62,13 @@ def test_folder_on_webgpu(family: str, tmp_path: Path, engine_worker: EngineWork
 
 
 def _nested(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a multimodal Gemma 3 whose text model is that of `config`."""
-    return {"model_type": "gemma3", "text_config": config, "vision_config": {"hidden_size": 64}}
+    """Return the configuration of a multimodal model whose text model is that of `config`."""
+    family = config["model_type"].removesuffix("_text")
+    return {"model_type": family, "text_config": config, "vision_config": {"hidden_size": 64}}
+
+
+def _in_language_model(name: str) -> str:
+    return name.replace("model.", "model.language_model.", 1)
 
 
 @pytest.mark.parametrize(
@@ -72,9 +77,18 @@ def _nested(config: dict[str, Any]) -> dict[str, Any]:
         ("gqa_tied_q4f16", dict, lambda name: name.removeprefix("model.")),
         ("gpt2_q4f16", dict, lambda name: name.removeprefix("transformer.")),
         ("gemma3_q4f16", _nested, lambda name: f"language_model.{name}"),
-        ("gemma3_q4f16", _nested, lambda name: name.replace("model.", "model.language_model.", 1)),
+        ("gemma3_q4f16", _nested, _in_language_model),
+        ("qwen3_5_tied_q4f16", _nested, _in_language_model),
+        ("qwen3_5_few_taps_q0f32", _nested, _in_language_model),
     ],
-    ids=["llama without its head", "the first gpt2", "gemma3 of the hub", "gemma3 of transformers"],
+    ids=[
+        "llama without its head",
+        "the first gpt2",
+        "gemma3 of the hub",
+        "gemma3 of transformers",
+        "qwen3_5, tied",
+        "qwen3_5",
+    ],
 )
 def test_other_spellings(
     name: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import pytest
@@ -39,7 +40,9 @@ def chat_config(family: str, config: Mapping[str, Any]) -> ChatConfig:
 def checkpoint_shape(parameter: Parameter, stored: Stored, tensors: Tensors) -> tuple[int, ...]:
     """Return the shape that a parameter's tensors make up."""
     if not isinstance(parameter, MatrixParameter):
-        return (sum(tensors[name].shape[0] for name in vector_tensors(parameter, stored)),)
+        shapes = [tensors[name].shape for name in vector_tensors(parameter, stored)]
+        assert parameter.stored_shape is None or shapes == [parameter.stored_shape]
+        return (sum(map(prod, shapes)),)
     shapes = [tensors[f"{name}.weight"].shape for name in stored.names]
     if stored.transform == "transpose":
         shapes = [shape[::-1] for shape in shapes]

@@ -30,7 +30,7 @@ def _shapes(
     parameter: Parameter, block: StoredBlock, used: Quantization | None
 ) -> dict[str, tuple[int, ...]]:
     if not isinstance(parameter, MatrixParameter):
-        return {block.name: (block.size,)}
+        return {block.name: parameter.stored_shape or (block.size,)}
     if used is None:
         return {f"{block.name}.weight": (block.size, parameter.columns)}
     widths = {
