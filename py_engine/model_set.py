@@ -51,6 +51,7 @@ class ModelSet:
         self._device: Device | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._lost_loading: DeviceLostError | None = None
         self._n_calls = 0  # of `load` and `unload`: only the latest may go on
 
     @property
@@ -115,10 +116,13 @@ class ModelSet:
         await self.unload()
         if self._n_calls != number:
             return
+        self._lost_loading = None
         loading = self._loading = asyncio.ensure_future(self._load(plan(), callback))
         try:
             await loading
         except asyncio.CancelledError:
+            if self._lost_loading is not None:
+                raise self._lost_loading from None
             if self._n_calls == number:  # it was the caller who was cancelled
                 raise
             logger.warning("reload was ended by another call of reload or unload")
@@ -158,7 +162,7 @@ class ModelSet:
             for record, chat_opts in plan.models:
                 source = await self._host.open_source(record, plan.app_config)
                 model = await open_model(self._host, source, record, chat_opts, device, reporter)
-                self._add(record.model_id, model, device)
+                self._add(record.model_id, model)
                 reporter.finish_model(record.model_id, str(device.info))
         except BaseException:
             self._free(ModelNotLoadedError("Loading another model failed: nothing is loaded now."))
@@ -167,21 +171,21 @@ class ModelSet:
     def _language_models(self) -> Iterable[LoadedModel]:
         return (model for model in self._models.values() if isinstance(model, LoadedModel))
 
-    def _add(self, model_id: str, model: LoadedModel | EmbeddingModel, device: Device) -> None:
-        if self._device is not device:
-            lost = _device_lost("while the model was loading")
-            model.close(lost)
-            raise lost
+    def _add(self, model_id: str, model: LoadedModel | EmbeddingModel) -> None:
         if isinstance(model, LoadedModel):
             model.logit_processor = self._processors.get(model_id)
         self._models[model_id] = model
 
     async def _watch(self, device: Device) -> None:
-        """Free everything when the device is lost."""
+        """Free everything when the device is lost, and end a load onto it."""
         reason = await device.wait_lost()
         logger.error("The GPU device was lost (%s).", reason)
         self._watcher = None
-        self._free(_device_lost(reason))
+        lost = _device_lost(reason)
+        self._free(lost)
+        if self._loading is not None:
+            self._lost_loading = lost
+            self._loading.cancel()
 
     def _free(self, reason: MLCError) -> None:
         models, self._models = self._models, {}

@@ -714,14 +714,14 @@ def test_device_lost_while_loading_fails_the_reload() -> None:
         host = host_of()
 
         async def lose(_config: Any) -> None:
-            host.devices[-1].lose()
-            await asyncio.sleep(0.001)
+            host.devices[-1].lose("driver")
+            await asyncio.sleep(60)  # a download that would go on
 
         host.before_load = lose
         engine = await engine_of(host)
-        with pytest.raises(DeviceLostError):
+        with pytest.raises(DeviceLostError, match=r"lost \(driver\)"):
             await engine.reload("model")
-        assert host.loaded[0].is_destroyed
+        assert (host.loaded, host.devices[0].is_destroyed) == ([], True)
         host.before_load = None
         await engine.reload("model")
         assert await text_of(engine) == TEXT
