@@ -30,7 +30,7 @@ async def has_model_in_cache(
     engine: "Any" = None,
     worker_url: str = WORKER_URL,
 ) -> bool:
-    """Whether all files of a model are stored, verified: it then loads without a download."""
+    """Whether all files of a model are stored, by us or by WebLLM: it loads without a download."""
     return bool(await _ask("has_model", model_id, app_config, engine, worker_url))
 
 
@@ -42,7 +42,7 @@ async def delete_model_in_cache(
 ) -> None:
     """Delete a model's weights, their index and its tokenizer, half-downloaded files too.
 
-    Other ids with the same address lose them as well.
+    Those that WebLLM stored go, too. Other ids with the same address lose them as well.
     """
     await _ask("delete_model", model_id, app_config, engine, worker_url)
 
