@@ -185,8 +185,8 @@ class Device(Protocol):
         """Fill a buffer with zeros."""
         ...
 
-    def copy_buffer(self, source: Buffer, target: Buffer, nbytes: int) -> None:
-        """Copy the first `nbytes` (a multiple of 4) of `source` to the beginning of `target`.
+    def copy_buffer(self, source: Buffer, target: Buffer, nbytes: int, offset: int = 0) -> None:
+        """Copy the first `nbytes` (a multiple of 4) of `source` to byte `offset` of `target`.
 
         It happens after all that was submitted before; both may be destroyed at once.
         """

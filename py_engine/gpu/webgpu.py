@@ -161,10 +161,10 @@ class WebGPUDevice:
         encoder.clearBuffer(_handle(buffer))
         self._queue.submit(to_js([encoder.finish()]))
 
-    def copy_buffer(self, source: Buffer, target: Buffer, nbytes: int) -> None:
+    def copy_buffer(self, source: Buffer, target: Buffer, nbytes: int, offset: int = 0) -> None:
         self.require_alive()
         encoder = self.handle.createCommandEncoder()
-        encoder.copyBufferToBuffer(_handle(source), 0, _handle(target), 0, nbytes)
+        encoder.copyBufferToBuffer(_handle(source), 0, _handle(target), offset, nbytes)
         self._queue.submit(to_js([encoder.finish()]))
 
     async def read_buffer(

@@ -20,6 +20,7 @@ from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.attention_shape import WORKGROUP, AttentionShape
+from py_engine.kernels.vision import STATE_IMAGES, state_words
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, kernel_spec
 
 _Access = Literal["read", "read_write"]
@@ -98,7 +99,9 @@ def _bindings(
         "rope": f"array<f32, {rope_size}>"
         if shape.rotated % 8
         else f"array<vec4f, {rope_size // 4}>",
-        "state": STATE.type,
+        "state": f"array<u32, {state_words(max_tokens)}>"
+        if shape.image_tokens and "output" in access
+        else STATE.type,
         "k_cache": cache,
         "v_cache": cache,
         "output": f"array<vec4f, {max_tokens * shape.n_heads * fours}>",
@@ -160,11 +163,16 @@ def rope_append(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpe
 
 
 def attention_prefill(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpec:
-    """Build the second half: causal attention of the chunk over what the cache holds."""
+    """Build the second half: causal attention of the chunk over what the cache holds.
+
+    With `shape.image_tokens`, `state` has a word for each token behind its own ones, and tokens of
+    an image see all of it, within their window.
+    """
+    ahead = "ahead_images" if shape.image_tokens else "ahead_none"
     return kernel_spec(
         "attention_prefill",
         label,
-        snippets=(*_snippets(shape, cooperative=False), "attention_prefill"),
+        snippets=(*_snippets(shape, cooperative=False), ahead, "attention_prefill"),
         bindings=_bindings(
             shape,
             max_tokens,
@@ -179,7 +187,8 @@ def attention_prefill(label: str, shape: AttentionShape, max_tokens: int) -> Ker
                 "output": "read_write",
             },
         ),
-        constants=_constants(shape),
+        constants=_constants(shape)
+        | {"IMAGE_TOKENS": shape.image_tokens, "STATE_IMAGES": STATE_IMAGES},
         groups_x=shape.heads_in_cache * (shape.n_heads // shape.n_kv_heads),
         tokens_per_group=WORKGROUP,
     )

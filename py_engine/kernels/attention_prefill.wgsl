@@ -22,7 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     var place = position;
     var oldest = first_in_window(position);
     var begin = first_in_window(position - thread);
-    var end = position + 1u;
+    var end = position + 1u + ahead(token);
     if (SINKS > 0u && phase == SINK_PHASE) {
       place = visible_keys(position) - 1u;
       oldest = 0u;

@@ -128,6 +128,9 @@ class AttentionShape:
     sees all up to itself or those of its `window`. With `gated` the projection has behind every
     query head a gate of the same size, whose sigmoid multiplies the head's output (Qwen 3.5).
 
+    In a chunk, tokens of one image see each other in both directions; an image has `image_tokens`,
+    0 in models without image input.
+
     Of the KV heads, the kernels compute those of the cache at hand, `cache_heads` (None: all) from
     number `first_cache_head` on: see `parts`.
     """
@@ -143,6 +146,7 @@ class AttentionShape:
     soft_cap: float | None = None
     query_scaling: QueryScaling | None = None
     gated: bool = False
+    image_tokens: int = 0
     cache_heads: int | None = None
     first_cache_head: int = 0
 

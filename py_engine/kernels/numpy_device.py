@@ -158,8 +158,8 @@ class NumpyDevice:
     def clear_buffer(self, buffer: Buffer) -> None:
         buffer.view(np.uint8)[:] = 0  # type: ignore[attr-defined]
 
-    def copy_buffer(self, source: Buffer, target: Buffer, nbytes: int) -> None:
-        target.view(np.uint8)[:nbytes] = source.view(np.uint8)[:nbytes]  # type: ignore[attr-defined]
+    def copy_buffer(self, source: Buffer, target: Buffer, nbytes: int, offset: int = 0) -> None:
+        target.view(np.uint8)[offset : offset + nbytes] = source.view(np.uint8)[:nbytes]  # type: ignore[attr-defined]
 
     async def read_buffer(
         self, buffer: Buffer, offset: int = 0, nbytes: int | None = None

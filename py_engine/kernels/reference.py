@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from py_engine.kernels import reference_encoder as encoder
+from py_engine.kernels import reference_vision as vision
 from py_engine.kernels.reference_attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.reference_delta import gated_delta
 from py_engine.kernels.reference_formats import matrix_values
@@ -139,5 +140,6 @@ REFERENCES: dict[str, Callable[[Constants, int, Buffers], None]] = {
         sample, mask, adjust, logprobs,
         relay, quantize_rows, pack_blocks, group_part,
         encoder.attention_bidirectional, encoder.pool,
+        vision.resize_rows, vision.patches, vision.average_patches, vision.image_rows,
     )
 }  # fmt: skip

@@ -84,8 +84,28 @@ def _query_scale(constants: Constants, at: Array) -> Array:
     return scale
 
 
-def _attend(constants: Constants, buffers: Buffers, q: Array, gates: Array, at: Array) -> None:
-    """Attention of queries (tokens, heads, head_dim) at positions `at`, not rotated yet."""
+def _ahead(constants: Constants, buffers: Buffers, n_tokens: int) -> Array:
+    """Return how many tokens behind it each token of a chunk sees: the rest of its image."""
+    if not constants["IMAGE_TOKENS"]:
+        return np.zeros(n_tokens, np.int64)
+    first, size = constants["STATE_IMAGES"], constants["IMAGE_TOKENS"]
+    rows = buffers["state"][first : first + n_tokens].astype(np.int64)
+    ahead: Array = np.where(rows > 0, size - 1 - (rows - 1) % size, 0)
+    return ahead
+
+
+def _attend(
+    constants: Constants,
+    buffers: Buffers,
+    q: Array,
+    gates: Array,
+    at: Array,
+    ahead: Array | int = 0,
+) -> None:
+    """Attention of queries (tokens, heads, head_dim) at positions `at`, not rotated yet.
+
+    They see `ahead` more tokens than those up to themselves.
+    """
     sinks, n_rep = constants["SINKS"], constants["N_HEADS"] // constants["N_KV_HEADS"]
     hidden = np.maximum(0, at + 1 - constants.get("WINDOW", at[-1] + 1))
     kept = np.arange(at[-1] + 1)
@@ -102,7 +122,8 @@ def _attend(constants: Constants, buffers: Buffers, q: Array, gates: Array, at: 
         scores = np.where(kept < sinks, from_window, scores)
     if "SOFT_CAP" in constants:
         scores = constants["SOFT_CAP"] * np.tanh(scores / constants["SOFT_CAP"])
-    visible = (kept <= at[:, None]) & ((kept < sinks) | (kept >= sinks + hidden[:, None]))
+    last = (at + ahead)[:, None]
+    visible = (kept <= last) & ((kept < sinks) | (kept >= sinks + hidden[:, None]))
     scores = np.where(visible, scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
@@ -133,4 +154,4 @@ def attention_prefill(constants: Constants, n_tokens: int, buffers: Buffers) -> 
     count = int(buffers["state"][constants["STATE_N_TOKENS"]])
     at = int(buffers["state"][constants["STATE_POSITION"]]) + np.arange(count)
     q, _, _, gates = _split_heads(constants, buffers, count)
-    _attend(constants, buffers, q, gates, at)
+    _attend(constants, buffers, q, gates, at, _ahead(constants, buffers, count))

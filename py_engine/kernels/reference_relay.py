@@ -50,11 +50,12 @@ def _places(buffers: Buffers) -> tuple[Array, Array]:
     return kept, to[kept]
 
 
-def _scatter(target: Array, places: Array, rows: Array) -> None:
-    """Write rows to their places in a flat buffer of any scalar type."""
+def _scatter(target: Array, places: Array, rows: Array, width: int = 0) -> None:
+    """Write rows to their places, `width` apart (0: as long as they are), in a flat buffer."""
     flat = target.view(rows.dtype)
     size = rows.shape[1]
-    flat[: len(flat) // size * size].reshape(-1, size)[places] = rows
+    width = width or size
+    flat[: len(flat) // width * width].reshape(-1, width)[places, :size] = rows
 
 
 def _report(buffers: Buffers, overflowing: Array) -> None:
@@ -73,7 +74,8 @@ def relay(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
         with np.errstate(over="ignore"):
             rows = wide.astype(_TYPES[target])
         _report(buffers, wide[~np.isfinite(rows)])
-    _scatter(buffers["output"], places, np.ascontiguousarray(rows))
+    width = int(buffers["piece"][PIECE_WORDS["PIECE_WIDTH"]])
+    _scatter(buffers["output"], places, np.ascontiguousarray(rows), width)
 
 
 def quantize_rows(constants: Constants, n_tokens: int, buffers: Buffers) -> None:

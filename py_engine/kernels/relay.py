@@ -35,6 +35,7 @@ PIECE_WORDS = {
     "PIECE_ROPE_PAIRS": 4,
     "PIECE_KEEP_FIRST": 5,
     "PIECE_KEEP_END": 6,
+    "PIECE_WIDTH": 7,
 }
 PIECE_BYTES = 32
 REPORT_BYTES = 16
@@ -53,6 +54,7 @@ def piece(
     to_row: int = 0,
     rope_pairs: int = 0,
     keep: tuple[int, int] = (0, _ALL_ROWS),
+    width: int | None = None,
 ) -> array[int]:
     """Return the words of the buffer `piece`.
 
@@ -60,11 +62,16 @@ def piece(
     the whole tensor. `first_row` is the number of its first row in the tensor, whose row 0 goes to
     row `to_row` of the target. With `rope_pairs`, the size of a head, rows 0, 1, 2, 3, ... of every
     head go to 0, half, 1, half + 1, .... Rows of the target outside of `keep` (first, end) are
-    dropped; `to_row` may be negative then.
+    dropped; `to_row` may be negative then. The target's rows are `width` elements long where that
+    is not `columns`, for `convert_spec` only.
     """
     return array(
         "I",
-        [rows, columns, first_row, to_row & _ALL_ROWS, rope_pairs, *keep, 0],
+        [
+            *(rows, columns, first_row, to_row & _ALL_ROWS, rope_pairs),
+            *keep,
+            columns if width is None else width,
+        ],
     )
 
 

@@ -13,5 +13,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let first = encoded(element(row, column));
   var second = 0u;
   if (has_second) { second = encoded(element(row, column + 1u)); }
-  write_pair(to * columns + column, has_second, first, second);
+  write_pair(to * piece[PIECE_WIDTH] + column, has_second, first, second);
 }

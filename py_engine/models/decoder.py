@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from py_engine.errors import ContextWindowSizeExceededError
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Program
+from py_engine.kernels.vision import STATE_IMAGES
 from py_engine.models.base import Draw, SamplingParams
 from py_engine.models.decoder_memory import RopeTables, allocate
 from py_engine.models.decoder_steps import DecoderSteps
@@ -20,9 +22,28 @@ from py_engine.models.kv_cache import KvCache
 from py_engine.models.ops import Step
 from py_engine.models.sampler import Sampler, sampler_kernels
 from py_engine.models.spec import DecoderSpec
+from py_engine.models.vision import VisionTower
+from py_engine.models.vision_spec import VisionSpec
+from py_engine.models.vision_steps import Stage
 
 Kernels = Mapping[KernelSpec, Kernel]
 """Compiled kernels."""
+
+
+@dataclass(frozen=True)
+class Vision:
+    """The vision tower that a decoder shall have."""
+
+    spec: VisionSpec
+    stages: Sequence[Stage]
+
+    def tower(
+        self, device: Device, spec: DecoderSpec, kernels: Kernels, buffers: Mapping[str, Buffer]
+    ) -> VisionTower:
+        """Return the tower over a decoder's buffers; images' ids follow those of the vocabulary."""
+        return VisionTower(
+            device, self.spec, self.stages, kernels, buffers, buffers["images"], spec.vocab_size
+        )
 
 
 class Decoder:
@@ -39,8 +60,10 @@ class Decoder:
         kernels: Kernels,
         buffers: dict[str, Buffer],
         cache: KvCache,
+        vision: Vision | None = None,
     ) -> None:
         self.spec = spec
+        self.vision = None if vision is None else vision.tower(device, spec, kernels, buffers)
         self.vocab_size = spec.active_vocab_size
         self.context_window_size = spec.context_window_size
         self.prefill_chunk_size = spec.prefill_chunk_size
@@ -111,23 +134,30 @@ class Decoder:
             await self._device.synchronize()
         if self._chunk_is_queued:
             await self._device.synchronize()
+        ids, places = await self._placed(token_ids)
         before_copy = self._states.tokens_before_copy(self._position)
         if before_copy is not None and before_copy < n_tokens:
-            self._append(token_ids[:before_copy])
+            self._append(ids[:before_copy], places[:before_copy])
             self._states.save(self._position)
-            token_ids = token_ids[before_copy:]
-        self._append(token_ids)
+            ids, places = ids[before_copy:], places[before_copy:]
+        self._append(ids, places)
         self._chunk_is_queued = True
 
-    def _append(self, token_ids: Sequence[int]) -> None:
+    def _append(self, token_ids: Sequence[int], places: Sequence[int]) -> None:
         if not token_ids:
             return
         ids = array("I", token_ids)
+        if places:
+            self._device.write_buffer(self._buffers["state"], 4 * STATE_IMAGES, array("I", places))
         self._device.write_buffer(self._buffers["prefill tokens"], 0, ids)
         if self._ropes.limit:
             self._device.write_buffer(self._buffers["history"], 4 * self._position, ids)
         self._submit_chunk(self._position, len(ids))
         self._advance(len(ids))
+
+    async def _placed(self, token_ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Bring a chunk's images to where prefill takes them from; see `VisionTower.place`."""
+        return (token_ids, ()) if self.vision is None else await self.vision.place(token_ids)
 
     async def reserve(self, n_tokens: int) -> None:
         """Let the KV cache grow for `n_tokens` more, as far as the context allows.
@@ -239,6 +269,7 @@ async def build_decoder(
     steps: DecoderSteps,
     kernels: Kernels,
     weights: Mapping[str, Buffer],
+    vision: Vision | None = None,
 ) -> Decoder:
     """Allocate a decoder's buffers and record its programs. The decoder owns `weights` from now on.
 
@@ -251,7 +282,7 @@ async def build_decoder(
         async with device.check("making the model's buffers and programs"):
             allocate(device, spec, steps, buffers)
             cache = KvCache(device, steps.caches)
-            return Decoder(device, spec, steps, kernels, buffers, cache)
+            return Decoder(device, spec, steps, kernels, buffers, cache, vision)
     except BaseException:
         if cache is not None:
             cache.destroy()

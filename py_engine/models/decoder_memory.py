@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from py_engine.errors import LimitSupportError
 from py_engine.gpu.types import Buffer, Device, Limits
 from py_engine.kernels.attention_shape import rope_table, rope_table_bytes
+from py_engine.kernels.vision import state_words
 from py_engine.models.decoder_ops import row_widths
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.delta_states import state_sizes
@@ -52,7 +53,11 @@ def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
         f"rope {index}": rope_table_bytes(len(rope.inv_freq), spec.context_window_size)
         for index, rope in enumerate(spec.ropes)
     }
-    return used | sampler_sizes(spec.active_vocab_size) | tables | state_sizes(spec)
+    sizes = used | sampler_sizes(spec.active_vocab_size) | tables | state_sizes(spec)
+    if spec.image_tokens:
+        n_rows = spec.image_slots * spec.image_tokens
+        sizes |= {"images": 4 * spec.hidden_size * n_rows, "state": 4 * state_words(chunk)}
+    return sizes
 
 
 def decoder_memory(

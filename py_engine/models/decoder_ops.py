@@ -10,6 +10,7 @@ from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.delta import gated_delta
 from py_engine.kernels.matmul import Epilogue
 from py_engine.kernels.rows import last_row
+from py_engine.kernels.vision import image_rows
 from py_engine.models.delta_states import state_names
 from py_engine.models.kv_cache import LayerCache
 from py_engine.models.ops import Ops, Step
@@ -122,6 +123,18 @@ class DecoderOps(Ops):
             return
         yield self.kernel(rope_append, "rope", shape=shape, max_tokens=chunk)
         yield self.kernel(attention_prefill, "attention", shape=shape, max_tokens=chunk)
+
+    def image_rows(self, n_rows: int) -> Step:
+        """Replace the rows of a chunk's tokens that stand for images; `n_rows` are kept."""
+        size = self._columns["x"]
+        kernel = self.kernel(
+            image_rows,
+            "image rows",
+            hidden_size=size,
+            max_tokens=self.max_tokens,
+            n_rows=n_rows,
+        )
+        return self.step(kernel, {"images": "images", "output": "x"})
 
     def last_row(self) -> Step:
         """Copy the chunk's last row to decode's "x"."""

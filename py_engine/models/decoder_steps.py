@@ -83,6 +83,8 @@ def _layers(spec: DecoderSpec, ops: DecoderOps, ids: Ids, tokens: str) -> Iterat
     yield from ops.embedding("embedding", ids, tokens, label="embed", scale=scale)
     if spec.n_positions:
         yield from ops.embedding("positions", "positions", "state", add=True)
+    if spec.image_tokens and ops.max_tokens is not None:
+        yield ops.image_rows(spec.image_slots * spec.image_tokens)
     for index in range(spec.n_layers):
         block = _Block(spec, ops, index)
         yield from block.parallel() if spec.block.parallel else block.sequence()

@@ -1,22 +1,23 @@
 """From a spec to an encoder's program: which kernel runs over which buffers, step by step.
 
 Seven dispatches a layer: QKV, attention, output projection onto the residual, norm, up with GELU,
-down onto the residual, norm. Before them three embeddings and a norm, after them the pooling.
+down onto the residual, norm; layers of vision towers have their norms before the branches. Before
+them three embeddings and a norm, after them the pooling.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.encoder import attention_bidirectional, pool
-from py_engine.kernels.matmul import Epilogue
+from py_engine.kernels.matmul import Activation, Epilogue
 from py_engine.kernels.norm import Norm
 from py_engine.models.encoder_spec import EncoderSpec
 from py_engine.models.ops import Ops, Step
 from py_engine.weights.layouts import Layouts
 
 _LINEAR = Epilogue(bias=True)
-_GELU = Epilogue(bias=True, activation="gelu")
 _RESIDUAL = Epilogue(bias=True, residual=True)
 
 
@@ -44,6 +45,37 @@ def _norm(ops: Ops, role: str) -> Step:
     return ops.norm(role, "norm", "x", "x", "in_place")
 
 
+def layer_steps(
+    ops: Ops,
+    layer: str,
+    attention: KernelSpec,
+    activation: Activation,
+    *,
+    norms_first: bool = False,
+) -> Iterator[Step]:
+    """Take "x" through the layer whose roles begin with `layer`.
+
+    Norms come after the residual, or with `norms_first` before the branch, which then reads
+    "normed".
+    """
+    source = "normed" if norms_first else "x"
+    if norms_first:
+        yield ops.norm(f"{layer}input_norm", "norm", "x", source, "copy")
+    yield from ops.product(f"{layer}qkv", source, "qkv", _LINEAR)
+    yield ops.step(attention, {"qkv": "qkv", "spans": "spans", "output": "attended"})
+    yield from ops.product(f"{layer}output", "attended", "x", _RESIDUAL)
+    if norms_first:
+        yield ops.norm(f"{layer}mlp_norm", "norm", "x", source, "copy")
+    else:
+        yield _norm(ops, f"{layer}attention_output_norm")
+    yield from ops.product(
+        f"{layer}up", source, "activated", Epilogue(bias=True, activation=activation)
+    )
+    yield from ops.product(f"{layer}down", "activated", "x", _RESIDUAL)
+    if not norms_first:
+        yield _norm(ops, f"{layer}mlp_output_norm")
+
+
 def _layers(spec: EncoderSpec, ops: Ops) -> Iterator[Step]:
     attention = ops.kernel(
         attention_bidirectional,
@@ -53,14 +85,7 @@ def _layers(spec: EncoderSpec, ops: Ops) -> Iterator[Step]:
         max_tokens=spec.max_batch_tokens,
     )
     for index in range(spec.n_layers):
-        layer = f"layers.{index}."
-        yield from ops.product(f"{layer}qkv", "x", "qkv", _LINEAR)
-        yield ops.step(attention, {"qkv": "qkv", "spans": "spans", "output": "attended"})
-        yield from ops.product(f"{layer}output", "attended", "x", _RESIDUAL)
-        yield _norm(ops, f"{layer}attention_output_norm")
-        yield from ops.product(f"{layer}up", "x", "activated", _GELU)
-        yield from ops.product(f"{layer}down", "activated", "x", _RESIDUAL)
-        yield _norm(ops, f"{layer}mlp_output_norm")
+        yield from layer_steps(ops, f"layers.{index}.", attention, "gelu")
 
 
 def _pool(spec: EncoderSpec, ops: Ops) -> Step:

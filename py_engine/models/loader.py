@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from py_engine.config import ChatConfig
 from py_engine.gpu.types import Device
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadProgress
-from py_engine.models.decoder import Decoder, build_decoder
+from py_engine.models.decoder import Decoder, Vision, build_decoder
 from py_engine.models.decoder_memory import decoder_memory, require_chunks_fit
 from py_engine.models.decoder_steps import decoder_steps
 from py_engine.models.memory_plan import require_memory_for
-from py_engine.models.model_plan import plan_model
+from py_engine.models.model_plan import TowerPlan, find_tower, plan_model
 from py_engine.models.parts import load_parts
 from py_engine.models.registry import decoder_spec
 from py_engine.models.sampler import sampler_kernels
+from py_engine.models.spec import DecoderSpec
+from py_engine.models.vision import activation_sizes, require_tower_fits
+from py_engine.models.vision_steps import stage_kernels, vision_stages
 from py_engine.weights.checkpoint import Checkpoint
+from py_engine.weights.layouts import Layouts
 
 
 async def load_model(
@@ -24,25 +29,43 @@ async def load_model(
     checkpoint: Checkpoint,
     config: ChatConfig,
     on_progress: Callable[[LoadProgress], None],
+    *,
+    takes_images: bool = False,
 ) -> Decoder:
     """Load the model of `checkpoint` onto `device`; on failure nothing stays there.
 
-    `config` is the checkpoint's configuration with an application's options.
-    Raises the errors of the family, of `require_attention_fits`, `require_chunks_fit`,
-    `plan_model`, `require_memory_for`, `load_parts` and `build_decoder`.
+    `config` is the checkpoint's configuration with an application's options. With `takes_images`
+    the model's vision tower is loaded too, where it has one.
+    Raises the errors of the family, of `find_tower`, `require_tower_fits`,
+    `require_attention_fits`, `require_chunks_fit`, `plan_model`, `require_memory_for`, `load_parts`
+    and `build_decoder`.
     """
-    spec = decoder_spec(config)
+    tower = await find_tower(checkpoint, config) if takes_images else None
+    spec = _spec(config, tower, device)
     require_attention_fits(spec, device.limits)
     require_chunks_fit(spec, device.limits)
-    plan = plan_model(checkpoint, config, device.limits)
-    steps = decoder_steps(
-        spec,
-        plan.layouts,
-        most_cache_bytes(device.limits),
-        device.info.subgroup_size_max,
-    )
+    plan = plan_model(checkpoint, config, device.limits, tower)
+    lanes = device.info.subgroup_size_max
+    steps = decoder_steps(spec, plan.layouts, most_cache_bytes(device.limits), lanes)
+    vision = None if tower is None else _vision(tower, plan.layouts, lanes)
     memory = decoder_memory(spec, steps, plan.gpu_bytes, config.quantization)
-    require_memory_for(memory, device)
     kernels = [*steps.kernels, *sampler_kernels(spec.active_vocab_size).values()]
+    if vision is not None:
+        working = memory.working + sum(activation_sizes(vision.spec).values())
+        memory = replace(memory, working=working)
+        kernels += stage_kernels(vision.stages)
+    require_memory_for(memory, device)
     parts = await load_parts(device, checkpoint.source, plan, kernels, on_progress)
-    return await build_decoder(device, spec, steps, parts.kernels, parts.weights)
+    return await build_decoder(device, spec, steps, parts.kernels, parts.weights, vision)
+
+
+def _spec(config: ChatConfig, tower: TowerPlan | None, device: Device) -> DecoderSpec:
+    spec = decoder_spec(config)
+    if tower is None:
+        return spec
+    require_tower_fits(tower.spec, device.limits)
+    return replace(spec, image_tokens=tower.spec.n_tokens)
+
+
+def _vision(tower: TowerPlan, layouts: Layouts, lanes: int | None) -> Vision:
+    return Vision(tower.spec, vision_stages(tower.spec, tower.processing, layouts, lanes))

@@ -30,7 +30,7 @@ class Ops:
 
     Matrices and norms are named by role. `rows` are the names of activations, which stand for
     buffers whose names begin with `prefix`; so do the labels of kernels. `columns` has the widths
-    of those that are multiplied by matrices.
+    of those that are multiplied by matrices, which may be more than what a product writes of them.
     """
 
     def __init__(
@@ -96,7 +96,8 @@ class Ops:
         """Multiply by a matrix, or by its first `n_rows` rows; `norm` is folded in (one token)."""
         parts = _first_rows(self._layouts[role], n_rows)
         rows = sum(part.rows for part in parts)
-        n_outputs = rows // 2 if epilogue.gated else rows
+        written = rows // 2 if epilogue.gated else rows
+        n_outputs = self._columns.get(target, written)
         buffers = {"x": source, "bias": f"{role}.bias", "output": target, **_norm_buffers(norm)}
         arguments: dict[str, Any] = {
             "columns": self._columns[source],

@@ -17,6 +17,7 @@ from py_engine.models.family import Family
 from py_engine.models.gemma import GEMMA
 from py_engine.models.gemma2 import GEMMA2
 from py_engine.models.gemma3 import GEMMA3
+from py_engine.models.gemma3_vision import GEMMA3_VISION
 from py_engine.models.gpt2 import GPT2
 from py_engine.models.gpt_neox import GPT_NEOX
 from py_engine.models.llama import LLAMA
@@ -29,6 +30,7 @@ from py_engine.models.qwen3 import QWEN3
 from py_engine.models.qwen3_5 import QWEN3_5
 from py_engine.models.spec import DecoderSpec
 from py_engine.models.stablelm import STABLELM
+from py_engine.models.vision_family import VisionFamily
 from py_engine.weights.parameters import FileKind, NameTable, Parameter, Spelling, layer_names
 
 ARCHITECTURES: dict[str, Family[DecoderSpec]] = {
@@ -56,6 +58,9 @@ ARCHITECTURES: dict[str, Family[DecoderSpec]] = {
 
 ENCODERS: dict[str, Family[EncoderSpec]] = {"bert": BERT}
 """Embedding models."""
+
+VISION: dict[str, VisionFamily] = {"gemma3": GEMMA3_VISION, "gemma3_text": GEMMA3_VISION}
+"""Vision towers of language models."""
 
 Kind = TypeVar("Kind")
 

@@ -21,6 +21,9 @@ from py_engine.kernels.norm import Norm
 MAX_SLIDING_POSITIONS = 1 << 20
 """How long a sequence with a sliding window may become: so far the RoPE table reaches."""
 
+MIN_IMAGE_SLOTS = 8
+"""How many images' rows are kept at the least."""
+
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 
 LayerKind = Literal["attention", "delta"]
@@ -157,7 +160,9 @@ class DecoderSpec:
     `embedding_scale`; where `n_positions` is not 0, a learned table of so many positions is added
     to them. Logits become cap * tanh(logit / cap) where there is a `logit_soft_cap`.
     `context_window_size` is the longest sequence, also of layers that see only a part of it.
-    `delta` is the shape of the layers of that kind; without it there are none.
+    `delta` is the shape of the layers of that kind; without it there are none. Where a vision tower
+    makes rows of images, `image_tokens` (else 0) is how many an image has; they see each other in
+    both directions.
     """
 
     hidden_size: int
@@ -177,6 +182,7 @@ class DecoderSpec:
     n_positions: int = 0
     logit_soft_cap: float | None = None
     delta: DeltaShape | None = None
+    image_tokens: int = 0
 
     @property
     def n_layers(self) -> int:
@@ -199,7 +205,15 @@ class DecoderSpec:
     def attention(self, layer: Layer) -> AttentionShape:
         """Return the shapes of a layer's attention and its KV cache."""
         shape = self.heads.shape(self.context_window_size, layer.window)
+        shape = replace(shape, image_tokens=self.image_tokens)
         return shape if layer.scale is None else replace(shape, scale=layer.scale)
+
+    @property
+    def image_slots(self) -> int:
+        """How many images' rows are kept: at least those of a chunk."""
+        if not self.image_tokens:
+            return 0
+        return max(MIN_IMAGE_SLOTS, self.prefill_chunk_size // self.image_tokens)
 
     @property
     def head(self) -> str:

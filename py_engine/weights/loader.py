@@ -160,6 +160,7 @@ class _Relays:
                 to_row=relay.to_row,
                 rope_pairs=relay.rope_pairs,
                 keep=relay.keep,
+                width=relay.width,
             )
             self._device.write_buffer(sizes, 0, shape)
             program = self._program(relay)

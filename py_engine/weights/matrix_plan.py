@@ -33,7 +33,14 @@ def plan_matrix(
 
     Errors: those of `WeightReader` and `matrix_parts`.
     """
-    reader = WeightReader(index, parameter.role, parameter.columns, quantization)
+    reader = WeightReader(
+        index,
+        parameter.role,
+        parameter.columns,
+        index.quantization if parameter.stays else quantization,
+        parameter.stored_row,
+        stored.ending,
+    )
     weights = [
         reader.read(block.name, block.size, block.transform)
         for block in stored_blocks(parameter, stored)
@@ -63,6 +70,7 @@ def _loads(
                 kernel=plane.kernel,
                 rope_pairs=head_dim if weight.transform == "rope_pairs" else 0,
                 whole=weight.transposed,
+                width=plane.width,
             )
         begin += weight.rows
 

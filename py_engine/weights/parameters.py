@@ -50,12 +50,13 @@ class Stored:
 
     A matrix's `names` are without ".weight", ".q_weight" or ".q_scale", because its quantisation
     decides; a vector's are whole. `transform` is of the tensors that `transformed` marks (None: of
-    all).
+    all). `ending` is what a plain matrix's names have instead of ".weight".
     """
 
     names: tuple[str, ...]
     transform: Transform = "none"
     transformed: tuple[bool, ...] | None = None
+    ending: str = ".weight"
 
     def transform_of(self, index: int) -> Transform:
         """Return the transform of tensor number `index`."""
@@ -69,7 +70,9 @@ class MatrixParameter:
     """A matrix: `columns` inputs, and rows in blocks (of q, k and v; of gate and up; or one).
 
     `gated` matrices have two blocks of the same height. `head_dim` is given where rows are of
-    heads, for the transforms that need it.
+    heads, for the transforms that need it. `stored_row` is the shape that a row has in files where
+    that is not (columns,), as a convolution's; zeros fill it up to `columns`. Weights that `stay`
+    are never quantised while they load.
     """
 
     role: str
@@ -77,6 +80,8 @@ class MatrixParameter:
     columns: int
     gated: bool = False
     head_dim: int | None = None
+    stored_row: tuple[int, ...] = ()
+    stays: bool = False
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -93,13 +98,15 @@ class MatrixParameter:
 class VectorParameter:
     """A norm's weight or a bias, f32 on the GPU, in blocks as the matrix that it belongs to.
 
-    What has more than one dimension in files has its `stored_shape` there.
+    What has more than one dimension in files has its `stored_shape` there. After its elements come
+    `padding` zeros.
     """
 
     role: str
     block_sizes: tuple[int, ...]
     head_dim: int | None = None
     stored_shape: tuple[int, ...] | None = None
+    padding: int = 0
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -114,7 +121,7 @@ class VectorParameter:
     @property
     def buffer_bytes(self) -> int:
         """Bytes of the vector's buffer."""
-        return 4 * self.size
+        return 4 * (self.size + self.padding)
 
 
 Parameter = MatrixParameter | VectorParameter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,13 +28,15 @@ _GGUF_TYPES: Mapping[str, GgufFormat] = {format.upper(): format for format in GG
 class Plane:
     """A tensor of `columns` elements a row, and the bindings whose buffers it fills.
 
-    `kernel` is None where the bytes are as the matrix kernels want them.
+    `kernel` is None where the bytes are as the matrix kernels want them. It makes rows of `width`
+    of them, where that is given.
     """
 
     record: TensorRecord
     columns: int
     bindings: tuple[str, ...]
     kernel: KernelSpec | None
+    width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,15 @@ class WeightReader:
     """Looks up the weights of the matrix `role`, of `columns` columns, in an index.
 
     `quantization` is what they shall be: as the index has them, or quantised from floats.
+    `stored_row` and `ending` are those of `MatrixParameter` and `Stored`.
     """
 
     index: TensorIndex
     role: str
     columns: int
     quantization: str
+    stored_row: tuple[int, ...] = ()
+    ending: str = ".weight"
 
     def read(self, name: str, rows: int, transform: Transform) -> StoredWeight:
         """Return a weight by its name without ".weight".
@@ -99,9 +105,10 @@ class WeightReader:
     def _whole(self, name: str, rows: int, transform: Transform) -> StoredWeight:
         """Read a weight in one tensor: floats, or GGUF's blocks."""
         transposed = transform == "transpose"
-        shape = (self.columns, rows) if transposed else (rows, self.columns)
+        row = self.stored_row or (self.columns,)
+        shape = (*row, rows) if transposed else (rows, *row)
         types = (*FLOAT_TYPES, *(_GGUF_TYPES if self.index.quantization == GGUF_FORMAT else ()))
-        record = self.index.typed(f"{name}.weight", shape, types)
+        record = self.index.typed(f"{name}{self.ending}", shape, types)
         is_new = self.quantization != self.index.quantization
         target = quantization_of(self.quantization, self.role) if is_new else None
         format: WeightFormat
@@ -110,13 +117,14 @@ class WeightReader:
             format, kernel = self._quantized(record, target, transposed)
         elif record.dtype in FLOAT_TYPES:
             format, kind = PLAIN_FORMATS[record.dtype], FLOAT_TYPES[record.dtype]
-            kernel = _convert(kind, kind, transposed, transform)
+            is_padded = math.prod(row) != self.columns
+            kernel = _convert(kind, kind, transposed, transform, is_padded=is_padded)
         else:
             format = _GGUF_TYPES[record.dtype]
             as_stored = _is_as_stored(format) and transform != "rope_pairs"
             kernel = None if as_stored else pack_spec(format)
         bindings = tuple(MATRIX_FORMATS[format].buffer_bytes(rows, self.columns))
-        planes = (Plane(record, self.columns, bindings, kernel),)
+        planes = (Plane(record, math.prod(row), bindings, kernel, self.columns),)
         return StoredWeight(format, rows, transposed, transform, planes)
 
     def _quantized(
@@ -139,10 +147,16 @@ class WeightReader:
 
 
 def _convert(
-    source: Element, target: Element, transposed: bool, transform: Transform
+    source: Element,
+    target: Element,
+    transposed: bool,
+    transform: Transform,
+    *,
+    is_padded: bool = False,
 ) -> KernelSpec | None:
     """Return the kernel that re-lays or widens elements, None where they are copied."""
-    if source == target and not transposed and transform != "rope_pairs":
+    is_moved = transposed or is_padded or transform == "rope_pairs"
+    if source == target and not is_moved:
         return None
     return convert_spec(source, target, transposed=transposed)
 

@@ -33,7 +33,7 @@ class Relay:
 
     `to_row` is where the first of the rows comes to lie; only those are written that come to lie in
     rows `keep` (first, end). Rows of a head are brought from pairs to halves where `rope_pairs` is
-    a head's size.
+    a head's size. The buffers' rows are `width` long, where that is not `columns`.
     """
 
     kernel: KernelSpec
@@ -43,6 +43,7 @@ class Relay:
     to_row: int
     keep: tuple[int, int]
     rope_pairs: int = 0
+    width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class TensorLoad:
     """A tensor and where its rows go: `targets` has the buffers of each part.
 
     Without a `kernel` rows are copied as they are. `rope_pairs` is a head's size, `whole` a tensor
-    that its kernel cannot take in pieces.
+    that its kernel cannot take in pieces. With a `width`, its kernel lengthens rows to that.
     """
 
     record: TensorRecord
@@ -85,6 +86,7 @@ class TensorLoad:
     kernel: KernelSpec | None = None
     rope_pairs: int = 0
     whole: bool = False
+    width: int | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -124,6 +126,7 @@ def _relay(load: TensorLoad, kernel: KernelSpec, run: Run, first: int, rows: int
         to_row=run.to_row + first - run.row,
         keep=(run.to_row, run.to_row + run.rows),
         rope_pairs=load.rope_pairs,
+        width=load.width,
     )
 
 

@@ -81,12 +81,18 @@ async def load_on_numpy(
 
 
 async def load_folder_on_numpy(
-    folder: Path, device: NumpyDevice, chat_opts: Mapping[str, Any] | None = None
+    folder: Path,
+    device: NumpyDevice,
+    chat_opts: Mapping[str, Any] | None = None,
+    *,
+    takes_images: bool = False,
 ) -> Decoder:
     """Return the model in `folder` on a NumPy device."""
     checkpoint = await open_checkpoint(FolderSource(folder))
     config = ChatConfig.from_json(checkpoint.config_json, chat_opts=chat_opts)
-    return await load_model(device, checkpoint, config, lambda progress: None)
+    return await load_model(
+        device, checkpoint, config, lambda progress: None, takes_images=takes_images
+    )
 
 
 def decode_on_numpy(

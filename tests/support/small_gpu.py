@@ -30,9 +30,9 @@ class SmallGpu(NumpyDevice):
         self._is_full |= self.held + nbytes > self.budget
         return super().create_buffer(nbytes, label)
 
-    def copy_buffer(self, source: Any, target: Any, nbytes: int) -> None:
+    def copy_buffer(self, source: Any, target: Any, nbytes: int, offset: int = 0) -> None:
         self.copied += nbytes
-        super().copy_buffer(source, target, nbytes)
+        super().copy_buffer(source, target, nbytes, offset)
 
     @asynccontextmanager
     async def check(self, what: str) -> AsyncIterator[None]:
