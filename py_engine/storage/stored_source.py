@@ -20,6 +20,7 @@ from py_engine.errors import (
     ModelFileError,
     ModelFileFormatError,
     NetworkError,
+    StorageError,
     StorageFullError,
 )
 from py_engine.storage.download import RemoteFile, is_right
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from py_engine.storage.model_storage import ModelStorage
 
 _FILES_AT_ONCE = 4
+_READS = 3
 
 
 class StoredSource:
@@ -191,13 +193,19 @@ class StoredSource:
         file = self._files[path]
         if end > file.size:
             raise range_too_long(f"{self.url}{path}", begin, end, file.size)
-        try:
-            data = await file.read(begin, end)
-        except LostPieceError:  # deleted by another tab, or evicted by the browser
-            if self._files.get(path) is file:
-                del self._files[path]
-            file = await self._verified(path)
-            data = await file.read(begin, end)
+        for _ in range(_READS):
+            try:
+                data = await file.read(begin, end)
+                break
+            except LostPieceError:  # deleted by another tab, or evicted by the browser
+                if self._files.get(path) is file:
+                    del self._files[path]
+                file = await self._verified(path)
+        else:
+            raise StorageError(
+                f"{self.url}{path} was deleted from the browser's storage each of {_READS} times "
+                "that it was read, by another tab or for lack of room. Load the model again."
+            )
         if not file.is_verified and not file.identity.pieces:
             self._early.setdefault(path, {})[begin, end] = await sha256_of(data)
         return data

@@ -311,6 +311,34 @@ def test_deleted_files_are_fetched_again_by_several_readers() -> None:
     run(read())
 
 
+@pytest.mark.parametrize("times", [2, 9])
+def test_files_that_are_deleted_again_and_again(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site()
+
+    async def read() -> None:
+        source = site.source()
+        await load(source)
+        left, get = [None] * times, MemoryBlobs.get
+
+        async def delete_then_get(blobs: MemoryBlobs, folder: str, name: str, *span: Any) -> Any:
+            is_read = span == (10, 900)
+            if is_read and left:
+                left.pop()
+                await blobs.delete(folder)
+            return await get(blobs, folder, name, *span)
+
+        monkeypatch.setattr(MemoryBlobs, "get", delete_then_get)
+        assert await source.read_range("a.bin", 10, 900) == WEIGHTS[10:900]
+
+    if times == 2:
+        run(read())
+        return
+    with pytest.raises(StorageError, match=r"a\.bin was deleted .* each of 3 times"):
+        run(read())
+
+
 def test_models_are_listed_and_deleted() -> None:
     site = Site(listed=False)
 
