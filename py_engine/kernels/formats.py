@@ -29,7 +29,6 @@ ZeroFormat = Literal["q4g32", "q4g64", "q4g128"]
 WeightFormat = Literal[MlcFormat, FloatFormat, GgufFormat, ZeroFormat]
 
 GGUF_FORMATS: tuple[GgufFormat, ...] = get_args(GgufFormat)
-FLOAT_FORMATS: tuple[FloatFormat, ...] = get_args(FloatFormat)
 
 BLOCK = 32
 
