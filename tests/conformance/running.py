@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,15 +167,20 @@ async def _run_in_worker(
         device.destroy()
 
 
-_WORKER_CODE = "\n".join(
-    [
-        "from __future__ import annotations",
-        "from typing import Any",
-        inspect.getsource(drive),
-        inspect.getsource(_run_in_worker),
-        "await _run_in_worker(files, prompt, n_tokens, prefix_lengths, lanes, chat_opts)",
-    ]
-)
+Drive = Callable[[Any, list[int], int, list[int]], Awaitable[dict[str, Any]]]
+"""A function like `drive` and of its name, of whose module a worker knows nothing."""
+
+
+def _worker_code(drive: Drive) -> str:
+    return "\n".join(
+        [
+            "from __future__ import annotations",
+            "from typing import Any",
+            inspect.getsource(drive),
+            inspect.getsource(_run_in_worker),
+            "await _run_in_worker(files, prompt, n_tokens, prefix_lengths, lanes, chat_opts)",
+        ]
+    )
 
 
 def decode_in_worker(
@@ -203,8 +208,21 @@ def decode_folder_in_worker(
     lanes: bool = True,
 ) -> Decoded:
     """Run the model in `folder`, which is a fixture's, in the browser."""
-    found = worker.run(
-        _WORKER_CODE,
+    return decoded(drive_in_worker(drive, folder, fixture, worker, chat_opts, lanes=lanes))
+
+
+def drive_in_worker(
+    drive: Drive,
+    folder: Path,
+    fixture: Fixture,
+    worker: EngineWorker,
+    chat_opts: Mapping[str, Any] | None = None,
+    *,
+    lanes: bool = True,
+) -> dict[str, Any]:
+    """Return what a function finds that drives a fixture's model, in `folder`, in the browser."""
+    found: dict[str, Any] = worker.run(
+        _worker_code(drive),
         files={path.name: path.read_bytes() for path in folder.iterdir()},
         prompt=fixture.prompt_ids,
         n_tokens=len(fixture.greedy_ids),
@@ -212,4 +230,4 @@ def decode_folder_in_worker(
         lanes=lanes,
         chat_opts=dict(chat_opts or {}),
     )
-    return decoded(found)
+    return found

@@ -1,4 +1,4 @@
-"""Turns of a chat on a model with recurrent states, which cannot be cut back: on NumPy.
+"""Turns of a chat on a model with recurrent states, which cannot be cut back.
 
 Replies are drawn ahead of the CPU, so the states are past a stop when it is seen. Whatever a turn
 keeps of the ones before, its logits are those of the same tokens in a sequence of their own.
@@ -25,8 +25,9 @@ from py_engine.models.delta_states import LEAST_GAIN, SAVED_BEFORE_END
 from py_engine.tokenizer import Tokenizer, tokenizer_from_json
 from tests.conformance.cases import CONTEXT, N_PROMPT
 from tests.conformance.fixtures import load_fixture, write_model_folder
-from tests.conformance.running import load_folder_on_numpy
+from tests.conformance.running import drive_in_worker, load_folder_on_numpy
 from tests.conformance.test_decoder import F16_CACHE_TOLERANCE, relative_error
+from tests.conftest import EngineWorker
 from tests.support.numpy_device import NumpyDevice
 from tests.support.tokenizer_files import tokenizer_json
 
@@ -273,3 +274,33 @@ def test_any_turns(seed: int, folder: Path, tokenizer: Tokenizer) -> None:
 
     play(folder, tokenizer, turns)
     assert any(kept)
+
+
+async def drive(
+    model: Any, prompt: list[int], n_tokens: int, prefix_lengths: list[int]
+) -> dict[str, Any]:
+    """Reply, take the prompt's end back and come to it again, and reply anew; runs in a worker."""
+    from py_engine.models.base import SamplingParams
+
+    found, kept = [], 0
+    for _ in range(3):
+        model.start(SamplingParams(temperature=0), kept, len(prompt))
+        for start in range(kept, len(prompt), model.prefill_chunk_size):
+            await model.prefill(prompt[start : start + model.prefill_chunk_size])
+        tokens = [(await model.sample()).token_id]
+        logits = (await model.read_logits()).tobytes()
+        await model.reserve(n_tokens)
+        drawing = [model.decode() for _ in range(n_tokens - 1)]
+        tokens += [(await draw).token_id for draw in drawing]
+        found.append({"kept": kept, "tokens": tokens, "logits": logits})
+        kept = model.reusable_tokens(len(prompt) - 1)
+    return {"found": found}
+
+
+def test_replies_from_the_copy_on_webgpu(folder: Path, engine_worker: EngineWorker) -> None:
+    """What goes on from it is the same to the last bit."""
+    first, *others = drive_in_worker(drive, folder, FIXTURE, engine_worker)["found"]
+    assert first["kept"] == 0
+    assert first["tokens"] == GREEDY
+    for other in others:
+        assert other == {**first, "kept": SAVED}
