@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from py_engine.errors import IntegrityError, ModelFileFormatError
+from py_engine.errors import IntegrityError, ModelFileFormatError, StorageError
 from py_engine.integrity import OnFailure, check_digest, sri_digest, verify_integrity
 from py_engine.storage.host_bytes import to_bytes
 from py_engine.storage.source import FileInfo, HostBytes, ModelSource, OnBytes, parse_json
 
 # A larger file is hashed in pieces of this size, in Python: browsers only hash what is in memory.
 PIECE_BYTES = 1 << 26
+
+logger = logging.getLogger(__name__)
 
 Download = Callable[[list[str], OnBytes | None], Awaitable[None]]
 
@@ -125,7 +128,10 @@ class IntegritySource:
         try:
             yield
         except IntegrityError:
-            if self._forget is not None:
-                await self._forget([path])
+            try:
+                if self._forget is not None:
+                    await self._forget([path])
+            except StorageError as busy:
+                logger.warning("%s%s stays stored: %s", self.url, path, busy)
             raise
         self._verified.add(path)

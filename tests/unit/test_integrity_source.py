@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from py_engine.errors import IntegrityError, ModelFileFormatError
+from py_engine.errors import IntegrityError, ModelFileFormatError, StorageBusyError
 from py_engine.storage import integrity_source
 from py_engine.storage.integrity_source import IntegritySource
 from py_engine.storage.source import FileInfo
@@ -140,3 +140,12 @@ def test_what_the_other_source_can_do_is_there_too() -> None:
     source, inner = source_of({"s.bin": SHARD}, {})
     assert source.requested is inner.requested
     assert getattr(source, "download", None) is None
+
+
+def test_a_damaged_file_that_another_tab_holds_is_told_of_as_damaged() -> None:
+    async def forget(paths: list[str]) -> None:
+        raise StorageBusyError(f"{paths} are being downloaded")
+
+    source = IntegritySource(MemorySource({"s.bin": b"?"}), {"s.bin": sri(SHARD)}, "error", forget)
+    with pytest.raises(IntegrityError, match=r"s\.bin is not the file of the model's record"):
+        asyncio.run(source.read_bytes("s.bin"))
