@@ -88,7 +88,7 @@ class DecoderOps(Ops):
             self._normed = norm
         yield from self.product(role, "normed", target, epilogue)
 
-    def delta(self, index: int) -> Step:
+    def delta(self, index: int) -> Iterator[Step]:
         """Run the gated delta rule of layer `index`: "projected" to "recalled"."""
         layer = f"layers.{index}.delta."
         history, memory = state_names(index)
@@ -101,7 +101,7 @@ class DecoderOps(Ops):
         }
         tokens = self.max_tokens or 1
         kernel = self.kernel(gated_delta, "delta", shape=self._delta, max_tokens=tokens)
-        return self.step(kernel, buffers)
+        yield self.step(kernel, buffers)
 
     def attention(self, index: int) -> Iterator[Step]:
         """Attend in layer `index`: "qkv" to "attended"."""

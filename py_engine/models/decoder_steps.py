@@ -98,31 +98,34 @@ class _Block:
         self._ops = ops
         self._index = index
         self._layer = f"layers.{index}."
+        self._is_delta = spec.layers[index].kind == "delta"
 
     def sequence(self) -> Iterator[Step]:
-        if self._spec.layers[self._index].kind == "delta":
-            yield from self._project("delta.input", "x", "projected", Epilogue(), "input_norm")
-            yield self._ops.delta(self._index)
-            yield from self._branch("delta.output", "recalled", False, "post_attention_norm")
-        else:
-            yield from self._qkv()
-            yield from self._ops.attention(self._index)
-            yield from self._output()
+        yield from self._input()
+        yield from self._mix()
+        yield from self._output()
         yield from self._mlp_input("mlp_norm")
         yield from self._down()
 
     def parallel(self) -> Iterator[Step]:
         # The MLP reads the residual before attention adds to it.
-        yield from self._qkv()
+        yield from self._input()
         yield from self._mlp_input("mlp_norm" if self._spec.block.mlp_norm else "input_norm")
-        yield from self._ops.attention(self._index)
+        yield from self._mix()
         yield from self._output()
         yield from self._down()
 
-    def _qkv(self) -> Iterator[Step]:
+    def _input(self) -> Iterator[Step]:
+        if self._is_delta:
+            return self._project("delta.input", "x", "projected", Epilogue(), "input_norm")
         return self._project(
             "qkv", "x", "qkv", Epilogue(bias=self._spec.heads.qkv_bias), "input_norm"
         )
+
+    def _mix(self) -> Iterator[Step]:
+        """Let tokens see those before them."""
+        delta, attention = self._ops.delta, self._ops.attention
+        return delta(self._index) if self._is_delta else attention(self._index)
 
     def _mlp_input(self, norm: str) -> Iterator[Step]:
         mlp = self._spec.mlp
@@ -130,6 +133,8 @@ class _Block:
         return self._project(mlp.role, "x", "activated", epilogue, norm)
 
     def _output(self) -> Iterator[Step]:
+        if self._is_delta:
+            return self._branch("delta.output", "recalled", False, "post_attention_norm")
         bias = self._spec.heads.output_bias
         return self._branch("output", "attended", bias, "post_attention_norm")
 

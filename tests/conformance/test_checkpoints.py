@@ -103,7 +103,9 @@ def test_other_spellings(
     assert_agrees(fixture, decode_folder_on_numpy(tmp_path, fixture, opts))
 
 
-@pytest.mark.parametrize("name", ["gqa_tied_q4f16", "gpt2_q4f16", "qwen2_tied_q4f16"])
+@pytest.mark.parametrize(
+    "name", ["gqa_tied_q4f16", "gpt2_q4f16", "qwen2_tied_q4f16", "qwen3_5_tied_q4f16"]
+)
 def test_matrices_that_mlc_stores_transposed(name: str, tmp_path: Path) -> None:
     """q4f16_0 has the values of q4f16_1."""
     fixture = load_fixture(name)

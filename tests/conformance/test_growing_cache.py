@@ -64,7 +64,7 @@ def small_caches_in(worker: EngineWorker) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("small_caches")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, "qwen3_5_tied_q4f16"])
 def test_a_growing_cache_on_numpy(name: str, tmp_path: Path) -> None:
     fixture = load_fixture(name)
     assert_agrees(fixture, decode_on_numpy(tmp_path, fixture, CHUNK))
