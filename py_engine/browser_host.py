@@ -18,9 +18,11 @@ from py_engine.gpu.types import Device
 from py_engine.grammar import GrammarCompiler
 from py_engine.grammar.backend_browser import BrowserGrammarCompiler
 from py_engine.grammar.vocabulary import vocabulary_of
+from py_engine.images_browser import load_image
 from py_engine.models.base import LoadProgress, TextModel
 from py_engine.models.embedder import Embedder
 from py_engine.models.encoder_loader import load_embedder
+from py_engine.models.images import HostImage
 from py_engine.models.loader import load_model
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.open_browser import BrowserSources
@@ -66,7 +68,7 @@ class BrowserHost:
         on_progress: Callable[[LoadProgress], None],
     ) -> TextModel:
         """Load weights and kernels."""
-        return await load_model(device, checkpoint, config, on_progress)
+        return await load_model(device, checkpoint, config, on_progress, takes_images=True)
 
     async def load_embedder(
         self,
@@ -91,6 +93,10 @@ class BrowserHost:
         """
         errors: list[str] = (await pywebllm_worker.validateJson(schema, instance)).to_py()
         return errors
+
+    async def load_image(self, source: Any, what: str) -> HostImage:
+        """Fetch and decode an image."""
+        return await load_image(source, what)
 
     async def load_numpy(self) -> None:
         """Load Pyodide's NumPy from the site. Errors: ConfigurationError where it has none."""

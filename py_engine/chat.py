@@ -8,6 +8,7 @@ from typing import Any
 
 from py_engine.api.chat_completion import ChatCompletionRequest
 from py_engine.api.responses import ChatResponseMaker, ReplyEvent
+from py_engine.chat_images import load_images
 from py_engine.chat_prompt import ChatPrompt, chat_prompt
 from py_engine.generation import Generation
 from py_engine.loaded_model import LoadedModel
@@ -90,9 +91,9 @@ async def chat_job(
     """Return the job of a checked request: its prompt rendered, its grammar compiled.
 
     Errors: ChatTemplateError, UnsupportedRoleError, UnsupportedToolsError,
-    ContextWindowSizeExceededError, and those of `GrammarCompiler.compile`.
+    ContextWindowSizeExceededError, and those of `load_images` and `GrammarCompiler.compile`.
     """
     replies = Replies(model, request, began)
-    prompt = chat_prompt(model, request)
+    prompt = chat_prompt(model, request, await load_images(model, request.messages))
     await replies.prepare(prompt.grammar)
     return ChatJob(model_id, request, prompt, replies)

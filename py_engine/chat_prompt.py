@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from py_engine.api.chat_completion import ChatCompletionRequest
+from py_engine.chat_images import for_template, image_marks
 from py_engine.errors import CustomResponseFormatError, UnsupportedToolsError
 from py_engine.grammar import GrammarSpec
 from py_engine.grammar.alternatives import either
 from py_engine.loaded_model import LoadedModel
+from py_engine.models.images import HeldImage
 from py_engine.output import (
     THINK_BEGIN,
     THINK_END,
@@ -26,7 +28,7 @@ class ChatPrompt:
 
     `grammar` binds the reply, from `grammar_after` on where that is not empty. The reply begins
     with `forced_prefix`, which is the end of the prompt. `kept_special_ids` are special tokens that
-    the reply's text shows.
+    the reply's text shows. `images` are held for as long as this is.
     """
 
     token_ids: Sequence[int]
@@ -39,6 +41,7 @@ class ChatPrompt:
     tool_call_format: ToolCallFormat | None
     tool_names: frozenset[str]
     parallel_tool_calls: bool
+    images: Sequence[HeldImage] = ()
 
     def parser(self, *, stream: bool) -> MessageParser:
         """Return a parser for one choice; begin it with `forced_prefix`."""
@@ -52,8 +55,10 @@ class ChatPrompt:
         )
 
 
-def chat_prompt(model: LoadedModel, request: ChatCompletionRequest) -> ChatPrompt:
-    """Return the prompt of a checked request.
+def chat_prompt(
+    model: LoadedModel, request: ChatCompletionRequest, images: Sequence[HeldImage] = ()
+) -> ChatPrompt:
+    """Return the prompt of a checked request with its images.
 
     Errors: ChatTemplateError, UnsupportedRoleError, UnsupportedToolsError,
     CustomResponseFormatError.
@@ -62,7 +67,13 @@ def chat_prompt(model: LoadedModel, request: ChatCompletionRequest) -> ChatPromp
     arguments = dict(request.template_args)
     if request.enable_thinking is not None:
         arguments["enable_thinking"] = request.enable_thinking
-    prompt = model.renderer.render(request.messages, tools=tools or None, **arguments)
+    prompt = model.renderer.render(
+        for_template(request.messages),
+        tools=tools or None,
+        images=[image.ids for image in images],
+        image_marks=image_marks(model) if images else None,
+        **arguments,
+    )
     token_ids, forced_prefix = prompt.token_ids, ""
     if form is not None and request.tool_choice.is_forced and form.forced_prefix:
         # A reply that must begin with a call cannot think first.
@@ -83,6 +94,7 @@ def chat_prompt(model: LoadedModel, request: ChatCompletionRequest) -> ChatPromp
         tool_call_format=form,
         tool_names=frozenset(tool["function"]["name"] for tool in tools),
         parallel_tool_calls=request.parallel_tool_calls,
+        images=images,
     )
 
 

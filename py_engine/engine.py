@@ -147,7 +147,7 @@ class MLCEngine:
         DeviceLostError.
         """
         began = time.perf_counter()
-        checked = ChatCompletionRequest.from_dict(request)
+        checked = ChatCompletionRequest.from_dict(request, takes_images=self._models.takes_images)
         self._report_unknown(checked.unknown_fields)
         model_id, model = self._models.select_language_model(checked.model, "ChatCompletionRequest")
         job = await chat_job(model, model_id, checked, began)

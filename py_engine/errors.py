@@ -52,6 +52,7 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   |   `-- EmbeddingUnsupportedModelError
     |   |-- ContextWindowSizeExceededError
     |   |   `-- EmbeddingExceedContextWindowSizeError
+    |   |-- PrefillChunkSizeSmallerThanImageError
     |   |-- LogitProcessorError
     |   |-- UnknownMessageKindError
     |   |-- MessageFormatError
@@ -73,7 +74,10 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
         |-- SystemMessageOrderError
         |-- UnsupportedRoleError
         |-- ContentTypeError
-        |   `-- UserMessageContentErrorForNonVLM
+        |   |-- UserMessageContentErrorForNonVLM
+        |   |-- UnsupportedDetailError
+        |   `-- UnsupportedImageURLError
+        |-- ImageError
         |-- SeedTypeError
         |-- StreamingCountError
         |-- InvalidStreamOptionsError
@@ -310,6 +314,10 @@ class ContextWindowSizeExceededError(EngineError):
     """The prompt has more tokens than the context window."""
 
 
+class PrefillChunkSizeSmallerThanImageError(EngineError):
+    """An image has more tokens than `prefill_chunk_size`."""
+
+
 class EmbeddingExceedContextWindowSizeError(ContextWindowSizeExceededError):
     """An input of an embedding request has more tokens than the context window."""
 
@@ -415,6 +423,18 @@ class ContentTypeError(RequestError):
 
 class UserMessageContentErrorForNonVLM(ContentTypeError):
     """A message has an image, sound or file, and the model takes text only."""
+
+
+class UnsupportedDetailError(ContentTypeError):
+    """An image's `detail` is none of OpenAI's."""
+
+
+class UnsupportedImageURLError(ContentTypeError):
+    """An image's URL is of no kind that can be read."""
+
+
+class ImageError(RequestError):
+    """An image cannot be fetched or decoded, or is too large."""
 
 
 class SeedTypeError(RequestError):

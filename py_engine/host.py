@@ -10,6 +10,7 @@ from py_engine.gpu.types import Device
 from py_engine.grammar import GrammarCompiler
 from py_engine.models.base import LoadProgress, TextModel
 from py_engine.models.embedder import Embedder
+from py_engine.models.images import HostImage
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.source import ModelPlace, ModelSource
 from py_engine.storage.unstored import NoStorage
@@ -73,6 +74,13 @@ class EngineHost(Protocol):
 
     async def validate_json(self, schema: str, instance: str) -> list[str]:
         """Return what is wrong with a JSON text by a JSON Schema's text; nothing when valid."""
+        ...
+
+    async def load_image(self, source: Any, what: str) -> HostImage:
+        """Return an image's pixels, given its URL or an image object; `what` names it in errors.
+
+        Errors: ImageError, ContentTypeError for an object that is no image.
+        """
         ...
 
     async def load_numpy(self) -> None:

@@ -20,6 +20,7 @@ from py_engine.generation import (
 from py_engine.grammars import ModelGrammars
 from py_engine.host import EngineHost
 from py_engine.models.base import SamplingParams, TextModel
+from py_engine.models.images import VisionModel
 from py_engine.tokenizer import Tokenizer
 from py_engine.turns import Turns
 
@@ -46,7 +47,7 @@ class LoadedModel:
         )
         self.statistics = Statistics()
         self.logit_processor: LogitProcessor | None = None
-        self._host = host
+        self.host = host
         self._text_model = text_model
         self._turns = Turns()
         self._active: Generation | None = None
@@ -64,6 +65,16 @@ class LoadedModel:
         """The number of logits; token ids are below it."""
         return self._text_model.vocab_size
 
+    @property
+    def prefill_chunk_size(self) -> int:
+        """The most tokens of a prompt that are computed together."""
+        return self._text_model.prefill_chunk_size
+
+    @property
+    def vision(self) -> VisionModel | None:
+        """The model's image input; None where it takes text only."""
+        return self._text_model.vision
+
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Wait for the requests before; the model is the caller's inside the block.
 
@@ -74,7 +85,7 @@ class LoadedModel:
     async def load_libraries(self) -> None:
         """Load what the logit processor needs, if there is one."""
         if self.logit_processor is not None:
-            await self._host.load_numpy()
+            await self.host.load_numpy()
 
     def generation(self, prompt: Sequence[int], params: GenerationParams) -> Generation:
         """Return a new reply to `prompt`. Errors: ContextWindowSizeExceededError."""

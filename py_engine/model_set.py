@@ -59,6 +59,11 @@ class ModelSet:
         """The ids of the loaded models, in the order in which they were loaded."""
         return list(self._models)
 
+    @property
+    def takes_images(self) -> bool:
+        """Whether any of the loaded models does."""
+        return any(model.vision is not None for model in self._language_models())
+
     def select(
         self, model_id: str | None, request_name: str
     ) -> tuple[str, LoadedModel | EmbeddingModel]:

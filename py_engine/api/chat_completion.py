@@ -35,8 +35,10 @@ class ChatCompletionRequest(SamplingFields):
     template_args: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def from_dict(request: Mapping[str, Any]) -> ChatCompletionRequest:
-        """Check a request.
+    def from_dict(
+        request: Mapping[str, Any], *, takes_images: bool = False
+    ) -> ChatCompletionRequest:
+        """Check a request; `takes_images` as in `checked_messages`.
 
         Errors: RequestError's classes, each naming the field, its value and what it must be.
         """
@@ -44,7 +46,7 @@ class ChatCompletionRequest(SamplingFields):
         tools, choice = tools_and_choice(fields)
         thinking, template_args = _template_arguments(fields)
         return ChatCompletionRequest(
-            messages=checked_messages(fields.value("messages")),
+            messages=checked_messages(fields.value("messages"), takes_images=takes_images),
             **sampling_fields(fields),
             top_logprobs=top_logprobs(fields),
             tools=tools,

@@ -11,7 +11,9 @@ from py_engine.errors import (
     ContentTypeError,
     MessageOrderError,
     SystemMessageOrderError,
+    UnsupportedDetailError,
     UnsupportedFieldsError,
+    UnsupportedImageURLError,
     UnsupportedRoleError,
     UserMessageContentErrorForNonVLM,
 )
@@ -25,11 +27,16 @@ _UNSUPPORTED_FIELDS = {
     "function_call": "That is OpenAI's old form; give tool_calls, and the result with role 'tool'.",
     "audio": "Leave it out and give what was said as content.",
 }
+_DETAILS = ("auto", "low", "high")
+_IMAGE_URLS = ("data:image", "http:", "https:", "blob:")
 _IMAGE_PARTS = ("image_url", "input_audio", "file")
 
 
-def checked_messages(messages: Any) -> list[dict[str, Any]]:
+def checked_messages(messages: Any, *, takes_images: bool = False) -> list[dict[str, Any]]:
     """Return the messages with text as content and without empty and unknown fields.
+
+    With `takes_images` a user's content that has images stays a list: of text parts, and of image
+    parts {"type": "image", "image": URL or object}.
 
     `developer` is OpenAI's newer name of `system` and becomes that; a list of text parts becomes
     one text with a line for each; a refusal counts as content. Arguments of `tool_calls` that are
@@ -44,7 +51,10 @@ def checked_messages(messages: Any) -> list[dict[str, Any]]:
             '{"role": "user", "content": "Hello"}.'
         )
     call_ids: set[str] = set()
-    checked = [_checked_message(message, index, call_ids) for index, message in enumerate(messages)]
+    checked = [
+        _checked_message(message, index, call_ids, takes_images)
+        for index, message in enumerate(messages)
+    ]
     if checked[-1]["role"] not in ("user", "tool"):
         raise MessageOrderError(
             f"messages[{len(checked) - 1}] is the last one and has role "
@@ -53,7 +63,9 @@ def checked_messages(messages: Any) -> list[dict[str, Any]]:
     return checked
 
 
-def _checked_message(message: Any, index: int, call_ids: set[str]) -> dict[str, Any]:
+def _checked_message(
+    message: Any, index: int, call_ids: set[str], takes_images: bool
+) -> dict[str, Any]:
     where = f"messages[{index}]"
     if not isinstance(message, dict):
         raise ConfigValueError(f"{where} is {shown(message)}, but must be an object.")
@@ -70,7 +82,10 @@ def _checked_message(message: Any, index: int, call_ids: set[str]) -> dict[str, 
     for name, remedy in _UNSUPPORTED_FIELDS.items():
         if message.get(name):
             raise UnsupportedFieldsError(f"{where}.{name} is not supported. {remedy}")
-    checked: dict[str, Any] = {"role": role, "content": _content(message, where)}
+    content: Any = None
+    if takes_images and role == "user":
+        content = _image_content(message.get("content"), f"{where}.content")
+    checked: dict[str, Any] = {"role": role, "content": content or _content(message, where)}
     checked |= {name: _string(message, name, where) for name in _KEPT_FIELDS if message.get(name)}
     if role == "tool":
         checked["tool_call_id"] = _known_call_id(message, where, call_ids)
@@ -97,6 +112,7 @@ def _content(message: Mapping[str, Any], where: str) -> str:
 
 
 def _part_text(part: Any, where: str) -> str:
+    """Return the text of a part of a content; other parts are refused as with WebLLM."""
     kind = part.get("type") if isinstance(part, dict) else None
     if kind in _IMAGE_PARTS:
         raise UserMessageContentErrorForNonVLM(
@@ -109,6 +125,43 @@ def _part_text(part: Any, where: str) -> str:
             '{"type": "text", "text": "..."}.'
         )
     return _string(part, kind, where)
+
+
+def _image_content(content: Any, where: str) -> list[dict[str, Any]] | None:
+    """Return a content that has images in parts; None for any other."""
+    if not isinstance(content, list) or not any(map(_is_image, content)):
+        return None
+    return [
+        {"type": "image", "image": _image(part, f"{where}[{i}]")}
+        if _is_image(part)
+        else {"type": "text", "text": _part_text(part, f"{where}[{i}]")}
+        for i, part in enumerate(content)
+    ]
+
+
+def _is_image(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "image_url"
+
+
+def _image(part: Mapping[str, Any], where: str) -> Any:
+    """Return a part's URL, or the object that is there in its place."""
+    fields = part.get("image_url")
+    if not isinstance(fields, dict):
+        raise ContentTypeError(
+            f'{where}.image_url is {shown(fields)}, but must be an object: {{"url": "data:..."}}.'
+        )
+    if fields.get("detail") not in (None, *_DETAILS):
+        raise UnsupportedDetailError(
+            f"{where}.image_url.detail is {shown(fields['detail'])}, but must be one of "
+            f"{', '.join(_DETAILS)}; it changes nothing here."
+        )
+    url = fields.get("url")
+    if url is None or (isinstance(url, str) and not url.startswith(_IMAGE_URLS)):
+        raise UnsupportedImageURLError(
+            f"{where}.image_url.url is {shown(url)}, but must begin with "
+            f"{' or '.join(_IMAGE_URLS)}, or be an image object."
+        )
+    return url
 
 
 def _tool_calls(message: Mapping[str, Any], where: str) -> list[dict[str, Any]]:

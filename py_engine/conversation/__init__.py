@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from py_engine.conversation.conv_template import ConvTemplate
 from py_engine.conversation.hermes_tools import HermesTemplate
-from py_engine.conversation.renderer import Prompt, PromptRenderer, PromptTemplate
+from py_engine.conversation.renderer import ImageMarks, Prompt, PromptRenderer, PromptTemplate
 from py_engine.errors import ConfigurationFieldError, ModelFileFormatError
 from py_engine.json_fields import JsonFields, shown
 from py_engine.output import TOOL_CALL_FORMATS, ToolCallFormat, detect_tool_call_format
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
 
-__all__ = ["Prompt", "PromptRenderer", "PromptTemplate", "load_prompt_renderer"]
+__all__ = ["ImageMarks", "Prompt", "PromptRenderer", "PromptTemplate", "load_prompt_renderer"]
 
 
 async def load_prompt_renderer(

@@ -63,6 +63,23 @@ class Prompt:
     opens_reasoning: bool = False
 
 
+@dataclass(frozen=True)
+class ImageMarks:
+    """Texts of the tokens around and for an image, and the id that each of its rows has there.
+
+    A template writes `begin` where an image is.
+    """
+
+    begin: str
+    soft: str
+    end: str
+    soft_id: int
+
+    def put_into(self, text: str) -> str:
+        """Return a rendered prompt as Gemma3Processor has it, with one row for each image."""
+        return text.replace(self.begin, f"\n\n{self.begin}{self.soft}{self.end}\n\n")
+
+
 class PromptRenderer:
     """Renders messages for one model.
 
@@ -103,10 +120,14 @@ class PromptRenderer:
         *,
         add_generation_prompt: bool = True,
         tools: Tools | None = None,
+        images: Sequence[Sequence[int]] = (),
+        image_marks: ImageMarks | None = None,
         **template_args: Any,
     ) -> Prompt:
         """Return the prompt.
 
+        `images` are the ids that stand for each image of the messages, in their order, and
+        `image_marks` is how the template's text has them.
         `template_args` are variables of the template, such as `enable_thinking`; with that false,
         a think block that the template opens nevertheless is closed. Special tokens count only
         where the template writes them: in messages, tools and `template_args` they are text.
@@ -131,7 +152,10 @@ class PromptRenderer:
             opens_reasoning = False
         token_ids = list(self._template.prefix_token_ids)
         for piece in pieces:
-            token_ids += self._tokenizer.encode_parts(marked.parts(piece))
+            text = piece if image_marks is None or not images else image_marks.put_into(piece)
+            token_ids += self._tokenizer.encode_parts(marked.parts(text))
+        if image_marks is not None and images:
+            token_ids = _with_images(token_ids, image_marks.soft_id, images)
         return Prompt(token_ids, opens_reasoning)
 
     @cached_property
@@ -143,6 +167,21 @@ class PromptRenderer:
             if (token := tokenizer.token(index) or "")
             and (index in tokenizer.special_ids or _TURN_MARK.fullmatch(token))
         )
+
+
+def _with_images(
+    token_ids: Sequence[int], soft_id: int, images: Sequence[Sequence[int]]
+) -> list[int]:
+    """Replace each `soft_id` by the ids of the next image."""
+    if token_ids.count(soft_id) != len(images):
+        raise ChatTemplateError(
+            f"The messages have {len(images)} images, but the chat_template has room for "
+            f"{token_ids.count(soft_id)}. Use the model's own template."
+        )
+    rest = iter(images)
+    return [
+        i for token_id in token_ids for i in (next(rest) if token_id == soft_id else [token_id])
+    ]
 
 
 def _opens_reasoning(pieces: Sequence[str]) -> bool:

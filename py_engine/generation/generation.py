@@ -16,6 +16,7 @@ from py_engine.generation.statistics import Latencies, Statistics
 from py_engine.generation.steps import ControlledSteps, RunAhead, Steps
 from py_engine.generation.stop import StopStrings
 from py_engine.models.base import Draw, TextModel
+from py_engine.models.images import chunk_end
 from py_engine.tokenizer import Tokenizer
 
 # Steps in flight: the one being read and one that the GPU computes meanwhile.
@@ -121,8 +122,10 @@ class Generation:
         self._cached.keep(kept)
         self.statistics.cached_tokens = kept
         self._model.start(self._params.sampling, kept, len(prompt))
-        for start in range(kept, len(prompt), size):
-            chunk = prompt[start : start + size]
+        start = kept
+        while start < len(prompt):
+            end = chunk_end(prompt, start, size, self._model.vision)
+            chunk, start = prompt[start:end], end
             await self._model.prefill(chunk)
             self._cached.append_prefilled(chunk)
             self.statistics.prefilled_tokens += len(chunk)

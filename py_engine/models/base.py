@@ -5,7 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from py_engine.models.images import VisionModel
 
 MAX_TOP_LOGPROBS = 20
 
@@ -79,6 +82,10 @@ class TextModel(Protocol):
     def context_window_size(self) -> int: ...
     @property
     def prefill_chunk_size(self) -> int: ...
+    @property
+    def vision(self) -> VisionModel | None:
+        """The model's image input; None where it takes text only."""
+        ...
 
     def reusable_tokens(self, n_tokens: int) -> int:
         """Return how many of the sequence's first `n_tokens` tokens a `start` can keep."""

@@ -52,3 +52,14 @@ class VisionModel(Protocol):
     def is_within_image(self, token_ids: Sequence[int], index: int) -> bool:
         """Return whether ids `index` - 1 and `index` are of the same image."""
         ...
+
+
+def chunk_end(token_ids: Sequence[int], start: int, most: int, vision: VisionModel | None) -> int:
+    """Return where a prompt's chunk that begins at `start` ends: no image is split.
+
+    Chunks have at most `most` tokens, which is no less than an image has.
+    """
+    end = min(start + most, len(token_ids))
+    while vision is not None and end < len(token_ids) and vision.is_within_image(token_ids, end):
+        end -= 1
+    return end

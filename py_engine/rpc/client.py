@@ -14,6 +14,7 @@ from py_engine.json_values import jsonable, shown
 from py_engine.model_selection import select_model_id
 from py_engine.rpc.channel import Channel
 from py_engine.rpc.chunk_stream import ChunkStream, collect_dropped_streams
+from py_engine.rpc.images import without_images
 from py_engine.rpc.messages import INIT_PROGRESS
 from py_engine.rpc.transport import Transport
 from py_engine.storage.picked import local_address, picked_entries
@@ -211,20 +212,23 @@ class WebWorkerMLCEngine:
 
     async def _complete(self, kind: str, request_name: str, request: "Mapping[str, Any]") -> "Any":
         collect_dropped_streams()
+        request, images = without_images(plain(request))
         request = _plain_request(request)
         content = _fields(request=request, **self._expected_state())
         selected = select_model_id(content["modelId"], request.get("model"), request_name)
         if not request.get("stream"):
-            return ApiObject(await self._ask(f"{kind}NonStreaming", content))
+            return ApiObject(await self._ask(f"{kind}NonStreaming", content, images))
         content["selectedModelId"] = selected
-        await self._ask(f"{kind}StreamInit", content)
+        await self._ask(f"{kind}StreamInit", content, images)
         return ChunkStream(self._channel, content["streamId"])
 
-    async def _ask(self, kind: str, content: "dict[str, Any]") -> "Any":
+    async def _ask(
+        self, kind: str, content: "dict[str, Any]", attachments: "list[Any] | None" = None
+    ) -> "Any":
         """Ask a model; when the caller is cancelled, the worker gives the request up too."""
         content["streamId"] = self._channel.new_uuid()
         try:
-            return await self._channel.call(kind, content)
+            return await self._channel.call(kind, content, attachments or None)
         except asyncio.CancelledError:
             if not self._channel.is_closed:
                 self._channel.send("completionStreamReturn", {"streamId": content["streamId"]})

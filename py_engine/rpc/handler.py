@@ -22,6 +22,7 @@ from py_engine.errors import (
     UnsupportedEndpointError,
 )
 from py_engine.rpc.contents import Message, arguments_of, content_of, method_of, stream_key
+from py_engine.rpc.images import put_images
 from py_engine.rpc.messages import (
     HEARTBEAT,
     INIT_PROGRESS,
@@ -192,6 +193,7 @@ class WebWorkerMLCEngineHandler:
             raise MessageFormatError(
                 f"{kind}: content.request must be an object with `stream` {str(is_stream).lower()}."
             )
+        put_images(request, content.get("attachments", []))
         await self.reload_if_unmatched(content.get("modelId"), content.get("chatOpts"))
         stream_id = content.get("streamId", object())  # WebLLM's client sends none
         self._requests[stream_id] = asyncio.current_task()

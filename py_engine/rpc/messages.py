@@ -6,7 +6,8 @@ kinds "countTokens", "modelCache" and "registerLocalFiles", and a field that an 
 `error` in a "throw", beside the string `content`.
 
 Runs on CPython, Pyodide and MicroPython. Messages are plain dicts of JSON values; only the
-`attachments` of "registerLocalFiles", pairs of a path and a File or handle, are not.
+`attachments` are not: of "registerLocalFiles" pairs of a path and a File or handle, of a chat
+request pairs of a place, "message.part", and the image object that stands there.
 """
 
 import py_engine.errors as errors

@@ -18,6 +18,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "engine",
         "chat",
         "chat_prompt",
+        "chat_images",
+        "images_browser",
         "text_completion",
         "replies",
         "response_job",
