@@ -212,7 +212,7 @@ class WebWorkerMLCEngine:
 
     async def _complete(self, kind: str, request_name: str, request: "Mapping[str, Any]") -> "Any":
         collect_dropped_streams()
-        request, images = without_images(plain(request))
+        request, images = without_images(request)
         request = _plain_request(request)
         content = _fields(request=request, **self._expected_state())
         selected = select_model_id(content["modelId"], request.get("model"), request_name)

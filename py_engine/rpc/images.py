@@ -21,9 +21,9 @@ def without_images(request: "Any") -> "tuple[Any, list[tuple[str, Any]]]":
         parts = message.get("content") if isinstance(message, dict) else None
         if isinstance(parts, list):
             kept = [_kept(part, f"{index}.{at}", attachments) for at, part in enumerate(parts)]
-            message = {**message, "content": kept}
+            message = _changed(message, "content", kept)
         taken.append(message)
-    return {**request, "messages": taken}, attachments
+    return _changed(request, "messages", taken), attachments
 
 
 def _kept(part: "Any", place: str, attachments: "list[tuple[str, Any]]") -> "Any":
@@ -34,7 +34,13 @@ def _kept(part: "Any", place: str, attachments: "list[tuple[str, Any]]") -> "Any
     if url is None or isinstance(url, (str, bool, int, float, dict, list)):
         return part
     attachments.append((place, url))
-    return {**part, "image_url": {**fields, "url": None}}
+    return _changed(part, "image_url", _changed(fields, "url", None))
+
+
+def _changed(fields: "dict[str, Any]", name: str, value: "Any") -> "dict[str, Any]":
+    copy = dict(fields)
+    copy[name] = value
+    return copy
 
 
 def put_images(request: "dict[str, Any]", attachments: "list[tuple[str, Any]]") -> None:
