@@ -23,7 +23,7 @@ class ScriptedEngine:
     A message "raise Name text" raises that class of py_engine.errors, or that builtin exception.
     The word "BREAK" raises DeviceLostError in the middle of the answer; "REQUEST" is answered with
     the request's other fields, "OPTIONS" with the options of the last load. A word in parentheses
-    is a thought.
+    is a thought. An image object of the message is told of by its size.
     """
 
     def __init__(self, seconds_per_word: float = 0.0) -> None:
@@ -109,7 +109,7 @@ class ScriptedEngine:
         return "scripted"
 
     async def chat_completion(self, request: dict[str, Any]) -> Any:
-        text = request["messages"][-1]["content"]
+        text = _text_of(request["messages"][-1]["content"])
         if text.startswith("raise "):
             _raise(*text.split(" ", 2)[1:])
         chunks = self._chunks(request, text.split())
@@ -193,6 +193,16 @@ class ScriptedEngine:
 def _chunk(delta: dict[str, str], finish_reason: str | None = None) -> ApiObject:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     return ApiObject({"object": "chat.completion.chunk", "choices": [choice]})
+
+
+def _text_of(content: str | list[dict[str, Any]]) -> str:
+    if isinstance(content, str):
+        return content
+    return " ".join(part.get("text") or _image(part["image_url"]["url"]) for part in content)
+
+
+def _image(url: Any) -> str:
+    return url if isinstance(url, str) else f"{url.width}x{url.height}"
 
 
 def _stored(model_id: str, stored: int, total: int) -> dict[str, Any]:

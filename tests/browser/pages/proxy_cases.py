@@ -312,6 +312,24 @@ async def case_local_files():
     assert isinstance(error, errors.ConfigurationFieldError), error
 
 
+async def case_images():
+    chat = await engine()
+    data = js.ImageData.new(3, 2)
+    bitmap = await js.createImageBitmap(data)
+    url = "data:image/png;base64,AA=="
+    parts = [{"type": "text", "text": "look:"}]
+    parts += [{"type": "image_url", "image_url": {"url": u}} for u in (bitmap, url, data)]
+    messages = [{"role": "user", "content": parts}]
+    reply = await chat.chat.completions.create(messages=messages)
+    same(reply.choices[0].message.content, f"look: 3x2 {url} 3x2 ")
+    same(parts[1]["image_url"]["url"].width, 3)  # the caller's message is as it was
+    words = ""
+    async for chunk in await chat.chat.completions.create(messages=messages, stream=True):
+        for choice in chunk.choices:
+            words += choice.delta.content or ""
+    same(words, f"look: 3x2 {url} 3x2 ")
+
+
 async def case_embedded_model_is_stored():
     chat = await embedded_model()
     for engine_or_none in (chat, None):  # without an engine a worker is started for the call
