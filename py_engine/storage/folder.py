@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from py_engine.errors import MissingFileError, ModelFileFormatError
-from py_engine.storage.source import FileInfo, OnBytes, parse_json, range_too_long
+from py_engine.errors import MissingFileError
+from py_engine.storage.source import FileInfo, OnBytes, decode_text, parse_json, range_too_long
 
 
 class FolderSource:
@@ -23,14 +23,7 @@ class FolderSource:
 
     async def read_text(self, path: str) -> str:
         """Return a UTF-8 file."""
-        data = await self.read_bytes(path)
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ModelFileFormatError(
-                f"{self._folder / path} is not UTF-8 text: byte {error.start} is invalid. "
-                "Download the file again, or repair it."
-            ) from error
+        return decode_text(await self.read_bytes(path), str(self._folder / path))
 
     async def read_json(self, path: str) -> Any:
         """Return a parsed JSON file."""

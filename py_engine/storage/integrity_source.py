@@ -9,10 +9,17 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from py_engine.errors import IntegrityError, ModelFileFormatError, StorageError
+from py_engine.errors import IntegrityError, StorageError
 from py_engine.integrity import OnFailure, check_digest, sri_digest, verify_integrity
 from py_engine.storage.host_bytes import to_bytes
-from py_engine.storage.source import FileInfo, HostBytes, ModelSource, OnBytes, parse_json
+from py_engine.storage.source import (
+    FileInfo,
+    HostBytes,
+    ModelSource,
+    OnBytes,
+    decode_text,
+    parse_json,
+)
 
 # A larger file is hashed in pieces of this size, in Python: browsers only hash what is in memory.
 PIECE_BYTES = 1 << 26
@@ -60,14 +67,7 @@ class IntegritySource:
 
     async def read_text(self, path: str) -> str:
         """Return a UTF-8 file."""
-        data = to_bytes(await self.read_bytes(path))
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ModelFileFormatError(
-                f"{self.url}{path} is not UTF-8 text: byte {error.start} is invalid. "
-                "Download the file again, or repair it."
-            ) from error
+        return decode_text(to_bytes(await self.read_bytes(path)), f"{self.url}{path}")
 
     async def read_json(self, path: str) -> Any:
         """Return a parsed JSON file."""

@@ -102,6 +102,17 @@ def byte_length(data: HostBytes) -> int:
     return len(data) if isinstance(data, bytes) else int(data.byteLength)
 
 
+def decode_text(data: bytes, address: str) -> str:
+    """Decode a UTF-8 file; `address` names it in errors. Raises ModelFileFormatError."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelFileFormatError(
+            f"{address} is not UTF-8 text: byte {error.start} is invalid. Download the file again, "
+            "or repair it."
+        ) from error
+
+
 def parse_json(text: str, address: str) -> Any:
     """Parse a JSON file; `address` names it in errors. Raises ModelFileFormatError."""
     try:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from py_engine.errors import (
     MissingFileError,
     ModelFileError,
-    ModelFileFormatError,
     NetworkError,
     StorageError,
     StorageFullError,
@@ -33,6 +32,7 @@ from py_engine.storage.source import (
     FileInfo,
     HostBytes,
     OnBytes,
+    decode_text,
     parse_json,
     range_too_long,
 )
@@ -236,13 +236,9 @@ class StoredSource:
         return await self._decoded(await self._fetch(remote))
 
     async def _decoded(self, file: StoredFile) -> str:
-        try:
-            return to_bytes(await self._read(file.record.path, 0, file.size)).decode()
-        except UnicodeDecodeError as error:
-            raise ModelFileFormatError(
-                f"{self.url}{file.record.path} is not UTF-8 text: byte {error.start} is invalid. "
-                "Download the file again, or repair it."
-            ) from error
+        path = file.record.path
+        data = to_bytes(await self._read(path, 0, file.size))
+        return decode_text(data, f"{self.url}{path}")
 
 
 def _summed(on_bytes: OnBytes | None) -> Advance:
