@@ -43,10 +43,12 @@ class ServiceWorkerMLCEngine(WebWorkerMLCEngine):
     def terminate(self) -> None:
         """End this client; everything pending fails with WorkerFailedError.
 
-        The worker and its models stay, for other pages and the next client.
+        Its requests and streams end. The worker and its models stay for others.
         """
         self.model_id = self.chat_opts = None
         self._heartbeat.cancel()
+        if not self._channel.is_closed:
+            self._channel.give_up()
         self._channel.close("This client of the service worker was ended by `engine.terminate()`.")
 
     async def _send_heartbeats(self, seconds: float) -> None:
