@@ -63,9 +63,11 @@ class Channel:
 
     def send(
         self, kind: str, content: "Any" = None, attachments: "list[Any] | None" = None
-    ) -> None:
-        """Send a request whose reply, if there is one, does not matter."""
-        self._post(self._message(kind, content, attachments))
+    ) -> str:
+        """Send a request whose reply, if there is one, does not matter; return its uuid."""
+        message = self._message(kind, content, attachments)
+        self._post(message)
+        return str(message["uuid"])
 
     async def call(
         self, kind: str, content: "Any" = None, attachments: "list[Any] | None" = None

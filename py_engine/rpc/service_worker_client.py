@@ -37,6 +37,7 @@ class ServiceWorkerMLCEngine(WebWorkerMLCEngine):
         if not keep_alive_ms > 0:
             raise ConfigValueError(f"keep_alive_ms is {keep_alive_ms}, but must be above 0.")
         self.missed_heartbeat = 0
+        self._last_beat = ""  # uuid
         super().__init__(_transport_to(registration), engine_config)
         self._heartbeat = asyncio.create_task(self._send_heartbeats(keep_alive_ms / 1000))
 
@@ -57,14 +58,16 @@ class ServiceWorkerMLCEngine(WebWorkerMLCEngine):
             if self._channel.is_closed:
                 return
             self.missed_heartbeat += 1
-            self._channel.send("keepAlive", {"pending": self._channel.pending})
+            pending = self._channel.pending
+            self._last_beat = self._channel.send("keepAlive", {"pending": pending})
 
     def _on_event(self, message: "dict[str, Any]") -> None:
         if message.get("kind") != HEARTBEAT:
             super()._on_event(message)
             return
         self.missed_heartbeat = 0
-        if message.get("lost"):
+        # Many wait for a worker that starts. An older one tells as lost what was sent again since.
+        if message.get("lost") and message.get("uuid") == self._last_beat:
             self._channel.restarted(message["lost"])
 
 

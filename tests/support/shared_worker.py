@@ -38,14 +38,15 @@ class Page(JsonTransport):
 class SharedWorker:
     """The worker, and the browser around it: the scope of the handler.
 
-    `waits` are the tasks that the worker was to live for. A worker that `is_asleep` gets no
-    messages, as one that takes long to boot.
+    `waits` are the tasks that the worker was to live for. What comes while it `is_asleep`, as when
+    it starts, it gets at `wake_up()`.
     """
 
     def __init__(self) -> None:
         self.open_pages: set[str] = set()
         self.waits: list[asyncio.Task[None]] = []
         self.is_asleep = False
+        self._early: list[PageEvent] = []
         self.life: object = None
         self.restart()
 
@@ -67,8 +68,17 @@ class SharedWorker:
 
     def deliver(self, event: PageEvent) -> None:
         """Give a message to the worker."""
-        if not self.is_asleep:
+        if self.is_asleep:
+            self._early.append(event)
+        else:
             self.handler.on_message(event)
+
+    def wake_up(self) -> None:
+        """Give the worker what has come meanwhile."""
+        self.is_asleep = False
+        for event in self._early:
+            self.handler.on_message(event)
+        self._early.clear()
 
 
 class _Scope:

@@ -221,7 +221,7 @@ async def test_missed_heartbeats_are_counted_until_one_is_answered() -> None:
     engine = await loaded(worker.page("a"), keep_alive_ms=1)
     worker.is_asleep = True
     await until(lambda: engine.missed_heartbeat >= 3)
-    worker.is_asleep = False
+    worker.wake_up()
     await until(lambda: engine.missed_heartbeat == 0)
     beats = [message for message in page_of(engine).sent if message["kind"] == "keepAlive"]
     assert len(beats) >= 3
@@ -248,6 +248,21 @@ async def test_a_request_of_a_worker_that_was_replaced_is_repeated(kind: str) ->
     loaded_with = [name for name, _ in worker.engine.calls]
     assert loaded_with == ["set_app_config", "reload"]
     assert await answer(engine) == "hello "
+
+
+@in_event_loop
+async def test_a_worker_that_starts_slowly_gets_a_request_again_once() -> None:
+    worker = SharedWorker()
+    engine = await loaded(worker.page("a"), keep_alive_ms=1)
+    asked = asyncio.ensure_future(answer(engine, LONG))
+    await until(lambda: worker.engine.last_message)
+    worker.restart()
+    worker.is_asleep = True
+    await until(lambda: engine.missed_heartbeat > 5)
+    worker.wake_up()
+    assert await asked == LONG
+    sent = [message["kind"] for message in page_of(engine).sent]
+    assert sent.count("chatCompletionNonStreaming") == 2
 
 
 @in_event_loop
