@@ -70,9 +70,14 @@ class MLCEngine:
         """The ids of the loaded models in the order of loading; None when there is none."""
         return self._models.model_ids or None
 
-    def set_app_config(self, app_config: AppConfig | Mapping[str, Any]) -> None:
-        """Replace the list of models, from the next `reload` on."""
-        if not isinstance(app_config, AppConfig):
+    @property
+    def app_config(self) -> AppConfig | None:
+        """The list of models as it was set; None for the catalogue."""
+        return self._app_config
+
+    def set_app_config(self, app_config: AppConfig | Mapping[str, Any] | None) -> None:
+        """Replace the list of models, from the next `reload` on; None for the catalogue."""
+        if not isinstance(app_config, AppConfig | None):
             app_config = AppConfig.from_dict(plain(app_config))
         self._app_config = app_config
 

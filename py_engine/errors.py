@@ -65,7 +65,9 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   |-- NonWorkerEnvironmentError
     |   |-- NoServiceWorkerAPIError
     |   |-- ServiceWorkerInitializationError
+    |   |-- WorkerRestartedError
     |   `-- RemoteError
+    |-- AbortError
     `-- RequestError
         |-- ConfigValueError
         |   |-- MinValueError
@@ -383,6 +385,13 @@ class ServiceWorkerInitializationError(WorkerError):
     """No service worker is registered for the page, or it could not be registered."""
 
 
+class WorkerRestartedError(WorkerError):
+    """The browser ended the worker during a request that cannot be repeated; send it again.
+
+    A worker with its state gone has taken its place: the next request loads the model again.
+    """
+
+
 class RemoteError(WorkerError):
     """An exception in the worker that is none of these classes.
 
@@ -390,6 +399,10 @@ class RemoteError(WorkerError):
     """
 
     name = "Error"
+
+
+class AbortError(MLCError):
+    """A request was ended by the `signal` that was given along; the text is the reason."""
 
 
 class RequestError(MLCError):

@@ -12,6 +12,7 @@ from pyscript.ffi import create_proxy
 
 import py_engine
 from py_engine import errors
+from py_engine.rpc.channel import Call
 from py_engine.rpc.transport_browser import WorkerTransport, create_worker
 
 MODEL = "some-model"
@@ -130,17 +131,17 @@ async def case_hostile_requests():
 
 async def case_messages_too_deep_for_python():
     chat = await engine()
-    transport = chat._channel._transport
+    worker = chat._channel._transport._worker
     deep = '{"kind": "getMessage", "uuid": "deep", "content": ' + "[" * 300 + "]" * 300 + "}"
-    chat._channel._pending["deep"] = reply = asyncio.Future()
-    transport._worker.postMessage(js.JSON.parse(deep))
-    error = await error_of(reply)
+    chat._channel._pending["deep"] = call = Call({"kind": "getMessage"})
+    worker.postMessage(js.JSON.parse(deep))
+    error = await error_of(call.reply)
     assert isinstance(error, errors.MessageFormatError), error
     same(await chat.get_gpu_vendor(), "scripted")
     shallow = "[" * 90 + "]" * 90
-    chat._channel._pending["deep"] = reply = asyncio.Future()
-    transport._worker.postMessage(js.JSON.parse(deep.replace("[" * 300 + "]" * 300, shallow)))
-    error = await error_of(reply)
+    chat._channel._pending["deep"] = call = Call({"kind": "getMessage"})
+    worker.postMessage(js.JSON.parse(deep.replace("[" * 300 + "]" * 300, shallow)))
+    error = await error_of(call.reply)
     assert "must be an object" in str(error), error
 
 
