@@ -30,6 +30,11 @@ if TYPE_CHECKING:
         list_models_in_cache,
     )
     from py_engine.rpc.client import WebWorkerMLCEngine, create_web_worker_mlc_engine
+    from py_engine.rpc.extension_client import (
+        ExtensionServiceWorkerMLCEngine,
+        create_extension_service_worker_mlc_engine,
+    )
+    from py_engine.rpc.extension_handler import ExtensionServiceWorkerMLCEngineHandler
     from py_engine.rpc.handler import WebWorkerMLCEngineHandler
     from py_engine.rpc.service_worker_client import (
         ServiceWorkerMLCEngine,
@@ -43,6 +48,8 @@ __version__ = "0.1.0"
 __all__ = [
     "ApiObject",
     "AppConfig",
+    "ExtensionServiceWorkerMLCEngine",
+    "ExtensionServiceWorkerMLCEngineHandler",
     "HuggingFaceConfig",
     "InitProgressReport",
     "MLCEngine",
@@ -56,6 +63,7 @@ __all__ = [
     "WebWorkerMLCEngine",
     "WebWorkerMLCEngineHandler",
     "__version__",
+    "create_extension_service_worker_mlc_engine",
     "create_mlc_engine",
     "create_service_worker_mlc_engine",
     "create_web_worker_mlc_engine",
@@ -74,6 +82,8 @@ __all__ = [
 _MODULE_OF = {
     "ApiObject": "py_engine.api.objects",
     "AppConfig": "py_engine.config",
+    "ExtensionServiceWorkerMLCEngine": "py_engine.rpc.extension_client",
+    "ExtensionServiceWorkerMLCEngineHandler": "py_engine.rpc.extension_handler",
     "HuggingFaceConfig": "py_engine.config",
     "InitProgressReport": "py_engine.config",
     "MLCEngine": "py_engine.engine",
@@ -86,6 +96,7 @@ _MODULE_OF = {
     "ServiceWorkerMLCEngineHandler": "py_engine.rpc.service_worker_handler",
     "WebWorkerMLCEngine": "py_engine.rpc.client",
     "WebWorkerMLCEngineHandler": "py_engine.rpc.handler",
+    "create_extension_service_worker_mlc_engine": "py_engine.rpc.extension_client",
     "create_mlc_engine": "py_engine.engine",
     "create_service_worker_mlc_engine": "py_engine.rpc.service_worker_client",
     "create_web_worker_mlc_engine": "py_engine.rpc.client",
