@@ -8,6 +8,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from py_engine.abort import AbortController, AbortSignal
     from py_engine.api.objects import ApiObject
     from py_engine.config import (
         AppConfig,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AbortController",
+    "AbortSignal",
     "ApiObject",
     "AppConfig",
     "ExtensionServiceWorkerMLCEngine",
@@ -80,6 +83,8 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "AbortController": "py_engine.abort",
+    "AbortSignal": "py_engine.abort",
     "ApiObject": "py_engine.api.objects",
     "AppConfig": "py_engine.config",
     "ExtensionServiceWorkerMLCEngine": "py_engine.rpc.extension_client",
