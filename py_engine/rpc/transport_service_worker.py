@@ -11,13 +11,16 @@ from py_engine.errors import (
 )
 from py_engine.rpc.transport import Transport
 from py_engine.rpc.transport_browser import (
-    JsException,
     ask_to_persist,
-    create_proxy,
     from_js_message,
     to_js_message,
     worker_address,
 )
+
+try:
+    from pyodide.ffi import JsException, create_proxy
+except ImportError:  # MicroPython
+    from jsffi import JsException, create_proxy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
