@@ -81,7 +81,7 @@ class Popup:
         self.set_state("ready" if is_loaded else "error", "Something went wrong.")
 
     async def open(self):
-        """List the models, show the conversation so far, connect, and load the model chosen last."""
+        """List the models, show the conversation so far, and load the model chosen last."""
         for record in await fetch_model_list():
             self.records[record["model_id"]] = record
             is_own = "://" not in record["model"]
