@@ -62,10 +62,10 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   `-- ResponseFormatViolationError
     |-- WorkerError
     |   |-- WorkerFailedError
+    |   |-- WorkerRestartedError
     |   |-- NonWorkerEnvironmentError
     |   |-- NoServiceWorkerAPIError
     |   |-- ServiceWorkerInitializationError
-    |   |-- WorkerRestartedError
     |   `-- RemoteError
     |-- AbortError
     `-- RequestError

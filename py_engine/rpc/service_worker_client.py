@@ -37,16 +37,19 @@ class ServiceWorkerMLCEngine(WebWorkerMLCEngine):
         if not keep_alive_ms > 0:
             raise ConfigValueError(f"keep_alive_ms is {keep_alive_ms}, but must be above 0.")
         self.missed_heartbeat = 0
+        self._last_beat = ""  # uuid
         super().__init__(_transport_to(registration), engine_config)
         self._heartbeat = asyncio.create_task(self._send_heartbeats(keep_alive_ms / 1000))
 
     def terminate(self) -> None:
         """End this client; everything pending fails with WorkerFailedError.
 
-        The worker and its models stay, for other pages and the next client.
+        Its requests and streams end. The worker and its models stay for others.
         """
         self.model_id = self.chat_opts = None
         self._heartbeat.cancel()
+        if not self._channel.is_closed:
+            self._channel.give_up()
         self._channel.close("This client of the service worker was ended by `engine.terminate()`.")
 
     async def _send_heartbeats(self, seconds: float) -> None:
@@ -55,14 +58,16 @@ class ServiceWorkerMLCEngine(WebWorkerMLCEngine):
             if self._channel.is_closed:
                 return
             self.missed_heartbeat += 1
-            self._channel.send("keepAlive", {"pending": self._channel.pending})
+            pending = self._channel.pending
+            self._last_beat = self._channel.send("keepAlive", {"pending": pending})
 
     def _on_event(self, message: "dict[str, Any]") -> None:
         if message.get("kind") != HEARTBEAT:
             super()._on_event(message)
             return
         self.missed_heartbeat = 0
-        if message.get("lost"):
+        # Many wait for a worker that starts. An older one tells as lost what was sent again since.
+        if message.get("lost") and message.get("uuid") == self._last_beat:
             self._channel.restarted(message["lost"])
 
 

@@ -87,7 +87,7 @@ class ServiceWorkerTransport(Transport):
         self,
         on_message: "Callable[[dict[str, Any]], None]",
         on_failure: "Callable[[str, bool], None]",
-        on_restart: "Callable[[], None]",
+        on_restart: "Callable[[], None] | None" = None,
     ) -> None:
         """Start to listen; see Transport."""
         self._on_failure = on_failure
@@ -140,7 +140,7 @@ class ServiceWorkerTransport(Transport):
         self._worker = None
         if self._usable_worker() is None:
             self._on_failure(_UNREGISTERED, True)
-        else:
+        elif self._on_restart:
             self._on_restart()
 
     def _usable_worker(self) -> "Any":
@@ -153,8 +153,8 @@ class ServiceWorkerTransport(Transport):
 
 
 _UNREGISTERED = (
-    "The service worker is not registered any more. Call `await register_service_worker()` and make "
-    "a new engine."
+    "The service worker is not registered any more. Call `await register_service_worker()` and "
+    "make a new engine."
 )
 
 
