@@ -152,6 +152,7 @@ def test_popup_summarises_the_page(extension: ChromeExtension, popup: Page, tmp_
 
 def test_popup_goes_on_when_the_worker_was_killed(extension: ChromeExtension, popup: Page) -> None:
     extension.kill_worker(popup)
+    expect(popup.locator("#status")).to_contain_text("a message starts it again")
     send(popup, "What is the capital of France?")
     expect(popup.locator("#stats")).to_contain_text("tokens read", timeout=300_000)
     expect(answers(popup).last).not_to_be_empty()
