@@ -123,7 +123,7 @@ def _web_files() -> Files:
 
 def _worker_files() -> Files:
     build_time = {"make_snapshot.mjs", XGRAMMAR_WRAPPER}
-    paths = sorted((ROOT / "worker").glob("*.mjs"))
+    paths = [path for path in sorted((ROOT / "worker").iterdir()) if path.is_file()]
     return {f"worker/{path.name}": path for path in paths if path.name not in build_time}
 
 

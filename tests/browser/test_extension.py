@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from playwright.sync_api import Locator, Page, Playwright, expect
@@ -27,22 +29,41 @@ RUN_CASE = """(name) => Promise.race([
     runCase(name), new Promise((settle) => setTimeout(settle, 300000, 'no answer in 300 s'))])"""
 
 
+class Load(Protocol):
+    def __call__(self, manifest: Mapping[str, Any] | None = None) -> ChromeExtension: ...
+
+
 @pytest.fixture(scope="module")
-def extension(
+def load_extension(
     playwright: Playwright,
     browser_type_launch_args: dict[str, Any],
     site: Site,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[ChromeExtension]:
-    """The site, and the cases with it, loaded as an extension."""
-    folder = tmp_path_factory.mktemp("extension") / "unpacked"
-    shutil.copytree(site.folder, folder, copy_function=os.link)
-    for path in CASE_FILES:
-        shutil.copy(path, folder)
-    profile = tmp_path_factory.mktemp("profile")
-    extension = ChromeExtension(playwright, browser_type_launch_args, folder, profile)
-    yield extension
-    extension.close()
+) -> Iterator[Load]:
+    """Load the site, and the cases with it, as an extension; `manifest` replaces what is given."""
+    with contextlib.ExitStack() as extensions:
+
+        def load(manifest: Mapping[str, Any] | None = None) -> ChromeExtension:
+            folder = tmp_path_factory.mktemp("extension") / "unpacked"
+            shutil.copytree(site.folder, folder, copy_function=os.link)
+            for path in CASE_FILES:
+                shutil.copy(path, folder)
+            if manifest is not None:
+                written = json.loads((folder / "manifest.json").read_text()) | manifest
+                (folder / "manifest.json").unlink()  # a link to the site's
+                (folder / "manifest.json").write_text(json.dumps(written))
+            profile = tmp_path_factory.mktemp("profile")
+            extension = ChromeExtension(playwright, browser_type_launch_args, folder, profile)
+            extensions.callback(extension.close)
+            return extension
+
+        yield load
+
+
+@pytest.fixture(scope="module")
+def extension(load_extension: Load) -> ChromeExtension:
+    """The extension as `build.py site` makes it."""
+    return load_extension()
 
 
 @pytest.fixture(scope="module", params=["mpy", "py"])
@@ -61,6 +82,16 @@ def cases_page(request: pytest.FixtureRequest, extension: ChromeExtension) -> It
     page.close()
 
 
+@pytest.fixture(scope="module")
+def offscreen_page(load_extension: Load) -> Page:
+    """A page with the cases in an extension whose engine is in an offscreen document."""
+    manifest = {"background": {}, "permissions": ["offscreen", "unlimitedStorage"]}
+    extension = load_extension(manifest)
+    page = extension.open("extension_cases.html?interpreter=mpy&offscreen")
+    expect(page).to_have_title("ready", timeout=60_000)
+    return page
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_client(cases_page: Page, case: str) -> None:
     assert cases_page.evaluate(RUN_CASE, case) == ""
@@ -77,6 +108,13 @@ def popup(extension: ChromeExtension) -> Iterator[Page]:
     expect(page.locator("#status")).to_have_text(f"{MODEL} is ready.", timeout=300_000)
     yield page
     page.close()
+
+
+@pytest.mark.parametrize(
+    "case", ["chat", "structured_output", "a_client_that_leaves_frees_the_model"]
+)
+def test_engine_in_an_offscreen_document(offscreen_page: Page, case: str) -> None:
+    assert offscreen_page.evaluate(RUN_CASE, case) == ""
 
 
 def send(popup: Page, text: str) -> None:
