@@ -18,6 +18,7 @@ from py_engine.tooling.server import SiteServer
 from py_engine.tooling.site import Site
 from tests.support.chrome_extension import ChromeExtension
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "chrome-extension.md"
 PAGES = Path(__file__).parent / "pages"
 CASE_FILES = sorted(PAGES.glob("extension_cases.*"))
 SOURCE = (PAGES / "extension_cases.py").read_text(encoding="utf-8")
@@ -30,7 +31,9 @@ RUN_CASE = """(name) => Promise.race([
 
 
 class Load(Protocol):
-    def __call__(self, manifest: Mapping[str, Any] | None = None) -> ChromeExtension: ...
+    def __call__(
+        self, manifest: Mapping[str, Any] | None = None, own_files: Path | None = None
+    ) -> ChromeExtension: ...
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +43,20 @@ def load_extension(
     site: Site,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Load]:
-    """Load the site, and the cases with it, as an extension; `manifest` replaces what is given."""
+    """Load the site, and the cases with it, as an extension.
+
+    `manifest` replaces fields of the site's; or an extension consists of `own_files`, and has the
+    site in its folder `engine/`.
+    """
     with contextlib.ExitStack() as extensions:
 
-        def load(manifest: Mapping[str, Any] | None = None) -> ChromeExtension:
+        def load(
+            manifest: Mapping[str, Any] | None = None, own_files: Path | None = None
+        ) -> ChromeExtension:
             folder = tmp_path_factory.mktemp("extension") / "unpacked"
-            shutil.copytree(site.folder, folder, copy_function=os.link)
-            for path in CASE_FILES:
+            engine = folder if own_files is None else folder / "engine"
+            shutil.copytree(site.folder, engine, copy_function=os.link)
+            for path in CASE_FILES if own_files is None else own_files.iterdir():
                 shutil.copy(path, folder)
             if manifest is not None:
                 written = json.loads((folder / "manifest.json").read_text()) | manifest
@@ -115,6 +125,24 @@ def popup(extension: ChromeExtension) -> Iterator[Page]:
 )
 def test_engine_in_an_offscreen_document(offscreen_page: Page, case: str) -> None:
     assert offscreen_page.evaluate(RUN_CASE, case) == ""
+
+
+@pytest.mark.parametrize("is_offscreen", [False, True])
+def test_extension_of_the_documentation(
+    load_extension: Load, tmp_path: Path, is_offscreen: bool
+) -> None:
+    """Write the files that docs/chrome-extension.md shows, load them, and open the page."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    files = dict(re.findall(r"^`([\w.]+)`\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    assert len(files) == 5
+    if is_offscreen:
+        [files["page.mjs"]] = re.findall(r"^```js\n(import \{ open.*?)^```$", text, re.M | re.S)
+        files["background.mjs"] = "\n"
+        files["manifest.json"] = files["manifest.json"].replace('["unl', '["offscreen", "unl')
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    page = load_extension(own_files=tmp_path).open("page.html")
+    expect(page.locator("#answer")).to_contain_text("fox", timeout=300_000)
 
 
 def send(popup: Page, text: str) -> None:
