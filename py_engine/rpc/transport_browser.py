@@ -12,6 +12,7 @@ import js
 from py_engine.errors import ConfigValueError, MessageFormatError
 from py_engine.json_values import MAX_DEPTH, is_too_deep
 from py_engine.rpc.transport import Transport
+from py_engine.storage.persist_browser import ask_to_persist
 
 try:
     from pyodide.ffi import JsException, create_proxy
@@ -117,7 +118,7 @@ class WorkerTransport(Transport):
         """Send one message to the worker."""
         if message.get("kind") == "reload" and not self._has_asked_to_persist:
             self._has_asked_to_persist = True
-            _ask_to_persist()
+            ask_to_persist()
         self._worker.postMessage(to_js_message(message))
 
     def new_uuid(self) -> str:
@@ -144,13 +145,6 @@ def create_worker(url: str, script: "str | None" = None) -> "Any":
         url = address.href
     options = js.JSON.parse('{"type": "module"}')
     return js.Worker.new(url, options)
-
-
-def _ask_to_persist() -> None:
-    """Ask the browser not to clear the site's stored models on its own; workers cannot ask."""
-    storage = getattr(js.navigator, "storage", None)  # only on https
-    if storage and hasattr(storage, "persist"):
-        storage.persist()
 
 
 def _failure_reason(event: "Any") -> str:
