@@ -8,6 +8,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from py_engine.abort import AbortController, AbortSignal
     from py_engine.api.objects import ApiObject
     from py_engine.config import (
         AppConfig,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AbortController",
+    "AbortSignal",
     "ApiObject",
     "AppConfig",
     "HuggingFaceConfig",
@@ -62,6 +65,8 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "AbortController": "py_engine.abort",
+    "AbortSignal": "py_engine.abort",
     "ApiObject": "py_engine.api.objects",
     "AppConfig": "py_engine.config",
     "HuggingFaceConfig": "py_engine.config",

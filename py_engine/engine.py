@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from py_engine import config as configuration
+from py_engine.abort import until_aborted
 from py_engine.api.chat_completion import ChatCompletionRequest
 from py_engine.api.completion import CompletionRequest
 from py_engine.api.embedding import EmbeddingRequest
@@ -70,9 +71,14 @@ class MLCEngine:
         """The ids of the loaded models in the order of loading; None when there is none."""
         return self._models.model_ids or None
 
-    def set_app_config(self, app_config: AppConfig | Mapping[str, Any]) -> None:
-        """Replace the list of models, from the next `reload` on."""
-        if not isinstance(app_config, AppConfig):
+    @property
+    def app_config(self) -> AppConfig | None:
+        """The list of models as it was set; None for the catalogue."""
+        return self._app_config
+
+    def set_app_config(self, app_config: AppConfig | Mapping[str, Any] | None) -> None:
+        """Replace the list of models, from the next `reload` on; None for the catalogue."""
+        if not isinstance(app_config, AppConfig | None):
             app_config = AppConfig.from_dict(plain(app_config))
         self._app_config = app_config
 
@@ -105,6 +111,8 @@ class MLCEngine:
         self,
         model_id: str | Sequence[str],
         chat_opts: ChatOpts | Sequence[ChatOpts] | None = None,
+        *,
+        signal: Any = None,
     ) -> None:
         """Unload everything, then load one model or several, one after another.
 
@@ -112,15 +120,16 @@ class MLCEngine:
         `chat_opts` overrides fields of the models' mlc-chat-config.json, one mapping for each
         model. When it fails, or the task that calls it is cancelled, nothing is loaded; what was
         downloaded is kept. A call of `unload` or `reload` meanwhile ends it early, without an
-        error and with nothing loaded by it.
+        error and with nothing loaded by it; `signal`, an AbortController's, with AbortError.
         Errors: ConfigurationError's, ModelFileError's and DeviceError's classes.
         """
-        await self._models.load(
+        load = self._models.load(
             lambda: load_plan(
                 self._app_config or configuration.prebuilt_app_config, model_id, chat_opts
             ),
             self.get_init_progress_callback,
         )
+        await until_aborted(load, signal)
 
     async def unload(self) -> None:
         """Free all models, and end a `reload` under way; running requests fail."""

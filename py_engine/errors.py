@@ -62,7 +62,9 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   `-- ResponseFormatViolationError
     |-- WorkerError
     |   |-- WorkerFailedError
+    |   |-- WorkerRestartedError
     |   `-- RemoteError
+    |-- AbortError
     `-- RequestError
         |-- ConfigValueError
         |   |-- MinValueError
@@ -368,6 +370,13 @@ class WorkerFailedError(WorkerError):
     """The worker could not start, died or was closed; make a new one to go on."""
 
 
+class WorkerRestartedError(WorkerError):
+    """The browser ended the worker during a request that cannot be repeated; send it again.
+
+    A worker with its state gone has taken its place: the next request loads the model again.
+    """
+
+
 class RemoteError(WorkerError):
     """An exception in the worker that is none of these classes.
 
@@ -375,6 +384,10 @@ class RemoteError(WorkerError):
     """
 
     name = "Error"
+
+
+class AbortError(MLCError):
+    """A request was ended by the `signal` that was given along; the text is the reason."""
 
 
 class RequestError(MLCError):

@@ -5,9 +5,9 @@ Runs on CPython, Pyodide and MicroPython.
 
 import asyncio
 
-from py_engine.errors import WorkerFailedError
+from py_engine.errors import WorkerFailedError, WorkerRestartedError
 from py_engine.json_values import jsonable
-from py_engine.rpc.messages import RETURN, THROW, check_content, error_from
+from py_engine.rpc.messages import NOT_REPEATABLE, RETURN, THROW, check_content, error_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     from py_engine.rpc.transport import Transport
+
+
+# How often a request is sent again: it may be what ends each worker.
+MAX_REPEATS = 2
+
+
+class Call:
+    """A request that waits for its reply."""
+
+    def __init__(self, message: "dict[str, Any]") -> None:
+        self.message = message
+        self.reply: Any = asyncio.Future()
+        self.repeats_left = 0 if message["kind"] in NOT_REPEATABLE else MAX_REPEATS
 
 
 class Channel:
@@ -29,22 +42,29 @@ class Channel:
     ) -> None:
         self._transport = transport
         self._on_event = on_event
-        self._pending: dict[str, Any] = {}  # uuid -> Future
+        self._pending: dict[str, Call] = {}  # by uuid
         self._failure: dict[str, Any] | None = None  # the "throw" message that ended the worker
-        transport.connect(self._on_message, self._on_failure)
+        transport.connect(self._on_message, self._on_failure, self.restarted)
 
     @property
     def is_closed(self) -> bool:
         """Whether the worker is gone, so that nothing can be sent any more."""
         return self._failure is not None
 
+    @property
+    def pending(self) -> "list[str]":
+        """The uuids of the requests that wait for their replies."""
+        return list(self._pending)
+
     def new_uuid(self) -> str:
         """Return an id for a stream."""
         return self._transport.new_uuid()
 
-    def send(self, kind: str, content: "Any" = None) -> None:
+    def send(
+        self, kind: str, content: "Any" = None, attachments: "list[Any] | None" = None
+    ) -> None:
         """Send a request whose reply, if there is one, does not matter."""
-        self._post(kind, self._transport.new_uuid(), content)
+        self._post(self._message(kind, content, attachments))
 
     async def call(
         self, kind: str, content: "Any" = None, attachments: "list[Any] | None" = None
@@ -53,16 +73,37 @@ class Channel:
 
         `attachments` are pairs of a path and a JavaScript object that can be cloned.
         Errors: what the worker raised, as the same class of py_engine.errors; WorkerFailedError
-        when the worker is gone.
+        when the worker is gone; WorkerRestartedError.
         """
-        uuid = self._transport.new_uuid()
-        reply: Any = asyncio.Future()
-        self._pending[uuid] = reply
+        call = Call(self._message(kind, content, attachments))
+        uuid = call.message["uuid"]
+        self._pending[uuid] = call
         try:
-            self._post(kind, uuid, content, attachments)
-            return await reply
+            self._post(call.message)
+            return await call.reply
         finally:
             self._pending.pop(uuid, None)
+
+    def restarted(self, lost: "list[str] | None" = None) -> None:
+        """The browser has replaced the worker: repeat the requests that it `lost`, or fail them.
+
+        None stands for all that are pending. Those that cannot be repeated raise
+        WorkerRestartedError.
+        """
+        for uuid in self.pending if lost is None else lost:
+            call = self._pending.get(uuid)
+            if call is None or call.reply.done():
+                continue
+            if call.repeats_left:
+                call.repeats_left -= 1
+                self._post(call.message)
+            else:
+                call.reply.set_exception(
+                    WorkerRestartedError(
+                        f"The browser ended the engine's worker during {call.message['kind']}, "
+                        "which cannot be repeated as it was. Send the request again."
+                    )
+                )
 
     def close(self, reason: str) -> None:
         """End the worker; whatever is pending fails with WorkerFailedError(reason)."""
@@ -70,16 +111,19 @@ class Channel:
             self._transport.close()
             self._on_failure(reason, True)
 
-    def _post(
-        self, kind: str, uuid: str, content: "Any", attachments: "list[Any] | None" = None
-    ) -> None:
-        if self._failure is not None:
-            raise error_from(self._failure)
+    def _message(
+        self, kind: str, content: "Any", attachments: "list[Any] | None"
+    ) -> "dict[str, Any]":
         content = jsonable(content, kind)
         check_content(kind, content)
-        message = {"kind": kind, "uuid": uuid, "content": content}
+        message = {"kind": kind, "uuid": self._transport.new_uuid(), "content": content}
         if attachments is not None:
             message["attachments"] = attachments
+        return message
+
+    def _post(self, message: "dict[str, Any]") -> None:
+        if self._failure is not None:
+            raise error_from(self._failure)
         self._transport.post(message)
 
     def _on_message(self, message: "dict[str, Any]") -> None:
@@ -87,13 +131,13 @@ class Channel:
         if kind == THROW and message.get("uuid") == "":  # the worker could not start
             self._fail(message, is_dead=True)
         elif kind == RETURN or kind == THROW:
-            reply = self._pending.pop(str(message.get("uuid")), None)
-            if reply is None or reply.done():
+            call = self._pending.pop(str(message.get("uuid")), None)
+            if call is None or call.reply.done():
                 return
             if kind == RETURN:
-                reply.set_result(message.get("content"))
+                call.reply.set_result(message.get("content"))
             else:
-                reply.set_exception(error_from(message))
+                call.reply.set_exception(error_from(message))
         else:
             self._on_event(message)
 
@@ -105,6 +149,6 @@ class Channel:
             self._failure = message
         pending = list(self._pending.values())
         self._pending.clear()
-        for reply in pending:
-            if not reply.done():
-                reply.set_exception(error_from(message))
+        for call in pending:
+            if not call.reply.done():
+                call.reply.set_exception(error_from(message))

@@ -8,9 +8,11 @@ import sys
 import weakref
 
 from py_engine.api.objects import ApiObject
+from py_engine.errors import UnknownStreamError, WorkerRestartedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from typing import Any
 
     from py_engine.rpc.channel import Channel
@@ -22,11 +24,18 @@ class ChunkStream:
     A stream that is left before its end frees the model when it is dropped: at once on CPython and
     Pyodide, at the next garbage collection on MicroPython. `async with stream:` and
     `await stream.aclose()` do it at a time of your choosing.
+
+    `open()` sends its request, again where the browser replaces the worker before the first chunk;
+    after that the stream ends with WorkerRestartedError.
     """
 
-    def __init__(self, channel: "Channel", stream_id: str) -> None:
+    def __init__(
+        self, channel: "Channel", stream_id: str, open: "Callable[[], Awaitable[object]]"
+    ) -> None:
         self._channel = channel
         self._content = {"streamId": stream_id}
+        self._open = open
+        self._has_chunks = False
         self._is_open = True
         self._finalizer = weakref.finalize(self, _drop, channel, self._content)
 
@@ -37,14 +46,27 @@ class ChunkStream:
         if not self._is_open:
             raise StopAsyncIteration
         try:
-            chunk = await self._channel.call("completionStreamNextChunk", self._content)
+            chunk = await self._next()
         except Exception:  # the worker forgets a stream that failed
             self._end()
             raise
         if not isinstance(chunk, dict):
             self._end()
             raise StopAsyncIteration
+        self._has_chunks = True
         return ApiObject(chunk)
+
+    async def _next(self) -> "Any":
+        try:
+            return await self._channel.call("completionStreamNextChunk", self._content)
+        except (WorkerRestartedError, UnknownStreamError) as error:
+            if self._has_chunks:  # a worker that does not know it is another one
+                raise WorkerRestartedError(
+                    "The browser ended the engine's worker during this stream. What it gave before "
+                    "is right, but its rest is lost: send the request again."
+                ) from error
+        await self._open()
+        return await self._channel.call("completionStreamNextChunk", self._content)
 
     async def __aenter__(self) -> "ChunkStream":
         return self

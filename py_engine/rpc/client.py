@@ -7,6 +7,7 @@ may as well run WebLLM's own `WebWorkerMLCEngineHandler`.
 import asyncio
 import logging
 
+from py_engine.abort import until_aborted
 from py_engine.api.endpoints import Chat, Completions, Embeddings
 from py_engine.api.objects import ApiObject, plain
 from py_engine.errors import ConfigValueError, WorkerEngineModelNotLoadedError
@@ -44,6 +45,7 @@ class WebWorkerMLCEngine:
         config = _checked_config(engine_config)
         self.model_id: list[str] | None = None
         self.chat_opts: list[dict[str, Any]] | None = None
+        self._app_config: dict[str, Any] | None = None
         self._loads = 0  # counts reloads and unloads, so that only the latest sets the state
         self._on_progress = config.get("init_progress_callback")
         self._channel = Channel(_transport_to(worker), self._on_event)
@@ -65,7 +67,8 @@ class WebWorkerMLCEngine:
 
     def set_app_config(self, app_config: "AppConfig | Mapping[str, Any]") -> None:
         """Replace the list of models that can be loaded, from the next `reload` on."""
-        self._channel.send("setAppConfig", _plain_config(app_config))
+        self._app_config = _plain_config(app_config)
+        self._channel.send("setAppConfig", self._app_config)
 
     def set_log_level(self, log_level: str) -> None:
         """Set the worker's level: TRACE, DEBUG, INFO, WARN, ERROR or SILENT."""
@@ -85,21 +88,28 @@ class WebWorkerMLCEngine:
         self,
         model_id: "str | Sequence[str]",
         chat_opts: "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None" = None,
+        *,
+        signal: "Any" = None,
     ) -> None:
         """Unload what is loaded and load one or several models.
 
         A model id is one of the records', or an address (`hf:owner/name`, a URL, `local:NAME`).
-        Cancelling the call ends the download; what has come is kept for the next time.
+        Cancelling the call ends the download, and so does `signal`, an AbortController's, with
+        AbortError; what has come is kept for the next time.
         """
         model_ids = [model_id] if isinstance(model_id, str) else list(model_id)
         options = plain(chat_opts)
         if options is not None and not isinstance(options, list):
             options = [options]
+        await until_aborted(self._reload(model_ids, options), signal)
+
+    async def _reload(self, model_ids: "list[str]", options: "list[Any] | None") -> None:
         self._loads += 1
         this_load = self._loads
         self.model_id = self.chat_opts = None
         try:
-            await self._channel.call("reload", _fields(modelId=model_ids, chatOpts=options))
+            content = _fields(modelId=model_ids, chatOpts=options, appConfig=self._app_config)
+            await self._channel.call("reload", content)
         except asyncio.CancelledError:
             if this_load == self._loads and not self._channel.is_closed:
                 self._channel.send("unload")  # WebLLM's way to end a load
@@ -143,7 +153,8 @@ class WebWorkerMLCEngine:
         tools: "Sequence[Mapping[str, Any]] | None" = None,
     ) -> int:
         """Return how many tokens the prompt of a chat request has."""
-        content = _fields(messages=messages, modelId=model_id, tools=tools)
+        expected = self._expected_state() if self.model_id else None
+        content = _fields(messages=messages, modelId=model_id, tools=tools, expected=expected)
         return int(await self._channel.call("countTokens", content))
 
     def interrupt_generate(self) -> None:
@@ -189,13 +200,17 @@ class WebWorkerMLCEngine:
         self, session_id: str, continue_generation: bool = False, stream: bool = False
     ) -> "Any":
         """Recover a generation that was cut off; streams what follows if both flags are set."""
-        options = {"continueGeneration": continue_generation, "stream": stream}
-        content = {"sessionId": session_id, "options": options}
+        content = self._expected_state() if self.model_id else {}
+        content["sessionId"] = session_id
+        content["options"] = {"continueGeneration": continue_generation, "stream": stream}
         if not (continue_generation and stream):
             return ApiObject(await self._channel.call("resumeChatCompletion", content))
+        kind = "resumeChatCompletionStreamInit"
         content["streamId"] = stream_id = self._channel.new_uuid()
-        result = await self._channel.call("resumeChatCompletionStreamInit", content)
-        return ChunkStream(self._channel, stream_id) if result is None else ApiObject(result)
+        result = await self._channel.call(kind, content)
+        if result is not None:
+            return ApiObject(result)
+        return ChunkStream(self._channel, stream_id, lambda: self._channel.call(kind, content))
 
     async def delete_resumable_session(self, session_id: str) -> None:
         """Forget what is stored of a generation."""
@@ -219,14 +234,17 @@ class WebWorkerMLCEngine:
         if not request.get("stream"):
             return ApiObject(await self._ask(f"{kind}NonStreaming", content, images))
         content["selectedModelId"] = selected
+        content["streamId"] = stream_id = self._channel.new_uuid()
         await self._ask(f"{kind}StreamInit", content, images)
-        return ChunkStream(self._channel, content["streamId"])
+        return ChunkStream(
+            self._channel, stream_id, lambda: self._ask(f"{kind}StreamInit", content, images)
+        )
 
     async def _ask(
         self, kind: str, content: "dict[str, Any]", attachments: "list[Any] | None" = None
     ) -> "Any":
         """Ask a model; when the caller is cancelled, the worker gives the request up too."""
-        content["streamId"] = self._channel.new_uuid()
+        content["streamId"] = content.get("streamId") or self._channel.new_uuid()
         try:
             return await self._channel.call(kind, content, attachments or None)
         except asyncio.CancelledError:
@@ -241,7 +259,7 @@ class WebWorkerMLCEngine:
                 f"{type(self).__name__}: no model is loaded; call `await engine.reload(model_id)` "
                 "and wait for it before the first request."
             )
-        return {"modelId": self.model_id, "chatOpts": self.chat_opts}
+        return _fields(modelId=self.model_id, chatOpts=self.chat_opts, appConfig=self._app_config)
 
     def _on_event(self, message: "dict[str, Any]") -> None:
         if message.get("kind") != INIT_PROGRESS or self._on_progress is None:

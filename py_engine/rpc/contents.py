@@ -27,6 +27,12 @@ def stream_key(content: dict[str, Any]) -> str:
     return key
 
 
+def pending_of(content: Any) -> list[str] | None:
+    """Return the uuids that a "keepAlive" tells to be unanswered; None for WebLLM's, without."""
+    pending = content.get("pending") if isinstance(content, dict) else None
+    return [str(uuid) for uuid in pending] if isinstance(pending, list) else None
+
+
 def arguments_of(kind: str, content: dict[str, Any] | None) -> dict[str, Any]:
     """Return the fields of `content` that are set, under the names that the engine gives them."""
     names = [field.rstrip("?") for field in KINDS[kind] or ()]

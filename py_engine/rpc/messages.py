@@ -2,8 +2,10 @@
 
 A request is `{kind, uuid, content}`; a reply is `{kind: "return" | "throw", uuid, content}`.
 Kinds and fields are those of npm `@mlc-ai/web-llm` 0.2.86 (`message.d.ts`). What we add are the
-kinds "countTokens", "modelCache" and "registerLocalFiles", and a field that an older peer ignores:
-`error` in a "throw", beside the string `content`.
+kinds "countTokens", "modelCache" and "registerLocalFiles", and fields that an older peer ignores:
+`error` in a "throw", beside the string `content`; `appConfig` beside `modelId` and `chatOpts`; and
+in "keepAlive" the uuids that are `pending`, of which the "heartbeat" tells those that are `lost`,
+because the browser has started the worker anew.
 
 Runs on CPython, Pyodide and MicroPython. Messages are plain dicts of JSON values; only the
 `attachments` are not: of "registerLocalFiles" pairs of a path and a File or handle, of a chat
@@ -22,10 +24,17 @@ THROW = "throw"
 INIT_PROGRESS = "initProgressCallback"
 HEARTBEAT = "heartbeat"
 
+# What a client expects to be loaded, sent along because a worker may be a new one.
+_EXPECTED = ("modelId?", "chatOpts?", "appConfig?")
+
+_REQUEST = ("request", "streamId?") + _EXPECTED  # noqa: RUF005  MicroPython
+_STREAM = _REQUEST + ("selectedModelId?",)  # noqa: RUF005
+_RESUME = ("sessionId", "options?") + _EXPECTED  # noqa: RUF005
+
 # Kinds of request, each with the fields of its content; "?" marks those that may be absent.
 # None: the content is null or, where NO_REPLY says so, a value of its own.
 KINDS: "dict[str, tuple[str, ...] | None]" = {
-    "reload": ("modelId", "chatOpts?"),
+    "reload": ("modelId", "chatOpts?", "appConfig?"),
     "unload": None,
     "interruptGenerate": None,
     "resetChat": ("keepStats?", "modelId?"),
@@ -35,25 +44,19 @@ KINDS: "dict[str, tuple[str, ...] | None]" = {
     "getMaxStorageBufferBindingSize": None,
     "getGPUVendor": None,
     "getGPUMemory": None,
-    "chatCompletionNonStreaming": ("request", "streamId?", "modelId?", "chatOpts?"),
-    "chatCompletionStreamInit": (
-        "request",
-        "selectedModelId?",
-        "streamId?",
-        "modelId?",
-        "chatOpts?",
-    ),
-    "completionNonStreaming": ("request", "streamId?", "modelId?", "chatOpts?"),
-    "completionStreamInit": ("request", "selectedModelId?", "streamId?", "modelId?", "chatOpts?"),
+    "chatCompletionNonStreaming": _REQUEST,
+    "chatCompletionStreamInit": _STREAM,
+    "completionNonStreaming": _REQUEST,
+    "completionStreamInit": _STREAM,
     "completionStreamNextChunk": ("streamId?", "selectedModelId?"),
     "completionStreamReturn": ("streamId",),
-    "embedding": ("request", "streamId?", "modelId?", "chatOpts?"),
-    "countTokens": ("messages", "modelId?", "tools?"),
+    "embedding": _REQUEST,
+    "countTokens": ("messages", "modelId?", "tools?", "expected?"),
     "registerLocalFiles": ("name",),
     "modelCache": ("action", "modelId?", "appConfig?"),
     "listResumableSessions": None,
-    "resumeChatCompletion": ("sessionId", "options?"),
-    "resumeChatCompletionStreamInit": ("sessionId", "options?", "streamId"),
+    "resumeChatCompletion": _RESUME,
+    "resumeChatCompletionStreamInit": _RESUME + ("streamId",),  # noqa: RUF005
     "deleteResumableSession": ("sessionId",),
     "setLogLevel": None,
     "setAppConfig": None,
@@ -63,6 +66,9 @@ KINDS: "dict[str, tuple[str, ...] | None]" = {
 
 # Kinds that are never answered.
 NO_REPLY = ("setLogLevel", "setAppConfig", "customRequest")
+
+# Kinds that a new worker cannot answer as the one before would have: they go on with its state.
+NOT_REPEATABLE = ("completionStreamNextChunk", "forwardTokensAndSample")
 
 
 def check_content(kind: str, content: "Any") -> None:
@@ -87,6 +93,19 @@ def returned(uuid: str, content: "Any") -> "dict[str, Any]":
 def stream_end(uuid: str) -> "dict[str, Any]":
     """Return the reply that ends a stream: without content, which WebLLM reads as `undefined`."""
     return {"kind": RETURN, "uuid": uuid}
+
+
+def progress(report: "Any") -> "dict[str, Any]":
+    """Return the message that tells how a load goes; `report` is an InitProgressReport."""
+    return {"kind": INIT_PROGRESS, "uuid": "", "content": report.to_dict()}
+
+
+def heartbeat(uuid: "Any", lost: "list[str] | None") -> "dict[str, Any]":
+    """Return the answer to "keepAlive"; `lost` are requests that this worker never got."""
+    message = {"kind": HEARTBEAT, "uuid": uuid}
+    if lost is not None:
+        message["lost"] = lost
+    return message
 
 
 def thrown(uuid: str, error: BaseException, traceback_text: str = "") -> "dict[str, Any]":

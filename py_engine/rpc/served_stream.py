@@ -106,6 +106,11 @@ class ServedStreams:
         for stream in list(self._streams.values()):
             await stream.close(ModelNotLoadedError(reason))
 
+    async def close_all(self) -> None:
+        """Close all streams and forget them."""
+        for key in list(self._streams):
+            await self.close(key)
+
     def __len__(self) -> int:
         return len(self._streams)
 

@@ -16,11 +16,13 @@ class Transport:
         self,
         on_message: "Callable[[dict[str, Any]], None]",
         on_failure: "Callable[[str, bool], None]",
+        on_restart: "Callable[[], None] | None" = None,
     ) -> None:
         """Call `on_message(message)` for each message that arrives from now on.
 
         `on_failure(reason, is_dead)` is called when the other end fails; `is_dead` tells that it
-        will never answer again.
+        will never answer again. `on_restart()` is called when a new worker has taken the place
+        of the one that had the requests, by transports that can tell.
         """
         raise NotImplementedError
 

@@ -91,6 +91,7 @@ class WorkerTransport(Transport):
         self,
         on_message: "Callable[[dict[str, Any]], None]",
         on_failure: "Callable[[str, bool], None]",
+        on_restart: "Callable[[], None] | None" = None,
     ) -> None:
         """Start to listen; see Transport."""
 

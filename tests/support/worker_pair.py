@@ -29,7 +29,7 @@ class JsonTransport(Transport):
         self._deliver = deliver
         self._ids = itertools.count(1)
 
-    def connect(self, on_message: Any, on_failure: Any) -> None:
+    def connect(self, on_message: Any, on_failure: Any, on_restart: Any = None) -> None:
         self._on_message = on_message
         self.fail = on_failure
 
@@ -74,14 +74,34 @@ class PickedFile:
 class WorkerPair:
     """`client` talks to `handler`, which serves `engine`, over `transport`."""
 
-    def __init__(self, engine: Any = None, engine_config: Any = None) -> None:
-        self.engine = engine or ScriptedEngine()
-        self.handler = WebWorkerMLCEngineHandler(self.engine, self._reply)
-        self.transport = JsonTransport(self.handler.on_message)
+    def __init__(
+        self,
+        engine: Any = None,
+        engine_config: Any = None,
+        handler_class: type[WebWorkerMLCEngineHandler] = WebWorkerMLCEngineHandler,
+    ) -> None:
+        self._handler_class = handler_class
+        self._serve(engine or ScriptedEngine())
+        self.transport = JsonTransport(lambda message: self.handler.on_message(message))
         self.client = WebWorkerMLCEngine(self.transport, engine_config)
 
-    def _reply(self, message: dict[str, Any]) -> None:
-        self.transport.reply(message)
+    def restart(self) -> None:
+        """Let a new worker take the place of this one, which never says anything again."""
+        self._serve(ScriptedEngine())
+
+    async def heartbeat(self, pending: list[str]) -> dict[str, Any]:
+        """Return the worker's answer to a "keepAlive" about these requests."""
+        content = {"pending": pending}
+        self.handler.on_message({"kind": "keepAlive", "uuid": "beat", "content": content})
+        return self.transport.received[-1]
+
+    def _serve(self, engine: ScriptedEngine) -> None:
+        def reply(message: dict[str, Any]) -> None:
+            if self.engine is engine:
+                self.transport.reply(message)
+
+        self.engine = engine
+        self.handler = self._handler_class(engine, reply)
 
     async def loaded(self) -> WebWorkerMLCEngine:
         """Load MODEL and return the client."""

@@ -42,7 +42,7 @@ def serve(*messages: Any, engine: Any = None) -> list[dict[str, Any]]:
         for message in messages:
             handler.on_message(message)
             async with asyncio.timeout(5):
-                while handler._tasks:
+                while handler.owner.tasks:
                     await asyncio.sleep(0)
         return [reply for reply in replies if reply["kind"] != "initProgressCallback"]
 

@@ -89,6 +89,7 @@ def test_no_syntax_that_micropython_lacks(module: str) -> None:
 def test_the_closure_is_small_and_knows_nothing_of_the_engine() -> None:
     assert set(CLOSURE) == {
         "py_engine",
+        "py_engine.abort",
         "py_engine.api",
         "py_engine.api.endpoints",
         "py_engine.api.objects",

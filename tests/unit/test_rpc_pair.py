@@ -10,8 +10,11 @@ import pytest
 
 from py_engine import errors
 from py_engine.config import AppConfig, MLCEngineConfig
+from py_engine.rpc.channel import MAX_REPEATS
 from py_engine.rpc.client import WebWorkerMLCEngine, create_web_worker_mlc_engine
 from py_engine.rpc.handler import WebWorkerMLCEngineHandler
+from py_engine.rpc.loads import LoadState
+from py_engine.rpc.served_client import ServedClient
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.worker_pair import MODEL, PickedFile, WorkerPair, ask, text_of
 
@@ -169,8 +172,9 @@ async def test_a_stream_is_closed_by_async_with_and_by_aclose() -> None:
 
 @in_event_loop
 async def test_closing_a_stream_ends_a_reader_that_waits() -> None:
-    pair = WorkerPair(ScriptedEngine(seconds_per_word=60))
-    pair.client.model_id = pair.handler.model_id = [MODEL]
+    pair = WorkerPair()
+    await pair.loaded()
+    pair.engine.seconds_per_word = 60
     stream = await pair.client.chat_completion(ask("slow", stream=True))
     reader = asyncio.ensure_future(text_of(stream))
     await asyncio.sleep(0.01)
@@ -190,7 +194,7 @@ async def test_a_cancelled_request_is_given_up_by_the_worker() -> None:
         await request
     response = await asyncio.wait_for(client.chat_completion(ask("next")), 1)
     assert response.choices[0].message.content == "next "
-    assert (pair.engine.finished, pair.handler._requests) == (2, {})
+    assert (pair.engine.finished, pair.handler.owner.requests) == (2, {})
 
 
 @in_event_loop
@@ -215,7 +219,7 @@ async def test_an_error_in_a_stream_ends_it() -> None:
         await anext(stream)
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
-    assert len(pair.handler._streams) == 0
+    assert len(pair.handler.owner.streams) == 0
 
 
 @in_event_loop
@@ -323,7 +327,7 @@ async def test_a_failed_reload_leaves_nothing_loaded() -> None:
     with pytest.raises(errors.ModelNotFoundError):
         await engine.reload("missing")
     assert engine.model_id is None
-    assert pair.handler.model_id is None
+    assert pair.handler.loaded is None
     await engine.reload(MODEL)
     await engine.chat_completion(ask("usable again"))
 
@@ -336,7 +340,7 @@ async def test_unload_during_reload_wins() -> None:
     await pair.client.unload()
     await loading
     assert pair.client.model_id is None
-    assert pair.handler.model_id is None
+    assert pair.handler.loaded is None
 
 
 @in_event_loop
@@ -356,9 +360,7 @@ async def test_unloading_fails_the_open_streams() -> None:
 async def test_a_restarted_worker_reloads_what_the_client_expects() -> None:
     pair = WorkerPair()
     await pair.client.reload(MODEL, {"temperature": 0})
-    pair.engine = ScriptedEngine()  # the browser ended the worker and started it again
-    handler = WebWorkerMLCEngineHandler(pair.engine, pair.transport.reply)
-    pair.transport._deliver = handler.on_message
+    pair.restart()
     both = (pair.client.chat_completion(ask("one")), pair.client.chat_completion(ask("two")))
     replies = await asyncio.gather(*both)
     assert [reply.choices[0].message.content for reply in replies] == ["one ", "two "]
@@ -367,15 +369,18 @@ async def test_a_restarted_worker_reloads_what_the_client_expects() -> None:
     ]
 
 
+CONFIG = {"model_list": [{"model": "https://example.org/mine/", "model_id": MODEL}]}
+
+
 @in_event_loop
-async def test_reload_if_unmatched_compares_ids_and_options() -> None:
+async def test_reload_if_unmatched_compares_ids_options_and_the_app_config() -> None:
     engine = ScriptedEngine()
     handler = WebWorkerMLCEngineHandler(engine, lambda message: None)
 
-    async def reloads(model_id: list[str] | None, chat_opts: Any = None) -> bool:
+    async def reloads(*expected: Any) -> bool:
         before = len(engine.calls)
-        await handler.reload_if_unmatched(model_id, chat_opts)
-        return len(engine.calls) > before
+        await handler.reload_if_unmatched(*expected)
+        return "reload" in [name for name, _ in engine.calls[before:]]
 
     assert await reloads([MODEL])
     assert not await reloads([MODEL])
@@ -386,6 +391,130 @@ async def test_reload_if_unmatched_compares_ids_and_options() -> None:
     assert await reloads([MODEL], [{"temperature": 1}])
     assert await reloads([MODEL, "b"], [{"temperature": 1}, {}])
     assert not await reloads(None)
+    assert await reloads([MODEL], None, CONFIG)
+    assert not await reloads([MODEL], None, {**CONFIG})
+    assert await reloads([MODEL])
+
+
+@in_event_loop
+async def test_a_restarted_worker_gets_the_app_config_again() -> None:
+    pair = WorkerPair(engine_config={"app_config": CONFIG})
+    await pair.loaded()
+    pair.restart()
+    await pair.client.count_tokens([{"role": "user", "content": "hi"}])
+    assert [name for name, _ in pair.engine.calls] == ["set_app_config", "reload", "count_tokens"]
+    assert pair.engine.calls[0][1].model_list[0].model == "https://example.org/mine/"
+
+
+@in_event_loop
+async def test_clients_of_one_worker_have_each_their_app_config() -> None:
+    pair = WorkerPair(engine_config={"app_config": CONFIG})
+    await pair.loaded()
+    other = ServedClient(lambda message: None)
+    for app_config in (CONFIG, None):
+        content = {"modelId": [MODEL], "appConfig": app_config}
+        await pair.handler.on_message({"kind": "reload", "uuid": "x", "content": content}, other)
+    configs = [value for name, value in pair.engine.calls if name == "set_app_config"]
+    assert [config and config.model_list[0].model_id for config in configs] == [MODEL, None]
+
+
+class SlowlyForwarding(ScriptedEngine):
+    async def forward_tokens_and_sample(self, input_ids: list[int], is_prefill: bool) -> int:
+        await asyncio.sleep(60)
+        return 1
+
+
+@in_event_loop
+async def test_lost_requests_are_repeated_or_fail_when_the_worker_was_restarted() -> None:
+    pair = WorkerPair(SlowlyForwarding())
+    client = await pair.loaded()
+    pair.engine.seconds_per_word = 60
+    answer = asyncio.ensure_future(client.chat_completion(ask("one two")))
+    token = asyncio.ensure_future(client.forward_tokens_and_sample([1], True))
+    stream = await client.chat_completion(ask("three", stream=True))
+    first = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0.01)
+    pending = client._channel.pending
+    pair.restart()
+    beat = await pair.heartbeat(pending)
+    assert sorted(beat["lost"]) == sorted(pending)
+    client._channel.restarted(beat["lost"])
+    assert (await answer).choices[0].message.content == "one two "
+    assert (await first).choices[0].delta.content == "three "
+    with pytest.raises(errors.WorkerRestartedError, match="forwardTokensAndSample"):
+        await token
+    assert (await pair.heartbeat(client._channel.pending))["lost"] == []
+
+
+@in_event_loop
+async def test_a_stream_that_has_begun_ends_when_the_worker_was_restarted() -> None:
+    pair = WorkerPair()
+    client = await pair.loaded()
+    stream = await client.chat_completion(ask("one two three", stream=True))
+    await anext(stream)
+    pair.restart()
+    with pytest.raises(errors.WorkerRestartedError, match="during this stream"):
+        await anext(stream)
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    assert (await client.chat_completion(ask("next"))).choices[0].message.content == "next "
+
+
+@in_event_loop
+async def test_a_request_that_ends_every_worker_is_not_repeated_for_ever() -> None:
+    pair = WorkerPair(ScriptedEngine())
+    client = await pair.loaded()
+    pair.engine.seconds_per_word = 60
+    answer = asyncio.ensure_future(client.chat_completion(ask("one")))
+    await asyncio.sleep(0.01)
+    for _ in range(MAX_REPEATS + 1):
+        assert not answer.done()
+        client._channel.restarted(None)
+        await asyncio.sleep(0.01)
+    with pytest.raises(errors.WorkerRestartedError):
+        await answer
+
+
+@in_event_loop
+async def test_a_client_that_is_gone_frees_the_model() -> None:
+    pair = WorkerPair()
+    await pair.loaded()
+    pair.engine.seconds_per_word = 60
+    gone: list[dict[str, Any]] = []
+    other = ServedClient(gone.append)
+    content = {"request": ask("a b", stream=True), "streamId": "s"}
+    for uuid, kind in (("1", "chatCompletionStreamInit"), ("2", "completionStreamNextChunk")):
+        pair.handler.on_message({"kind": kind, "uuid": uuid, "content": content}, other)
+    await asyncio.sleep(0.01)
+    assert list(other.tasks) == ["2"]
+    await other.close()
+    pair.engine.seconds_per_word = 0
+    assert (pair.engine.finished, len(other.streams), other.tasks) == (1, 0, {})
+    assert (await pair.client.chat_completion(ask("b"))).choices[0].message.content == "b "
+    assert [message["uuid"] for message in gone] == ["1"]
+
+
+class SharedHandler(WebWorkerMLCEngineHandler):
+    keeps_loaded_models = True
+
+
+@in_event_loop
+async def test_a_shared_worker_loads_what_is_there_only_once() -> None:
+    pair = WorkerPair(ScriptedEngine(seconds_per_word=0.001), handler_class=SharedHandler)
+    told: list[dict[str, Any]] = []
+    other = ServedClient(told.append)
+    reload = {"kind": "reload", "uuid": "x", "content": {"modelId": [MODEL]}}
+    first = asyncio.ensure_future(pair.client.reload(MODEL))
+    await asyncio.sleep(0.001)
+    await pair.handler.on_message(reload, other)  # while it loads for the other one
+    await first
+    assert told[-1] == {"kind": "return", "uuid": "x", "content": None}
+    assert told[-2]["content"]["progress"] == 1
+    await pair.handler.on_message({**reload, "content": {"modelId": MODEL}}, other)
+    assert [name for name, _ in pair.engine.calls] == ["reload"]
+    assert told[-2]["content"]["text"] == "Finish loading on WebGPU - scripted"
+    await pair.handler.on_message({**reload, "content": {"modelId": ["b"]}}, other)
+    assert [name for name, _ in pair.engine.calls] == ["reload", "reload"]
 
 
 @in_event_loop
@@ -544,4 +673,4 @@ async def test_the_factory_loads_the_model() -> None:
     pair = WorkerPair()
     engine = await create_web_worker_mlc_engine(pair.transport, MODEL, None, {"top_p": 0.5})
     assert isinstance(engine, WebWorkerMLCEngine)
-    assert pair.handler.chat_opts == [{"top_p": 0.5}]
+    assert pair.handler.loaded == LoadState([MODEL], [{"top_p": 0.5}])

@@ -5,7 +5,7 @@ def start(handler):
     """Replace the handler's custom request."""
 
     def count(_name, _message):
-        held = {"streams": len(handler._streams), "tasks": len(handler._tasks)}
+        held = {"streams": len(handler.owner.streams), "tasks": len(handler.owner.tasks)}
         handler.post_message({"kind": "held", "uuid": "", "content": held})
 
     handler.custom_request = count

@@ -12,6 +12,7 @@ from pyscript.ffi import create_proxy
 
 import py_engine
 from py_engine import errors
+from py_engine.rpc.channel import Call
 from py_engine.rpc.transport_browser import WorkerTransport, create_worker
 
 MODEL = "some-model"
@@ -130,17 +131,17 @@ async def case_hostile_requests():
 
 async def case_messages_too_deep_for_python():
     chat = await engine()
-    transport = chat._channel._transport
+    worker = chat._channel._transport._worker
     deep = '{"kind": "getMessage", "uuid": "deep", "content": ' + "[" * 300 + "]" * 300 + "}"
-    chat._channel._pending["deep"] = reply = asyncio.Future()
-    transport._worker.postMessage(js.JSON.parse(deep))
-    error = await error_of(reply)
+    chat._channel._pending["deep"] = call = Call({"kind": "getMessage"})
+    worker.postMessage(js.JSON.parse(deep))
+    error = await error_of(call.reply)
     assert isinstance(error, errors.MessageFormatError), error
     same(await chat.get_gpu_vendor(), "scripted")
     shallow = "[" * 90 + "]" * 90
-    chat._channel._pending["deep"] = reply = asyncio.Future()
-    transport._worker.postMessage(js.JSON.parse(deep.replace("[" * 300 + "]" * 300, shallow)))
-    error = await error_of(reply)
+    chat._channel._pending["deep"] = call = Call({"kind": "getMessage"})
+    worker.postMessage(js.JSON.parse(deep.replace("[" * 300 + "]" * 300, shallow)))
+    error = await error_of(call.reply)
     assert "must be an object" in str(error), error
 
 
@@ -149,6 +150,32 @@ async def case_streams_side_by_side():
     first = await chat.chat_completion(ask("a b c", stream=True))
     second = await chat.chat_completion(ask("x y z", stream=True))
     same(await asyncio.gather(text_of(first), text_of(second)), ["a b c ", "x y z "])
+
+
+async def case_aborted_requests():
+    chat = await engine()
+    controller = py_engine.AbortController()
+    create = chat.chat.completions.create
+    reply = asyncio.create_task(create(signal=controller.signal, **ask("word " * 2000)))
+    stream = await create(signal=controller.signal, stream=True, **ask("a b c"))
+    await asyncio.sleep(0.05)
+    controller.abort("enough")
+    for ended in (reply, stream.__anext__(), create(signal=controller.signal, **ask("late"))):
+        error = await error_of(ended)
+        assert isinstance(error, errors.AbortError), error
+        same(str(error), "enough")
+    same((await create(**ask("next"))).choices[0].message.content, "next ")
+
+
+async def case_aborted_by_javascript():
+    chat = await engine()
+    controller = js.AbortController.new()
+    stream = await chat.completions.create(prompt="a b", stream=True, signal=controller.signal)
+    same((await stream.__anext__()).choices[0].text, "a ")
+    controller.abort()
+    error = await error_of(stream.__anext__())
+    assert isinstance(error, errors.AbortError), error
+    assert "abort" in str(error), error
 
 
 async def case_dropped_stream():
