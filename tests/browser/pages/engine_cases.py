@@ -8,7 +8,7 @@ import asyncio
 import gc
 import json
 
-from py_engine import errors
+from py_engine import AbortController, errors
 
 STORY_URL = "./models/Llama-Storyteller-7M-q4f16_1-MLC/"
 BERT_URL = "./test-models/tiny-bert/"  # written there by test_engines.py
@@ -43,7 +43,7 @@ DIGIT_SCHEMA = {
     "required": ["brave", "legs"],
     "additionalProperties": False,
 }
-OTHER_MODELS = ("another_app_config", "fields_of_errors")
+OTHER_MODELS = ("abort_of_a_load", "another_app_config", "fields_of_errors")
 reports = []  # of the progress of the last load
 
 
@@ -273,6 +273,33 @@ async def case_interrupt(engine):
     same((await ask(engine)).usage.completion_tokens, 8)
 
 
+async def case_abort_of_one_request(engine):
+    controller = AbortController()
+    aborted = asyncio.create_task(ask(engine, max_tokens=900, signal=controller.signal))
+    waiting = asyncio.create_task(answer(engine))
+    await ask(engine, model=SHORT, max_tokens=1)  # the first request is at the model by now
+    controller.abort("enough")
+    same(str(await error_of(aborted, errors.AbortError)), "enough")
+    assert len(await waiting) > 10
+    await error_of(ask(engine, signal=controller.signal), errors.AbortError)
+
+
+async def case_abort_of_one_stream(engine):
+    controller = AbortController()
+    stream = await ask(engine, stream=True, max_tokens=900, signal=controller.signal)
+    waiting = asyncio.create_task(answer(engine))
+    n_chunks = 0
+    try:
+        async for _chunk in stream:
+            n_chunks += 1
+            if n_chunks == 3:
+                controller.abort()
+    except errors.AbortError:
+        n_chunks += 100
+    same(n_chunks, 103)
+    assert len(await waiting) > 10
+
+
 async def case_dropped_stream_frees_the_model(engine):
     await drop_a_stream(engine)
     gc.collect()  # MicroPython finds what was dropped only then
@@ -351,6 +378,16 @@ async def case_unload(engine):
     await engine.unload()
     await error_of(running, errors.ModelNotLoadedError)
     assert not engine.model_id, engine.model_id
+    await error_of(ask(engine, model=None), errors.ModelNotLoadedError)
+
+
+async def case_abort_of_a_load(engine):
+    controller = AbortController()
+    engine.set_app_config(OTHER_APP_CONFIG)
+    engine.set_init_progress_callback(lambda report: controller.abort("not this one"))
+    loading = engine.reload("renamed", signal=controller.signal)
+    same(str(await error_of(loading, errors.AbortError)), "not this one")
+    engine.set_init_progress_callback(None)
     await error_of(ask(engine, model=None), errors.ModelNotLoadedError)
 
 
