@@ -248,6 +248,16 @@ async def case_two_models_at_once(engine):
     assert turns > 10, came  # they took turns all the time
 
 
+async def case_embeddings_during_a_reply(engine):
+    chunks = []
+    async for chunk in await ask(engine, stream=True, max_tokens=12):
+        chunks.append(chunk)
+        if len(chunks) == 2:
+            reply = await engine.embeddings.create(model=BERT, input="a fox")
+            same((reply.model, reason_of(chunks)), (BERT, None))
+    same(reason_of(chunks), "length")
+
+
 async def case_requests_to_one_model_keep_their_order(engine):
     done = []
 
