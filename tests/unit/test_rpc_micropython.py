@@ -116,5 +116,6 @@ def test_the_closure_is_small_and_knows_nothing_of_the_engine() -> None:
         "py_engine.rpc.transport_browser",
         "py_engine.rpc.transport_service_worker",
         "py_engine.storage",
+        "py_engine.storage.persist_browser",
         "py_engine.storage.picked",
     }
