@@ -90,9 +90,7 @@ class Loads:
     async def load_unless_there(self, client: ServedClient, wanted: LoadState) -> None:
         """`load`, but what is there is only reported; waits for another client's load of it."""
         expected = _of_client(wanted, client)
-        while self._under_way is not None and self._under_way[0].serves(expected):
-            self._told_of_progress.add(client)
-            await self._under_way[1].wait()
+        await self._wait_for_same_load(client, expected)
         if self.loaded is None or not self.loaded.serves(expected):
             await self.load(client, wanted)
             return
@@ -106,6 +104,7 @@ class Loads:
         """
         async with self._matching:
             wanted = _of_client(expected, client)
+            await self._wait_for_same_load(client, wanted)
             if self.loaded is not None and self.loaded.serves(wanted):
                 return
             logger.warning(
@@ -119,6 +118,11 @@ class Loads:
         """Free all models, and end a load under way."""
         await self._forget()
         await self._engine.unload()
+
+    async def _wait_for_same_load(self, client: ServedClient, expected: LoadState) -> None:
+        while self._under_way is not None and self._under_way[0].serves(expected):
+            self._told_of_progress.add(client)
+            await self._under_way[1].wait()
 
     async def _forget(self) -> int:
         """Note that nothing is loaded and end the open streams; returns the count of calls."""

@@ -118,7 +118,7 @@ class WorkerTransport(Transport):
         """Send one message to the worker."""
         if message.get("kind") == "reload" and not self._has_asked_to_persist:
             self._has_asked_to_persist = True
-            _ask_to_persist()
+            ask_to_persist()
         self._worker.postMessage(to_js_message(message))
 
     def new_uuid(self) -> str:
@@ -139,15 +139,19 @@ def create_worker(url: str, script: "str | None" = None) -> "Any":
     `script` is the URL of a Python file, relative to the page, which the worker runs before it
     takes messages: it defines `start(handler)`, as docs/logit-processors.md shows.
     """
-    if script is not None:
-        address = js.URL.new(url, js.location.href)
-        address.searchParams.set("script", js.URL.new(script, js.location.href).href)
-        url = address.href
     options = js.JSON.parse('{"type": "module"}')
-    return js.Worker.new(url, options)
+    return js.Worker.new(worker_address(url, script), options)
 
 
-def _ask_to_persist() -> None:
+def worker_address(url: str, script: "str | None") -> str:
+    """Return the address of a worker's JavaScript `url` that runs the Python file `script`."""
+    address = js.URL.new(url, js.location.href)
+    if script is not None:
+        address.searchParams.set("script", js.URL.new(script, js.location.href).href)
+    return str(address.href)
+
+
+def ask_to_persist() -> None:
     """Ask the browser not to clear the site's stored models on its own; workers cannot ask."""
     storage = getattr(js.navigator, "storage", None)  # only on https
     if storage and hasattr(storage, "persist"):

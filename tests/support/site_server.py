@@ -14,13 +14,19 @@ TESTS = Path(__file__).parents[1]
 class RecordingServer(SiteServer):
     """Serves a site, the tests' own files under /tests/, and their support under /test-support/.
 
-    `mounts` are folders under further prefixes.
+    /python.html is at the site's root, as PyScript's configurations want it of a page. `mounts` are
+    folders under further prefixes.
     """
 
     def __init__(self, folder: Path, mounts: Mapping[str, Path] | None = None) -> None:
         self.requests: list[tuple[str, int]] = []
         self._lock = threading.Lock()
-        own = {"/test-support/": TESTS / "browser" / "support", "/tests/": TESTS}
+        support = TESTS / "browser" / "support"
+        own = {
+            "/test-support/": support,
+            "/tests/": TESTS,
+            "/python.html": support / "python.html",
+        }
         super().__init__(folder, mounts={**own, **(mounts or {})}, on_request=self._record)
 
     def _record(self, target: str, status: int) -> None:

@@ -85,7 +85,7 @@ def test_site_refers_to_its_own_build(site: Site) -> None:
     for path in [*site.folder.glob("*.*"), *site.folder.glob("worker/*")]:
         if path.suffix in {".html", ".mjs", ".json", ".py", ".css"}:
             assert "__BUILD__" not in path.read_text(), path
-    assert f"./boot.mjs?v={site.build_id}" in (site.folder / "worker/web_worker.mjs").read_text()
+    assert f"./start.mjs?v={site.build_id}" in (site.folder / "worker/web_worker.mjs").read_text()
 
 
 def test_site_holds_what_its_scripts_ask_for(site: Site) -> None:
