@@ -133,18 +133,35 @@ class WorkerTransport(Transport):
         self._worker.terminate()
 
 
-def create_worker(url: str, script: "str | None" = None) -> "Any":
-    """Start the module worker at `url` and return the JavaScript `Worker`.
+def create_worker(url: "str | None" = None, script: "str | None" = None) -> "Any":
+    """Start the module worker at `url`, by default the site's, and return the JavaScript `Worker`.
 
     `script` is the URL of a Python file, relative to the page, which the worker runs before it
     takes messages: it defines `start(handler)`, as docs/logit-processors.md shows.
     """
+    url = url or site_worker_url()
     if script is not None:
         address = js.URL.new(url, js.location.href)
         address.searchParams.set("script", js.URL.new(script, js.location.href).href)
         url = address.href
     options = js.JSON.parse('{"type": "module"}')
     return js.Worker.new(url, options)
+
+
+def site_worker_url() -> str:
+    """Return the URL of the site's worker: it lies where PyScript has py_engine from.
+
+    Without PyScript it is that of a page in the site's root folder.
+    """
+    try:
+        from pyscript import config
+    except ImportError:
+        config = {}
+    for source in config.get("files", ()):
+        address = js.URL.new(source, js.location.href)
+        if address.pathname.endswith("/py_engine/__init__.py"):
+            return str(js.URL.new("../worker/web_worker.mjs" + address.search, address.href).href)
+    return "./worker/web_worker.mjs"
 
 
 def _ask_to_persist() -> None:
