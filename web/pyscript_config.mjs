@@ -1,7 +1,7 @@
 // The configuration that PyScript needs to run Python with py_engine, for a page in any folder.
 
 /**
- * The `config` of a script of `kind`, 'mpy' or 'py', as text; all its URLs are absolute.
+ * The `config` of a script of `kind`, 'mpy' or 'py'; all its URLs are absolute.
  *
  * `modules` are further Python files, relative to the page, which its script can import.
  */
@@ -15,5 +15,5 @@ export async function pyscriptConfig(kind, modules = []) {
     const url = new URL(`${path}?v=__BUILD__`, location.href);
     sources.push([url.href, `./${url.pathname.split('/').at(-1)}`]);
   }
-  return JSON.stringify({ interpreter: inSite(interpreter), files: Object.fromEntries(sources) });
+  return { interpreter: inSite(interpreter), files: Object.fromEntries(sources) };
 }

@@ -7,7 +7,7 @@ import { pyscriptConfig } from './pyscript_config.mjs?v=__BUILD__';
 for (const kind of ['mpy', 'py']) {
   const scripts = document.querySelectorAll(`script[type="${kind}"]:not([config])`);
   if (!scripts.length) continue;
-  const config = await pyscriptConfig(kind);
+  const config = JSON.stringify(await pyscriptConfig(kind));
   scripts.forEach((script) => script.setAttribute('config', config));
 }
 await import('./pyscript/core.js'); // reads the configuration of the scripts it finds

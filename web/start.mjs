@@ -23,7 +23,8 @@ script.type = kind;
 script.src = `${page.script}?v=__BUILD__`;
 
 try {
-  script.setAttribute('config', await pyscriptConfig(kind, page.modules.split(' ')));
+  const config = await pyscriptConfig(kind, page.modules.split(' '));
+  script.setAttribute('config', JSON.stringify(config));
   document.body.append(script);
   await import('./pyscript/core.js'); // reads the configuration of the scripts it finds
 } catch (error) {

@@ -55,7 +55,8 @@ async function run() {
   const script = document.createElement('script');
   script.type = kind;
   script.textContent = source;
-  script.setAttribute('config', await pyscriptConfig(kind));
+  const config = { ...await pyscriptConfig(kind), plugins: ['!error'] }; // errors are shown here
+  script.setAttribute('config', JSON.stringify(config));
   script.addEventListener(`${kind}:done`, () => tell(hasFailed ? 'failed' : 'done'));
   document.head.append(script);
   const { hooks } = await import('../pyscript/core.js');

@@ -1,0 +1,49 @@
+"""JSON schema
+
+Have objects, lists and choices filled in: every answer is an instance of the schema.
+
+Section: Answers of a given form
+WebLLM: json-schema
+Docs: structured-output.md
+"""
+
+import json
+
+from py_engine import create_web_worker_mlc_engine
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 20},
+        "house": {"enum": ["Gryffindor", "Hufflepuff", "Ravenclaw", "Slytherin"]},
+        "age": {"type": "integer", "minimum": 11, "maximum": 150},
+        "wand": {
+            "type": "object",
+            "properties": {
+                "wood": {"type": "string", "maxLength": 12},
+                "length": {"type": "number", "minimum": 9, "maximum": 15},
+            },
+            "required": ["wood", "length"],
+        },
+        "friends": {
+            "type": "array",
+            "items": {"type": "string", "maxLength": 12},
+            "minItems": 1,
+            "maxItems": 3,
+        },
+    },
+    "required": ["name", "house", "age", "wand", "friends"],
+    "additionalProperties": False,
+}
+
+engine = await create_web_worker_mlc_engine(model_id="Llama-Storyteller-7M-q4f16_1-MLC")
+reply = await engine.chat.completions.create(
+    messages=[{"role": "user", "content": "Describe Harry Potter in JSON."}],
+    response_format={
+        "type": "json_schema",
+        "json_schema": {"name": "wizard", "schema": SCHEMA, "strict": True},
+    },
+)
+wizard = json.loads(reply.choices[0].message.content)
+for key in SCHEMA["properties"]:
+    print(f"{key}: {wizard[key]}")
