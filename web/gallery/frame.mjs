@@ -30,9 +30,18 @@ function printer() {
 
 /** Show what the interpreter prints, each piece at once; PyScript would log it by lines. */
 function takeOutput({ type, interpreter, io }) {
-  if (type === 'py') interpreter.setStdout({ write: printer() });
-  else io.stdout = printer();
-  io.stderr = type === 'py' ? showError : io.buffered(showError);
+  if (type === 'py') {
+    interpreter.setStdout({ write: printer() });
+    const { open, TextIOWrapper } = interpreter.pyimport('io');
+    const unbuffered = open.callKwargs(1, 'wb', { buffering: 0, closefd: false });
+    interpreter.pyimport('sys').stdout = TextIOWrapper.callKwargs(unbuffered, {
+      encoding: 'utf-8', write_through: true,
+    });
+    io.stderr = showError;
+  } else {
+    io.stdout = printer();
+    io.stderr = io.buffered(showError);
+  }
 }
 
 function watchLoading({ data }) {

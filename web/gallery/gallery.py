@@ -122,7 +122,8 @@ class SnippetPage:
             link.rel = "noopener noreferrer"
 
     def _show_progress(self, report):
-        element("loading").hidden = document.documentElement.dataset.state != "running"
+        is_running = document.documentElement.dataset.state == "running"
+        element("loading").hidden = report.progress == 1 or not is_running
         element("progress").value = report.progress
         element("progress-text").textContent = report.text
 

@@ -22,5 +22,5 @@ reply = await engine.chat.completions.create(
     messages=[{"role": "user", "content": "Tell me a long, long story about a whale."}]
 )
 print(reply.choices[0].message.content)
-print(f"\n{reply.model} ended with {reply.choices[0].finish_reason!r}: ", end="")
-print(f"{reply.usage.total_tokens} tokens fill its context window.")
+print(f"\n{reply.model} ended with {reply.choices[0].finish_reason!r}: its context window was full")
+print(f"after {reply.usage.total_tokens} tokens of question and answer.")

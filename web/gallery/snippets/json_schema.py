@@ -44,6 +44,7 @@ reply = await engine.chat.completions.create(
         "json_schema": {"name": "wizard", "schema": SCHEMA, "strict": True},
     },
 )
-wizard = json.loads(reply.choices[0].message.content)
-for key in SCHEMA["properties"]:
-    print(f"{key}: {wizard[key]}")
+text = reply.choices[0].message.content
+print(text)
+wizard = json.loads(text)
+print(f"\n{wizard['name']} of {wizard['house']} has {len(wizard['friends'])} friends.")

@@ -13,13 +13,14 @@ from py_engine import create_web_worker_mlc_engine
 # `enable_thinking=False`. This site's own never learnt to, so a format makes it.
 THINK_FIRST = {
     "type": "regex",
-    "regex": "<think>\n[A-Za-z ,.']{20,120}\n</think>\n\n[A-Za-z0-9 ,.'+=]{2,60}",
+    "regex": "<think>\n7 plus 5 is [A-Za-z0-9 ,.]{2,60}\n</think>\n\n[A-Za-z0-9 ,.'+=]{2,60}",
 }
 
 engine = await create_web_worker_mlc_engine(model_id="Llama-Storyteller-7M-q4f16_1-MLC")
 stream = await engine.chat.completions.create(
     messages=[{"role": "user", "content": "What is 7 plus 5?"}],
     response_format=THINK_FIRST,
+    temperature=0,
     stream=True,
 )
 print("Thoughts: ", end="")

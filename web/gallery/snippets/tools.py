@@ -13,8 +13,8 @@ from py_engine import create_web_worker_mlc_engine
 
 
 def get_weather(city):
-    """Return the weather, which a real tool would ask a service for."""
-    return {"temperature": 21, "condition": "sunny"}
+    """Return the weather as the text for the model; a real tool would ask a service."""
+    return '{"temperature": 21, "condition": "sunny"}'
 
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -31,7 +31,7 @@ messages.append(message)
 for call in message.tool_calls:
     print(f"The model calls {call.function.name} with {call.function.arguments}")
     result = get_weather(**json.loads(call.function.arguments))
-    messages.append({"role": "tool", "tool_call_id": call.id, "content": json.dumps(result)})
+    messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
 
 reply = await engine.chat.completions.create(messages=messages, **request)
 print(reply.choices[0].message.content)
