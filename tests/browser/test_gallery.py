@@ -77,12 +77,13 @@ def run(page: Page, code: str | None = None) -> str:
     return output(page).inner_text()
 
 
-def constant(name: str, variable: str) -> Any:
-    """Return the literal that a snippet gives to a name."""
+def constants(name: str) -> dict[str, Any]:
+    """Return what a snippet gives to names in capitals."""
+    values: dict[str, Any] = {}
     for node in ast.parse((FOLDER / f"{name}.py").read_bytes()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == variable:
-            return ast.literal_eval(node.value)
-    raise LookupError(f"{name} has no {variable}")
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).isupper():
+            exec(ast.unparse(node), values)
+    return values
 
 
 def pick_files(page: Page) -> None:
@@ -94,7 +95,7 @@ def pick_files(page: Page) -> None:
 def use_own_encoder(page: Page) -> None:
     """Put the address of the test's encoder into the code, in place of one on another site."""
     code = page.input_value("#code")
-    far = constant("embeddings", "ENCODER")["model"]
+    far = constants("embeddings")["ENCODER"]["model"]
     assert far in code
     page.fill("#code", code.replace(far, "test-models/tiny-bert/"))
 
@@ -109,7 +110,9 @@ def test_snippet(page: Page, site: Site, name: str, kind: str) -> None:
         encoder = load_encoder_fixture(TEXT_CASE)
         write_encoder_folder(encoder.case, site.folder / "test-models/tiny-bert/")
     open_snippet(page, name, kind)
-    assert page.input_value("#code") == (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    header, code = (FOLDER / f"{name}.py").read_text(encoding="utf-8").split('"""\n\n', 1)
+    assert page.input_value("#code") == code
+    assert header.startswith(f'"""{page.inner_text("#title")}\n\n')
     BEFORE.get(name, lambda page: None)(page)
     page.click("#run")
     MEANWHILE.get(name, lambda page: None)(page)
@@ -168,15 +171,15 @@ def outcome_of_openai_client(text: str) -> None:
 
 
 def outcome_of_json_mode(text: str) -> None:
-    first, *rest = text.strip().split("\n")
-    values = json.loads(first)
-    assert rest == [f"{key} is {value!r}" for key, value in values.items()]
+    values, end = json.JSONDecoder().raw_decode(text)
+    assert values
+    assert text[end:].split("\n")[1:-1] == [f"{key} is {value!r}" for key, value in values.items()]
 
 
 def outcome_of_json_schema(text: str) -> None:
-    wizard = json.loads(text.partition("\n")[0])
-    jsonschema.validate(wizard, constant("json_schema", "SCHEMA"))
-    assert f"of {wizard['house']} has {len(wizard['friends'])} friends." in text
+    wizard, end = json.JSONDecoder().raw_decode(text)
+    jsonschema.validate(wizard, constants("json_schema")["SCHEMA"])
+    assert f"{wizard['name']} of {wizard['house']} has" in text[end:]
 
 
 def outcome_of_grammar(text: str) -> None:
@@ -243,8 +246,8 @@ def outcome_of_embeddings(text: str) -> None:
     *ranked, _, answer = text.strip().split("\n")
     scores = [float(line.split()[0]) for line in ranked[:3]]
     assert scores == sorted(scores, reverse=True)
-    assert {line.split("  ")[1] for line in ranked[:3]} == set(constant("embeddings", "TEXTS"))
-    assert len(answer) > len(constant("embeddings", "QUESTION")) + 2
+    assert {line.split("  ")[1] for line in ranked[:3]} == set(constants("embeddings")["TEXTS"])
+    assert len(answer) > len(constants("embeddings")["QUESTION"]) + 2
 
 
 def outcome_of_local_files(text: str) -> None:
@@ -423,14 +426,11 @@ def test_the_gallery_fits_a_phone(
 
 
 @pytest.mark.parametrize("kind", ["mpy", "py"])
-def test_a_page_in_a_folder_runs_a_snippet(page: Page, kind: str) -> None:
-    """As docs/pyscript.md says: with pywebllm.mjs, which finds the site's files, the worker too."""
-    code = (FOLDER / "get_started.py").read_text(encoding="utf-8").replace("print(", "document(")
-    html = (
-        '<!doctype html><meta charset=utf-8><script type="module" src="../../pywebllm.mjs">'
-        f'</script><body><script type="{kind}">from pyscript import display\n'
-        f"{code.replace('document(', 'display(')}</script>"
-    )
+def test_a_page_in_a_folder_finds_the_files_of_the_site(page: Page, kind: str) -> None:
+    """The page of docs/pyscript.md, two folders down."""
+    snippet = (ROOT / "docs/pyscript.md").read_text().partition("```html\n")[2].partition("```")[0]
+    snippet = snippet.replace("./pywebllm.mjs", "../../pywebllm.mjs").replace('"mpy"', f'"{kind}"')
+    html = f"<!doctype html><meta charset=utf-8><body>{snippet}"
     page.route(
         "**/deep/down/page.html", lambda route: route.fulfill(body=html, content_type="text/html")
     )

@@ -75,7 +75,7 @@ class SnippetPage:
         _add_neighbour("← {}", before)
         _add_neighbour("{} →", after)
         element("snippet").hidden = False
-        set_state("ready", "")
+        set_state("ready", "Ready")
 
     def run(self):
         """Run what is in the editor, in a new frame: nothing is left of an earlier run."""
@@ -89,6 +89,7 @@ class SnippetPage:
         when("done", frame)(lambda event: self._end("done", "Done"))
         when("failed", frame)(lambda event: self._end("failed", "Failed"))
         element("output").replaceChildren(frame)
+        element("output").scrollIntoView(js.JSON.parse('{"block": "nearest"}'))
         set_state("running", "Running…")
 
     def stop(self):
@@ -188,9 +189,9 @@ async def open_page():
         show_cards(sections)
         return
     place = names.index(name)
-    page = SnippetPage(
-        snippets[place], await fetch_text(SNIPPET_URL.format(name)), params.get("type")
-    )
+    source = await fetch_text(SNIPPET_URL.format(name))
+    code = source.split('"""', 2)[2].lstrip()  # after the header, which the page shows itself
+    page = SnippetPage(snippets[place], code, params.get("type"))
     around = [None] + snippets + [None]  # noqa: RUF005  MicroPython
     page.show((around[place], around[place + 2]))
     listen(page)

@@ -11,26 +11,24 @@ import json
 
 from py_engine import create_web_worker_mlc_engine
 
+NAME = {"type": "string", "pattern": "[A-Z][a-z]{2,9}"}
+WAND = {
+    "type": "object",
+    "properties": {
+        "wood": {"enum": ["holly", "oak", "willow"]},
+        "length": {"type": "number", "minimum": 9, "maximum": 15},
+    },
+    "required": ["wood", "length"],
+    "additionalProperties": False,
+}
 SCHEMA = {
     "type": "object",
     "properties": {
-        "name": {"type": "string", "maxLength": 20},
+        "name": NAME,
         "house": {"enum": ["Gryffindor", "Hufflepuff", "Ravenclaw", "Slytherin"]},
         "age": {"type": "integer", "minimum": 11, "maximum": 150},
-        "wand": {
-            "type": "object",
-            "properties": {
-                "wood": {"type": "string", "maxLength": 12},
-                "length": {"type": "number", "minimum": 9, "maximum": 15},
-            },
-            "required": ["wood", "length"],
-        },
-        "friends": {
-            "type": "array",
-            "items": {"type": "string", "maxLength": 12},
-            "minItems": 1,
-            "maxItems": 3,
-        },
+        "wand": WAND,
+        "friends": {"type": "array", "items": NAME, "minItems": 1, "maxItems": 3},
     },
     "required": ["name", "house", "age", "wand", "friends"],
     "additionalProperties": False,
