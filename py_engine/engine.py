@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from py_engine import config as configuration
+from py_engine.abort import until_aborted
 from py_engine.api.chat_completion import ChatCompletionRequest
 from py_engine.api.completion import CompletionRequest
 from py_engine.api.embedding import EmbeddingRequest
@@ -110,6 +111,8 @@ class MLCEngine:
         self,
         model_id: str | Sequence[str],
         chat_opts: ChatOpts | Sequence[ChatOpts] | None = None,
+        *,
+        signal: Any = None,
     ) -> None:
         """Unload everything, then load one model or several, one after another.
 
@@ -117,15 +120,16 @@ class MLCEngine:
         `chat_opts` overrides fields of the models' mlc-chat-config.json, one mapping for each
         model. When it fails, or the task that calls it is cancelled, nothing is loaded; what was
         downloaded is kept. A call of `unload` or `reload` meanwhile ends it early, without an
-        error and with nothing loaded by it.
+        error and with nothing loaded by it; `signal`, an AbortController's, with AbortError.
         Errors: ConfigurationError's, ModelFileError's and DeviceError's classes.
         """
-        await self._models.load(
+        load = self._models.load(
             lambda: load_plan(
                 self._app_config or configuration.prebuilt_app_config, model_id, chat_opts
             ),
             self.get_init_progress_callback,
         )
+        await until_aborted(load, signal)
 
     async def unload(self) -> None:
         """Free all models, and end a `reload` under way; running requests fail."""
@@ -246,12 +250,13 @@ class MLCEngine:
         """
         model = self._select(model_id, "forward_tokens_and_sample")
         size = model.config.vocab_size
-        if not input_ids or not all(isinstance(i, int) and 0 <= i < size for i in input_ids):
+        ids = list(input_ids) if isinstance(input_ids, Sequence) else []
+        if not ids or not all(isinstance(i, int) and 0 <= i < size for i in ids):
             raise ConfigValueError(
                 f"input_ids must be one or more token ids from 0 to {size - 1}, the model's "
                 "vocabulary."
             )
-        return await model.forward(list(input_ids))
+        return await model.forward(ids)
 
     async def get_max_storage_buffer_binding_size(self) -> int:
         """Return the largest buffer, in bytes, that the GPU can bind. Needs no model."""

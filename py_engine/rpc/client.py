@@ -7,6 +7,7 @@ may as well run WebLLM's own `WebWorkerMLCEngineHandler`.
 import asyncio
 import logging
 
+from py_engine.abort import until_aborted
 from py_engine.api.endpoints import Chat, Completions, Embeddings
 from py_engine.api.objects import ApiObject, plain
 from py_engine.errors import ConfigValueError, WorkerEngineModelNotLoadedError
@@ -90,16 +91,22 @@ class WebWorkerMLCEngine:
         self,
         model_id: "str | Sequence[str]",
         chat_opts: "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None" = None,
+        *,
+        signal: "Any" = None,
     ) -> None:
         """Unload what is loaded and load one or several models.
 
         A model id is one of the records', or an address (`hf:owner/name`, a URL, `local:NAME`).
-        Cancelling the call ends the download; what has come is kept for the next time.
+        Cancelling the call ends the download, and so does `signal`, an AbortController's, with
+        AbortError; what has come is kept for the next time.
         """
         model_ids = [model_id] if isinstance(model_id, str) else list(model_id)
         options = plain(chat_opts)
         if options is not None and not isinstance(options, list):
             options = [options]
+        await until_aborted(self._reload(model_ids, options), signal)
+
+    async def _reload(self, model_ids: "list[str]", options: "list[Any] | None") -> None:
         self._loads += 1
         this_load = self._loads
         self.model_id = self.chat_opts = None

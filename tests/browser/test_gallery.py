@@ -287,6 +287,16 @@ def outcome_of_web_worker(text: str) -> None:
     assert int(ticks) > 10
 
 
+def outcome_of_service_worker(text: str) -> None:
+    n_reports, n_again, first, second = found(
+        r"(\d+) reports? until: Finish loading [^\n]+\n(\d+) report for the second one\n"
+        r"([^\n]+)\n([^\n]+)",
+        text,
+    )
+    assert int(n_reports) > int(n_again) == 1
+    assert first and second
+
+
 def test_every_snippet_has_a_run() -> None:
     assert {name for name, _ in RUNS} == {path.stem for path in FOLDER.glob("*.py")}
     assert all(kind in read_snippet(FOLDER / f"{name}.py").types for name, kind in RUNS)

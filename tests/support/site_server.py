@@ -11,12 +11,17 @@ TESTS = Path(__file__).parents[1]
 
 
 class RecordingServer(SiteServer):
-    """Serves a site, the tests' own files under /tests/, and their support under /test-support/."""
+    """Serves a site, the tests' own files under /tests/, and their support under /test-support/.
+
+    /python.html is at the site's root, as PyScript's configurations want it of a page.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.requests: list[tuple[str, int]] = []
         self._lock = threading.Lock()
-        mounts = {"/test-support/": TESTS / "browser" / "support", "/tests/": TESTS}
+        support = TESTS / "browser" / "support"
+        page = support / "python.html"
+        mounts = {"/test-support/": support, "/tests/": TESTS, "/python.html": page}
         super().__init__(folder, mounts=mounts, on_request=self._record)
 
     def _record(self, target: str, status: int) -> None:

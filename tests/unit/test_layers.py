@@ -40,7 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("models", "weights"),
     ("storage", "kernels"),
     ("gpu", "config", "chat_config"),
-    ("model_record", "integrity"),
+    ("model_record", "integrity", "abort"),
     ("model_selection", "json_fields", "json_values", "model_address", "errors"),
 )
 RANKS = {name: rank for rank, row in enumerate(LAYERS) for name in row}

@@ -19,7 +19,13 @@ EXAMPLES = {
     *("abort-reload", "cache-usage", "embeddings", "function-calling", "get-started"),
     *("get-started-latency-breakdown", "get-started-web-worker", "integrity-verification"),
     *("json-mode", "json-schema", "logit-processor", "multi-models", "multi-round-chat", "qwen3"),
-    *("seed-to-reproduce", "simple-chat-upload", "streaming", "structural-tag-tool-use"),
+    *(
+        "seed-to-reproduce",
+        "service-worker",
+        "simple-chat-upload",
+        "streaming",
+        "structural-tag-tool-use",
+    ),
     "text-completion",
 }
 

@@ -152,6 +152,32 @@ async def case_streams_side_by_side():
     same(await asyncio.gather(text_of(first), text_of(second)), ["a b c ", "x y z "])
 
 
+async def case_aborted_requests():
+    chat = await engine()
+    controller = py_engine.AbortController()
+    create = chat.chat.completions.create
+    reply = asyncio.create_task(create(signal=controller.signal, **ask("word " * 2000)))
+    stream = await create(signal=controller.signal, stream=True, **ask("a b c"))
+    await asyncio.sleep(0.05)
+    controller.abort("enough")
+    for ended in (reply, stream.__anext__(), create(signal=controller.signal, **ask("late"))):
+        error = await error_of(ended)
+        assert isinstance(error, errors.AbortError), error
+        same(str(error), "enough")
+    same((await create(**ask("next"))).choices[0].message.content, "next ")
+
+
+async def case_aborted_by_javascript():
+    chat = await engine()
+    controller = js.AbortController.new()
+    stream = await chat.completions.create(prompt="a b", stream=True, signal=controller.signal)
+    same((await stream.__anext__()).choices[0].text, "a ")
+    controller.abort()
+    error = await error_of(stream.__anext__())
+    assert isinstance(error, errors.AbortError), error
+    assert "abort" in str(error), error
+
+
 async def case_dropped_stream():
     chat = await engine()
     await drop_a_stream(chat)
