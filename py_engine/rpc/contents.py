@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from py_engine.errors import MessageFormatError
+from py_engine.json_values import shown
 from py_engine.rpc.messages import KINDS
 
 Message = dict[str, Any]
@@ -31,6 +32,17 @@ def pending_of(content: Any) -> list[str] | None:
     """Return the uuids that a "keepAlive" tells to be unanswered; None for WebLLM's, without."""
     pending = content.get("pending") if isinstance(content, dict) else None
     return [str(uuid) for uuid in pending] if isinstance(pending, list) else None
+
+
+def resume_option(content: dict[str, Any], name: str) -> bool:
+    """Return one of WebLLM's ResumeChatCompletionOptions, false by default.
+
+    Raises MessageFormatError for options that are no object.
+    """
+    options = content.get("options") or {}
+    if not isinstance(options, dict):
+        raise MessageFormatError(f"content.options is {shown(options)}, but must be an object.")
+    return options.get(name) is True
 
 
 def arguments_of(kind: str, content: dict[str, Any] | None) -> dict[str, Any]:
