@@ -31,6 +31,11 @@ if TYPE_CHECKING:
         list_models_in_cache,
     )
     from py_engine.rpc.client import WebWorkerMLCEngine, create_web_worker_mlc_engine
+    from py_engine.rpc.extension_client import (
+        ExtensionServiceWorkerMLCEngine,
+        create_extension_service_worker_mlc_engine,
+    )
+    from py_engine.rpc.extension_handler import ExtensionServiceWorkerMLCEngineHandler
     from py_engine.rpc.handler import WebWorkerMLCEngineHandler
     from py_engine.rpc.service_worker_client import (
         ServiceWorkerMLCEngine,
@@ -46,6 +51,8 @@ __all__ = [
     "AbortSignal",
     "ApiObject",
     "AppConfig",
+    "ExtensionServiceWorkerMLCEngine",
+    "ExtensionServiceWorkerMLCEngineHandler",
     "HuggingFaceConfig",
     "InitProgressReport",
     "MLCEngine",
@@ -59,6 +66,7 @@ __all__ = [
     "WebWorkerMLCEngine",
     "WebWorkerMLCEngineHandler",
     "__version__",
+    "create_extension_service_worker_mlc_engine",
     "create_mlc_engine",
     "create_service_worker_mlc_engine",
     "create_web_worker_mlc_engine",
@@ -79,6 +87,8 @@ _MODULE_OF = {
     "AbortSignal": "py_engine.abort",
     "ApiObject": "py_engine.api.objects",
     "AppConfig": "py_engine.config",
+    "ExtensionServiceWorkerMLCEngine": "py_engine.rpc.extension_client",
+    "ExtensionServiceWorkerMLCEngineHandler": "py_engine.rpc.extension_handler",
     "HuggingFaceConfig": "py_engine.config",
     "InitProgressReport": "py_engine.config",
     "MLCEngine": "py_engine.engine",
@@ -91,6 +101,7 @@ _MODULE_OF = {
     "ServiceWorkerMLCEngineHandler": "py_engine.rpc.service_worker_handler",
     "WebWorkerMLCEngine": "py_engine.rpc.client",
     "WebWorkerMLCEngineHandler": "py_engine.rpc.handler",
+    "create_extension_service_worker_mlc_engine": "py_engine.rpc.extension_client",
     "create_mlc_engine": "py_engine.engine",
     "create_service_worker_mlc_engine": "py_engine.rpc.service_worker_client",
     "create_web_worker_mlc_engine": "py_engine.rpc.client",

@@ -61,9 +61,7 @@ class Channel:
         """Return an id for a stream."""
         return self._transport.new_uuid()
 
-    def send(
-        self, kind: str, content: "Any" = None, attachments: "list[Any] | None" = None
-    ) -> str:
+    def send(self, kind: str, content: "Any" = None, attachments: "list[Any] | None" = None) -> str:
         """Send a request whose reply, if there is one, does not matter; return its uuid."""
         message = self._message(kind, content, attachments)
         self._post(message)

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from py_engine.errors import MessageFormatError
+from py_engine.json_values import shown
 from py_engine.rpc.messages import KINDS
 
 Message = dict[str, Any]
@@ -23,7 +24,7 @@ def stream_key(content: dict[str, Any]) -> str:
     """Return the key that the client gave a stream. Raises MessageFormatError."""
     key = content.get("streamId") or content.get("selectedModelId")
     if not isinstance(key, str):
-        raise MessageFormatError("content.streamId is missing.")
+        raise MessageFormatError(f"content.streamId is {shown(key)}, but must be a string.")
     return key
 
 

@@ -33,11 +33,16 @@ async def start_with_script(url: str, handler: WebWorkerMLCEngineHandler) -> str
 
 
 def start(handler: WebWorkerMLCEngineHandler) -> None:
-    """Serve this worker's messages, those that came during boot first."""
+    """Serve this worker's messages, those that came during boot first.
+
+    An extension's worker has ports instead, each with its messages that came.
+    """
     from pyodide.ffi import create_proxy
 
-    def take(event: Any) -> None:  # a task that is returned would become an object of JavaScript's
-        handler.on_message(event)
+    serve = getattr(handler, "set_port", handler.on_message)
+
+    def take(*came: Any) -> None:  # a task that is returned would become an object of JavaScript's
+        serve(*came)
 
     _set_up_logging()
     pywebllm_worker.takeMessages(create_proxy(take))

@@ -25,6 +25,8 @@ PROXY_ROOTS = (
 )
 # What a page on Pyodide gets beside the proxy; MicroPython cannot run OpenAI's client.
 PYODIDE_ROOTS = (*PROXY_ROOTS, "py_engine.openai_transport")
+# What the pages of a Chrome extension get, whatever they run on.
+EXTENSION_ROOTS = ("py_engine", "py_engine.rpc.extension_client", "py_engine.model_cache")
 
 
 def worker_files() -> dict[str, Path]:
