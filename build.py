@@ -107,7 +107,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     command.add_argument("--port", type=int, default=8000, help="(default: 8000)")
     command.set_defaults(run=serve)
 
-    command = commands.add_parser("site", help="write the static site, for any web server")
+    command = commands.add_parser(
+        "site",
+        help="write the static site, for any web server, and for Chrome as an extension",
+        description="Write the static site to a folder. Any web server can serve it, and"
+        " chrome://extensions loads it with `Load unpacked` (docs/chrome-extension.md).",
+    )
     command.add_argument(
         "folder", nargs="?", type=Path, default=DEFAULT_SITE, help="(default: .build/site)"
     )

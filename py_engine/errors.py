@@ -45,7 +45,7 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   `-- DeviceLostError
     |-- EngineError
     |   |-- ModelNotLoadedError
-    |   |-- WorkerEngineModelNotLoadedError
+    |   |   `-- WorkerEngineModelNotLoadedError
     |   |-- UnclearModelToUseError
     |   |-- SpecifiedModelNotFoundError
     |   |-- IncorrectPipelineLoadedError
@@ -295,7 +295,7 @@ class ModelNotLoadedError(EngineError):
     """A request came before any model was loaded."""
 
 
-class WorkerEngineModelNotLoadedError(EngineError):
+class WorkerEngineModelNotLoadedError(ModelNotLoadedError):
     """A request was sent through a proxy that never loaded a model."""
 
 

@@ -1,9 +1,11 @@
-// Python in the pages of a Chrome extension. PyScript cannot run there: it makes functions of texts,
-// which extensions forbid.
+// What the pages of a Chrome extension need: Python, and the engine in an offscreen document.
 
 const SITE = new URL('..', import.meta.url);
 
-/** What PyScript's own module `pyscript` has, as far as it makes sense here. */
+/**
+ * What PyScript's own module `pyscript` has, as far as it makes sense here. PyScript itself cannot run
+ * in an extension: it makes functions of texts, which extensions forbid.
+ */
 const pyscript = {
   document,
   when: (event, target) => (handler) => {
@@ -67,4 +69,20 @@ export async function runPython(url, { modules = [], interpreter = 'mpy' } = {})
   ]);
   await python.runPythonAsync(main);
   return python;
+}
+
+/**
+ * Start the engine in an offscreen document, unless it runs. It lives as long as the browser does, while
+ * a background worker ends 30 seconds after the last page that uses it. The background worker then
+ * must not `serve()`. The manifest needs the permission "offscreen".
+ */
+export async function openOffscreenEngine() {
+  await navigator.locks.request('pywebllm-offscreen', async () => { // two pages may ask at once
+    if (await chrome.offscreen.hasDocument()) return;
+    await chrome.offscreen.createDocument({
+      url: new URL('offscreen.html', import.meta.url).href,
+      reasons: ['WORKERS'],
+      justification: 'A web worker computes with the language model.',
+    });
+  });
 }

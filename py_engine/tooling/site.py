@@ -123,7 +123,7 @@ def _web_files() -> Files:
 
 def _worker_files() -> Files:
     build_time = {"make_snapshot.mjs", XGRAMMAR_WRAPPER}
-    paths = sorted((ROOT / "worker").glob("*.mjs"))
+    paths = [path for path in sorted((ROOT / "worker").iterdir()) if path.is_file()]
     return {f"worker/{path.name}": path for path in paths if path.name not in build_time}
 
 
@@ -159,7 +159,7 @@ def _pyodide_files(pyodide: Path) -> Files:
 
 
 def _proxy_files() -> Files:
-    """What pages need: the proxy's sources, PyScript configurations with them, the models."""
+    """What pages need: the proxy's sources, PyScript's configurations, the list of models."""
     models = imports.PACKAGE / "model_list.json"  # pages offer what the worker knows
     files: Files = {"py_engine/model_list.json": models}
     for kind, interpreter, roots in (
@@ -171,6 +171,8 @@ def _proxy_files() -> Files:
         config = {"interpreter": interpreter, "files": listed}
         files |= sources
         files[f"pyscript-{kind}.json"] = json.dumps(config, indent=1).encode()
+    engine = {"interpreter": f"./worker/pyscript_engine.mjs?v={BUILD_TOKEN.decode()}"}
+    files["pyscript-py-engine.json"] = json.dumps(engine, indent=1).encode()
     return files
 
 

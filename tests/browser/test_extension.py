@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from playwright.sync_api import Locator, Page, Playwright, expect
@@ -16,6 +18,7 @@ from py_engine.tooling.server import SiteServer
 from py_engine.tooling.site import Site
 from tests.support.chrome_extension import ChromeExtension
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "chrome-extension.md"
 PAGES = Path(__file__).parent / "pages"
 CASE_FILES = sorted(PAGES.glob("extension_cases.*"))
 SOURCE = (PAGES / "extension_cases.py").read_text(encoding="utf-8")
@@ -27,22 +30,50 @@ RUN_CASE = """(name) => Promise.race([
     runCase(name), new Promise((settle) => setTimeout(settle, 300000, 'no answer in 300 s'))])"""
 
 
+class Load(Protocol):
+    def __call__(
+        self, manifest: Mapping[str, Any] | None = None, own_files: Path | None = None
+    ) -> ChromeExtension: ...
+
+
 @pytest.fixture(scope="module")
-def extension(
+def load_extension(
     playwright: Playwright,
     browser_type_launch_args: dict[str, Any],
     site: Site,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[ChromeExtension]:
-    """The site, and the cases with it, loaded as an extension."""
-    folder = tmp_path_factory.mktemp("extension") / "unpacked"
-    shutil.copytree(site.folder, folder, copy_function=os.link)
-    for path in CASE_FILES:
-        shutil.copy(path, folder)
-    profile = tmp_path_factory.mktemp("profile")
-    extension = ChromeExtension(playwright, browser_type_launch_args, folder, profile)
-    yield extension
-    extension.close()
+) -> Iterator[Load]:
+    """Load the site, and the cases with it, as an extension.
+
+    `manifest` replaces fields of the site's; or an extension consists of `own_files`, and has the
+    site in its folder `engine/`.
+    """
+    with contextlib.ExitStack() as extensions:
+
+        def load(
+            manifest: Mapping[str, Any] | None = None, own_files: Path | None = None
+        ) -> ChromeExtension:
+            folder = tmp_path_factory.mktemp("extension") / "unpacked"
+            engine = folder if own_files is None else folder / "engine"
+            shutil.copytree(site.folder, engine, copy_function=os.link)
+            for path in CASE_FILES if own_files is None else own_files.iterdir():
+                shutil.copy(path, folder)
+            if manifest is not None:
+                written = json.loads((folder / "manifest.json").read_text()) | manifest
+                (folder / "manifest.json").unlink()  # a link to the site's
+                (folder / "manifest.json").write_text(json.dumps(written))
+            profile = tmp_path_factory.mktemp("profile")
+            extension = ChromeExtension(playwright, browser_type_launch_args, folder, profile)
+            extensions.callback(extension.close)
+            return extension
+
+        yield load
+
+
+@pytest.fixture(scope="module")
+def extension(load_extension: Load) -> ChromeExtension:
+    """The extension as `build.py site` makes it."""
+    return load_extension()
 
 
 @pytest.fixture(scope="module", params=["mpy", "py"])
@@ -61,6 +92,16 @@ def cases_page(request: pytest.FixtureRequest, extension: ChromeExtension) -> It
     page.close()
 
 
+@pytest.fixture(scope="module")
+def offscreen_page(load_extension: Load) -> Page:
+    """A page with the cases in an extension whose engine is in an offscreen document."""
+    manifest = {"background": {}, "permissions": ["offscreen", "unlimitedStorage"]}
+    extension = load_extension(manifest)
+    page = extension.open("extension_cases.html?interpreter=mpy&offscreen")
+    expect(page).to_have_title("ready", timeout=60_000)
+    return page
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_client(cases_page: Page, case: str) -> None:
     assert cases_page.evaluate(RUN_CASE, case) == ""
@@ -77,6 +118,31 @@ def popup(extension: ChromeExtension) -> Iterator[Page]:
     expect(page.locator("#status")).to_have_text(f"{MODEL} is ready.", timeout=300_000)
     yield page
     page.close()
+
+
+@pytest.mark.parametrize(
+    "case", ["chat", "structured_output", "a_client_that_leaves_frees_the_model"]
+)
+def test_engine_in_an_offscreen_document(offscreen_page: Page, case: str) -> None:
+    assert offscreen_page.evaluate(RUN_CASE, case) == ""
+
+
+@pytest.mark.parametrize("is_offscreen", [False, True])
+def test_extension_of_the_documentation(
+    load_extension: Load, tmp_path: Path, is_offscreen: bool
+) -> None:
+    """Write the files that docs/chrome-extension.md shows, load them, and open the page."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    files = dict(re.findall(r"^`([\w.]+)`\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    assert len(files) == 5
+    if is_offscreen:
+        [files["page.mjs"]] = re.findall(r"^```js\n(import \{ open.*?)^```$", text, re.M | re.S)
+        files["background.mjs"] = "\n"
+        files["manifest.json"] = files["manifest.json"].replace('["unl', '["offscreen", "unl')
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    page = load_extension(own_files=tmp_path).open("page.html")
+    expect(page.locator("#answer")).to_contain_text("fox", timeout=300_000)
 
 
 def send(popup: Page, text: str) -> None:
@@ -152,6 +218,7 @@ def test_popup_summarises_the_page(extension: ChromeExtension, popup: Page, tmp_
 
 def test_popup_goes_on_when_the_worker_was_killed(extension: ChromeExtension, popup: Page) -> None:
     extension.kill_worker(popup)
+    expect(popup.locator("#status")).to_contain_text("a message starts it again")
     send(popup, "What is the capital of France?")
     expect(popup.locator("#stats")).to_contain_text("tokens read", timeout=300_000)
     expect(answers(popup).last).not_to_be_empty()

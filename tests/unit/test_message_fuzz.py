@@ -148,7 +148,9 @@ def test_every_message_is_answered_once(seed: int, caplog: pytest.LogCaptureFixt
         await asyncio.sleep(0)  # the tasks end after their answers
         assert set(fuzz.answers.values()) == {1}
         owner = fuzz.handler.owner
-        assert (len(owner.streams), owner.tasks, owner.requests) == (0, {}, {})
+        assert (owner.tasks, owner.requests) == ({}, {})
+        await owner.close()  # streams with odd ids are open
+        assert len(owner.streams) == 0
         fuzz.send("reload", {"modelId": [MODEL], "appConfig": None})
         await fuzz.settle(0)
         assert len(fuzz.errors) > 12

@@ -107,6 +107,8 @@ def test_the_closure_is_small_and_knows_nothing_of_the_engine() -> None:
         "py_engine.rpc.channel",
         "py_engine.rpc.chunk_stream",
         "py_engine.rpc.client",
+        "py_engine.rpc.extension_browser",
+        "py_engine.rpc.extension_client",
         "py_engine.rpc.images",
         "py_engine.rpc.messages",
         "py_engine.rpc.service_worker_client",
@@ -114,5 +116,6 @@ def test_the_closure_is_small_and_knows_nothing_of_the_engine() -> None:
         "py_engine.rpc.transport_browser",
         "py_engine.rpc.transport_service_worker",
         "py_engine.storage",
+        "py_engine.storage.persist_browser",
         "py_engine.storage.picked",
     }

@@ -96,11 +96,21 @@ class Popup:
             self.set_state("error", problem[0])
             return
         config = {
-            "init_progress_callback": lambda report: self.progress.show(report),
-            "on_disconnect": lambda: element("status").setAttribute("data-restarted", ""),
+            "init_progress_callback": self.show_progress,
+            "on_disconnect": self.tell_disconnected,
         }
         self.engine = ExtensionServiceWorkerMLCEngine(config)
         await self.load()
+
+    def show_progress(self, report):
+        """Show how a load goes, also one before an answer, when the worker was started again."""
+        self.progress.show(report)
+        element("loading").hidden = report.progress == 1
+
+    def tell_disconnected(self):
+        """The browser has ended the worker."""
+        if document.documentElement.dataset.state == "ready":
+            element("status").textContent = "The engine was stopped; a message starts it again."
 
     async def load(self):
         """Load the selected model, or find it loaded by another popup."""

@@ -1,9 +1,12 @@
-// Runs extension_cases.py in a page of the extension; `?interpreter=mpy` or `py`.
+// Runs extension_cases.py in a page of the extension; `?interpreter=mpy` or `py`, and with `offscreen` on
+// an engine in an offscreen document.
 
-import { runPython } from './worker/extension_page.mjs';
+import { openOffscreenEngine, runPython } from './worker/extension_page.mjs';
 
-const interpreter = new URLSearchParams(location.search).get('interpreter');
+const options = new URLSearchParams(location.search);
 try {
+  if (options.has('offscreen')) await Promise.all([openOffscreenEngine(), openOffscreenEngine()]);
+  const interpreter = options.get('interpreter');
   await runPython('./extension_cases.py', { interpreter });
   document.title = 'ready';
 } catch (error) {
