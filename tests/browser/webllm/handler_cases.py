@@ -118,7 +118,8 @@ async def case_streams():
             reason = choice.finish_reason or reason
     same(words, ["one ", "two ", "three ", None])
     same((reason, usage.completion_tokens), ("stop", 3))
-    first, second = [await chat.chat_completion(ask(text, stream=True)) for text in ("a b", "x y")]
+    first = await chat.chat_completion(ask("a b", stream=True))
+    second = await chat.chat_completion(ask("x y", stream=True))
     same(await asyncio.gather(text_of(first), text_of(second)), ["a b ", "x y "])
 
 
