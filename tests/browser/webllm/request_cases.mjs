@@ -1,6 +1,7 @@
 // The fields of requests that do more than to choose how long and how random a reply is.
 
-import { answer, ask, check, chunksOf, GREEDY, rejectsWith, same, STORY } from './common.mjs';
+import { answer, ask, check, chunksOf, GREEDY, MODEL, rejection, rejectsWith, same, STORY } from './common.mjs';
+import { StubEngine } from './stub_engine.mjs';
 
 const TOOLS = [{
   type: 'function',
@@ -10,6 +11,42 @@ const TOOLS = [{
     parameters: { type: 'object', properties: { city: { enum: ['Rome', 'Paris'] } }, required: ['city'] },
   },
 }];
+
+const format = (fields) => ({ response_format: fields });
+const parts = (...content) => ({ messages: [{ role: 'user', content }] });
+const text = { type: 'text', text: 'hi' };
+const image = { type: 'image_url', image_url: { url: 'data:image/png;base64,AA==' } };
+
+// What WebLLM refuses, in the order of its checks.
+const REFUSED = [
+  parts(image),
+  { messages: [{ role: 'user', content: 'hi' }, { role: 'system', content: 'x' }, { role: 'user', content: 'hi' }] },
+  { messages: [{ role: 'assistant', content: 'hi' }] },
+  { seed: 0.5 },
+  format({ type: 'text', schema: '{}' }),
+  format({ type: 'json_object', grammar: 'root ::= "a"' }),
+  format({ type: 'grammar' }),
+  format({ type: 'json_object', structural_tag: '{}' }),
+  format({ type: 'structural_tag' }),
+  { stream_options: { include_usage: true } },
+  { frequency_penalty: 2.1 },
+  { presence_penalty: -2.1 },
+  { repetition_penalty: 0 },
+  { max_tokens: 0 },
+  { max_tokens: -1 },
+  { top_p: 0 },
+  { top_p: 1.1 },
+  { temperature: -0.1 },
+  { logit_bias: { 5: 101 } },
+  { logit_bias: { five: 1 } },
+  { top_logprobs: 2 },
+  { logprobs: true, top_logprobs: -1 },
+];
+
+// What WebLLM refuses and we do.
+const ONLY_OURS = [
+  parts(text, text), { tools: TOOLS }, { logprobs: true, top_logprobs: 20 },
+];
 
 /** Cases for the engine that `single()` resolves to, which has loaded the embedded model. */
 export const requestCases = (single) => ({
@@ -89,5 +126,26 @@ export const requestCases = (single) => ({
     const extra_body = { enable_thinking: false, enable_latency_breakdown: true };
     const { usage } = await engine.chat.completions.create(ask(STORY, { ...GREEDY, extra_body }));
     same(usage.extra.latencyBreakdown.totalTime.length > 0, true);
+  },
+
+  async requests_that_webllm_refuses() {
+    const engine = await single();
+    const theirs = new StubEngine({ appConfig: { model_list: [{ model: '', model_id: MODEL, model_lib: '' }] } });
+    await theirs.reload(MODEL);
+    for (const fields of REFUSED) {
+      const request = { ...ask('hi'), max_tokens: 1, ...fields };
+      const { name } = await rejection(theirs.chatCompletion(request));
+      await rejectsWith(engine.chatCompletion(request), name);
+    }
+    for (const fields of ONLY_OURS) {
+      const request = { ...ask('hi'), max_tokens: 1, ...fields };
+      await rejection(theirs.chatCompletion(request));
+      check((await engine.chatCompletion(request)).usage.completion_tokens === 1, request);
+    }
+    for (const fields of [{ suffix: 'x' }, { best_of: 2 }, { seed: 0.5 }, { top_p: 2 }, { stream_options: {} }]) {
+      const request = { prompt: 'hi', max_tokens: 1, ...fields };
+      const { name } = await rejection(theirs.completion(request));
+      await rejectsWith(engine.completion(request), name);
+    }
   },
 });
