@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+from py_engine.tooling.environment import ensure_node, ensure_webllm
 from py_engine.tooling.site import Site
 from tests.conformance.encoder_fixtures import load_encoder_fixture, write_encoder_folder
 from tests.conformance.encoder_recipe import TEXT_CASE
@@ -18,7 +19,6 @@ from tests.support.site_server import RecordingServer
 PAGES = Path(__file__).parent / "pages"
 SOURCE = (PAGES / "engine_cases.py").read_text(encoding="utf-8")
 CASES = re.findall(r"^async def case_(\w+)", SOURCE, re.MULTILINE)
-BERT = "test-models/tiny-bert/"
 
 RUN_CASE = """(name) => Promise.race([
     runCase(name), new Promise((settle) => setTimeout(settle, 100000, 'no answer in 100 s'))])"""
@@ -36,10 +36,20 @@ class Engine:
     cannot: dict[str, str]
 
 
+NO_SIGNAL = "WebLLM's client takes no signal with a request"
+WEBLLM_CANNOT = {
+    "abort_of_a_load": NO_SIGNAL,
+    "abort_of_one_request": NO_SIGNAL,
+    "abort_of_one_stream": NO_SIGNAL,
+    "count_tokens": "it has no such method",
+    "fields_of_errors": "it rejects with the error's text alone",
+    "gpu_memory_of_all_models": "it has no such method",
+}
 ENGINES = {
     "direct": Engine("direct", "py-engine", {}),
     "web worker, Pyodide": Engine("web_worker", "py", {}),
     "web worker, MicroPython": Engine("web_worker", "mpy", {}),
+    "WebLLM's client": Engine("webllm_client", "py", WEBLLM_CANNOT),
 }
 
 
@@ -51,12 +61,23 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 @pytest.fixture(scope="module")
+def engines_server(
+    site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RecordingServer]:
+    """The site, with a tiny BERT and WebLLM beside it."""
+    encoder = tmp_path_factory.mktemp("encoder")
+    write_encoder_folder(load_encoder_fixture(TEXT_CASE).case, encoder)
+    mounts = {"/webllm/": ensure_webllm(ensure_node()), "/test-models/tiny-bert/": encoder}
+    with RecordingServer(site.folder, mounts) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def engine_page(
-    engine: Engine, browser: Browser, session_server: RecordingServer, site: Site
+    engine: Engine, browser: Browser, engines_server: RecordingServer
 ) -> Iterator[Page]:
     """A page with the engine and the cases."""
-    write_encoder_folder(load_encoder_fixture(TEXT_CASE).case, site.folder / BERT)
-    page = browser.new_context(base_url=session_server.url).new_page()
+    page = browser.new_context(base_url=engines_server.url).new_page()
     # PyScript's configurations name their files relative to a page at the site's root.
     page.route("**/engines.html?*", lambda route: route.fulfill(path=PAGES / "engines.html"))
     page.goto(f"/engines.html?config={engine.config}&engine={engine.kind}")

@@ -16,3 +16,9 @@ async def web_worker():
     from py_engine.rpc.transport_browser import create_worker
 
     return WebWorkerMLCEngine(create_worker(WORKER))
+
+
+async def webllm_client():
+    import webllm_engine
+
+    return webllm_engine.web_worker(WORKER)

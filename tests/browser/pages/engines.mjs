@@ -4,7 +4,10 @@ const FOLDER = './tests/browser/pages';
 const name = new URLSearchParams(location.search).get('config');
 const config = await (await fetch(`./pyscript-${name}.json`)).json();
 config.files ??= {};
-for (const module of ['engine_cases', 'engine_kinds']) config.files[`${FOLDER}/${module}.py`] = `./${module}.py`;
+for (const module of ['engine_cases', 'engine_kinds', 'webllm_engine']) {
+  config.files[`${FOLDER}/${module}.py`] = `./${module}.py`;
+}
+config.js_modules = { main: { [`${FOLDER}/webllm_client.mjs`]: 'webllm_client' } };
 
 const script = document.createElement('script');
 script.type = name === 'mpy' ? 'mpy' : 'py';
