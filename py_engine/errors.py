@@ -63,6 +63,9 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |-- WorkerError
     |   |-- WorkerFailedError
     |   |-- WorkerRestartedError
+    |   |-- NonWorkerEnvironmentError
+    |   |-- NoServiceWorkerAPIError
+    |   |-- ServiceWorkerInitializationError
     |   `-- RemoteError
     |-- AbortError
     `-- RequestError
@@ -368,6 +371,18 @@ class WorkerError(MLCError):
 
 class WorkerFailedError(WorkerError):
     """The worker could not start, died or was closed; make a new one to go on."""
+
+
+class NonWorkerEnvironmentError(WorkerError):
+    """A handler was made outside of the kind of worker that it is for."""
+
+
+class NoServiceWorkerAPIError(WorkerError):
+    """The page has no `navigator.serviceWorker`."""
+
+
+class ServiceWorkerInitializationError(WorkerError):
+    """No service worker is registered for the page, or it could not be registered."""
 
 
 class WorkerRestartedError(WorkerError):

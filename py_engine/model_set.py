@@ -10,6 +10,7 @@ from typing import Any
 
 from py_engine.config import AppConfig, ModelRecord
 from py_engine.errors import (
+    ConfigurationFieldError,
     DeviceLostError,
     EmbeddingUnsupportedModelError,
     IncorrectPipelineLoadedError,
@@ -22,6 +23,7 @@ from py_engine.errors import (
 from py_engine.generation import LogitProcessor
 from py_engine.gpu.types import Device, GpuMemory
 from py_engine.host import EngineHost
+from py_engine.json_values import shown
 from py_engine.loaded_embedder import EmbeddingModel
 from py_engine.loaded_model import LoadedModel
 from py_engine.model_loading import (
@@ -236,23 +238,41 @@ def load_plan(
 ) -> LoadPlan:
     """Return what to load.
 
-    Errors: ReloadArgumentSizeUnmatchedError, ReloadModelIdNotUniqueError, ModelNotFoundError,
-    UnknownArchitectureError.
+    Errors: those of `load_arguments`, ModelNotFoundError, UnknownArchitectureError.
     """
-    ids = [model_id] if isinstance(model_id, str) else list(model_id)
-    options: list[ChatOpts | None] = [None] * len(ids)
-    if chat_opts is not None:
-        options = [chat_opts] if isinstance(chat_opts, Mapping) else list(chat_opts)
+    ids, options = load_arguments(model_id, chat_opts)
+    records = [app_config.record(each) for each in ids]
+    for record in records:
+        require_known_architecture(record)
+    return LoadPlan(app_config, list(zip(records, options, strict=True)))
+
+
+def load_arguments(model_id: Any, chat_opts: Any) -> tuple[list[str], list[ChatOpts | None]]:
+    """Return the arguments of `reload` as lists of one length.
+
+    Errors: ConfigurationFieldError, ReloadArgumentSizeUnmatchedError, ReloadModelIdNotUniqueError.
+    """
+    ids = [model_id] if isinstance(model_id, str) else model_id
+    if not isinstance(ids, Sequence) or not all(isinstance(each, str) for each in ids):
+        raise ConfigurationFieldError(
+            f"reload: model_id is {shown(model_id)}, but must be an id or a list of ids."
+        )
+    options = [None] * len(ids) if chat_opts is None else chat_opts
+    options = [options] if isinstance(options, Mapping) else options
+    if not isinstance(options, Sequence) or not all(
+        isinstance(each, Mapping | None) for each in options
+    ):
+        raise ConfigurationFieldError(
+            f"reload: chat_opts is {shown(chat_opts)}, but must be an object of options, or a list "
+            "with one for each model."
+        )
     if len(options) != len(ids):
         raise ReloadArgumentSizeUnmatchedError(
             f"reload: {len(ids)} model ids, but {len(options)} chat_opts. Give one for each."
         )
     if len(set(ids)) < len(ids):
         raise ReloadModelIdNotUniqueError(f"reload: {ids} has an id twice. Give each id once.")
-    records = [app_config.record(each) for each in ids]
-    for record in records:
-        require_known_architecture(record)
-    return LoadPlan(app_config, list(zip(records, options, strict=True)))
+    return list(ids), list(options)
 
 
 def _device_lost(reason: str) -> DeviceLostError:

@@ -50,15 +50,16 @@ class Answer:
             self._rendered_at = now
             self._render()
 
-    def finish(self):
-        """Show the whole answer, and why it ended if not by itself."""
+    def finish(self, reason=None):
+        """Show the whole answer, and why it ended if not by itself: its finish_reason."""
         if self._thoughts is not None:
             self._thoughts.close()
         self._render()
         self._element.setAttribute("aria-busy", "false")
         notes = {"abort": "Stopped.", "length": "Ended at the limit of tokens."}
-        if self._finish_reason in notes:
-            add(self._element, "p", notes[self._finish_reason], "cut-off")
+        reason = reason or self._finish_reason
+        if reason in notes:
+            add(self._element, "p", notes[reason], "cut-off")
         keep_at_end(True)
 
     def remove(self):

@@ -4,6 +4,7 @@
 import createPyodideModule from '../pyodide/pyodide.asm.mjs';
 import { loadPyodide } from '../pyodide/pyodide.mjs';
 import * as bridge from './gpu_bridge.mjs?v=__BUILD__';
+import { libraries as importedLater } from './libraries.mjs?v=__BUILD__';
 import { makeXGrammar } from './xgrammar.mjs?v=__BUILD__';
 
 const SITE = new URL('..', import.meta.url);
@@ -55,15 +56,8 @@ async function plainly(options) {
   return py;
 }
 
-/** The Rust tokenizers library (a UMD file that sets a global), fetched when first asked for. */
-async function loadTokenizers() {
-  if (!globalThis.tokenizers) await import('../tokenizers/index.js?v=__BUILD__');
-  return globalThis.tokenizers;
-}
-
 /** What is wrong with `instance` by a JSON Schema, both JSON texts: lines, none when it is valid. */
-async function validateJson(schema, instance) {
-  const { Validator } = await import('../json-schema/index.js?v=__BUILD__');
+function validateJson(Validator, schema, instance) {
   try {
     const validator = new Validator(JSON.parse(schema), '2020-12', false);
     const { errors } = validator.validate(JSON.parse(instance));
@@ -73,14 +67,29 @@ async function validateJson(schema, instance) {
   }
 }
 
+/** What Python calls of the libraries. */
+function tools(libraries) {
+  return {
+    loadTokenizers: libraries.tokenizers,
+    makeXGrammar: async () => makeXGrammar(await libraries.xgrammar()),
+    async validateJson(schema, instance) {
+      const { Validator } = await libraries.jsonSchema();
+      return validateJson(Validator, schema, instance);
+    },
+  };
+}
+
 /**
  * Boot Python with py_engine imported and `pywebllm_bridge` and `pywebllm_worker` in place.
  *
- * `plain` skips the snapshot; members of `worker` are added to `pywebllm_worker`; `pyodide` has
- * options of `loadPyodide`, such as `stdout`.
+ * `plain` skips the snapshot; members of `worker` are added to `pywebllm_worker`. `libraries` brings
+ * the libraries of others, as libraries.mjs does; `pyodide` has options of `loadPyodide`, such as
+ * `stdout`.
  * Returns {py, bootInfo: {mode: 'snapshot' | 'plain', seconds, snapshotError}}.
  */
-export async function boot({ plain = false, worker = {}, pyodide = {} } = {}) {
+export async function boot({
+  plain = false, worker = {}, libraries = importedLater, pyodide = {},
+} = {}) {
   const started = performance.now();
   const bootInfo = { mode: 'plain', seconds: 0, snapshotError: '' };
   let py;
@@ -97,9 +106,7 @@ export async function boot({ plain = false, worker = {}, pyodide = {} } = {}) {
   const snapshot = py.pyimport('py_engine.snapshot');
   snapshot.connect({
     pywebllm_bridge: bridge,
-    pywebllm_worker: {
-      bootInfo, loadTokenizers, makeXGrammar, validateJson, siteUrl: SITE.href, ...worker,
-    },
+    pywebllm_worker: { bootInfo, siteUrl: SITE.href, ...tools(libraries), ...worker },
   });
   snapshot.destroy();
   bootInfo.seconds = (performance.now() - started) / 1000;

@@ -42,6 +42,7 @@ class Channel:
     ) -> None:
         self._transport = transport
         self._on_event = on_event
+        self.open_streams: set[str] = set()  # streamIds
         self._pending: dict[str, Call] = {}  # by uuid
         self._failure: dict[str, Any] | None = None  # the "throw" message that ended the worker
         transport.connect(self._on_message, self._on_failure, self.restarted)
@@ -60,11 +61,11 @@ class Channel:
         """Return an id for a stream."""
         return self._transport.new_uuid()
 
-    def send(
-        self, kind: str, content: "Any" = None, attachments: "list[Any] | None" = None
-    ) -> None:
-        """Send a request whose reply, if there is one, does not matter."""
-        self._post(self._message(kind, content, attachments))
+    def send(self, kind: str, content: "Any" = None, attachments: "list[Any] | None" = None) -> str:
+        """Send a request whose reply, if there is one, does not matter; return its uuid."""
+        message = self._message(kind, content, attachments)
+        self._post(message)
+        return str(message["uuid"])
 
     async def call(
         self, kind: str, content: "Any" = None, attachments: "list[Any] | None" = None
@@ -104,6 +105,15 @@ class Channel:
                         "which cannot be repeated as it was. Send the request again."
                     )
                 )
+
+    def give_up(self) -> None:
+        """Let a worker that goes on for others free what works for this channel."""
+        contents = [call.message["content"] for call in self._pending.values()]
+        streams = {content.get("streamId") for content in contents if isinstance(content, dict)}
+        for stream_id in streams | self.open_streams:
+            if stream_id is not None:
+                self.send("completionStreamReturn", {"streamId": stream_id})
+        self.open_streams.clear()
 
     def close(self, reason: str) -> None:
         """End the worker; whatever is pending fails with WorkerFailedError(reason)."""

@@ -172,9 +172,8 @@ class WebWorkerMLCEngineHandler:
         expected_app_config: dict[str, Any] | None = None,
     ) -> None:
         """Load what the client expects to be loaded, if this is something else."""
-        if expected_model_id is not None:
-            expected = LoadState(expected_model_id, expected_chat_opts, expected_app_config)
-            await self._loads.match(self.owner, expected)
+        expected = {"modelId": expected_model_id, "chatOpts": expected_chat_opts}
+        await self._match(self.owner, {**expected, "appConfig": expected_app_config})
 
     async def _answer(self, client: ServedClient, kind: str, content: Any) -> Any:
         if kind not in KINDS:

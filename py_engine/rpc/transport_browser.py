@@ -140,12 +140,16 @@ def create_worker(url: str, script: "str | None" = None) -> "Any":
     `script` is the URL of a Python file, relative to the page, which the worker runs before it
     takes messages: it defines `start(handler)`, as docs/logit-processors.md shows.
     """
-    if script is not None:
-        address = js.URL.new(url, js.location.href)
-        address.searchParams.set("script", js.URL.new(script, js.location.href).href)
-        url = address.href
     options = js.JSON.parse('{"type": "module"}')
-    return js.Worker.new(url, options)
+    return js.Worker.new(worker_address(url, script), options)
+
+
+def worker_address(url: str, script: "str | None") -> str:
+    """Return the address of a worker's JavaScript `url` that runs the Python file `script`."""
+    address = js.URL.new(url, js.location.href)
+    if script is not None:
+        address.searchParams.set("script", js.URL.new(script, js.location.href).href)
+    return str(address.href)
 
 
 def _failure_reason(event: "Any") -> str:

@@ -10,8 +10,7 @@ import json
 import js
 from pyscript.ffi import create_proxy
 
-from py_engine import create_web_worker_mlc_engine
-from py_engine.rpc.client import WebWorkerMLCEngine
+from py_engine.rpc.client import WebWorkerMLCEngine, create_web_worker_mlc_engine
 from py_engine.rpc.transport import Transport
 from py_engine.rpc.transport_browser import create_worker, from_js_message, to_js_message
 

@@ -1,7 +1,7 @@
 """The static site: which file goes where, and writing them to a folder. Standard library only.
 
-Any web server can serve the folder. `__BUILD__` in our own pages and worker files becomes the
-build's id, so that their URLs change with their contents.
+Any web server can serve the folder, and Chrome can load it as an extension. `__BUILD__` in our own
+pages and worker files becomes the build's id, so that their URLs change with their contents.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ NPM_FILES = {
 XGRAMMAR = "@mlc-ai/web-xgrammar/lib/index.js"
 XGRAMMAR_WRAPPER = "xgrammar_wrapper.mjs"
 
+EXTENSION = "extension"  # its folder in worker/
+EXTENSION_MANIFEST = "manifest.json"
+
 Files: TypeAlias = dict[str, Path | bytes]  # path in the site -> source file or contents
 NumPy: TypeAlias = Literal["required", "optional", "if there"]
 
@@ -70,6 +73,7 @@ def build_site(folder: Path = DEFAULT_SITE, numpy: NumPy = "if there") -> Site:
             **_npm_files(modules),
             **_web_files(),
             **_worker_files(),
+            **_extension_files(),
             "xgrammar/index.mjs": _wrapped_xgrammar(modules),
             **_proxy_files(),
             **_pyodide_files(pyodide),
@@ -119,8 +123,20 @@ def _web_files() -> Files:
 
 def _worker_files() -> Files:
     build_time = {"make_snapshot.mjs", XGRAMMAR_WRAPPER}
-    paths = sorted((ROOT / "worker").glob("*.mjs"))
+    paths = [path for path in sorted((ROOT / "worker").iterdir()) if path.is_file()]
     return {f"worker/{path.name}": path for path in paths if path.name not in build_time}
+
+
+def _extension_files() -> Files:
+    """What makes the site a Chrome extension, too: Chrome wants the manifest at the top."""
+    folder = ROOT / "worker" / EXTENSION
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    files: Files = {f"worker/{EXTENSION}/{path.name}": path for path in paths}
+    files[EXTENSION_MANIFEST] = files.pop(f"worker/{EXTENSION}/{EXTENSION_MANIFEST}")
+    sources = imports.proxy_files(imports.EXTENSION_ROOTS)
+    listed = [f"./{name}" for name in sources]
+    files[f"worker/{EXTENSION}/py_engine.json"] = json.dumps(listed, indent=1).encode()
+    return files | sources
 
 
 def _wrapped_xgrammar(modules: Path) -> bytes:

@@ -33,7 +33,7 @@ def test_every_message_is_answered_once(page: Page, server: RecordingServer) -> 
     assert report["last"] == "chat.completion"
     assert len(report["kinds"]) >= 20 and len(report["thrown"]) >= 8
     assert {(each["streams"], each["tasks"]) for each in measures} == {(0, 0)}
-    for name in ("wasm_bytes", "python_blocks", "page_bytes"):
+    for name in ("wasm_bytes", "python_objects", "page_bytes"):
         after_warm_up, at_the_end = measures[1][name], measures[-1][name]
         assert at_the_end < 1.05 * after_warm_up, (name, measures)
 
