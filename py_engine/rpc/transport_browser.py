@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+WEB_WORKER = "worker/web_worker.mjs"
 # A request, which has its own bound, within a message.
 MAX_MESSAGE_DEPTH = MAX_DEPTH + 10
 
@@ -134,14 +135,30 @@ class WorkerTransport(Transport):
         self._worker.terminate()
 
 
-def create_worker(url: str, script: "str | None" = None) -> "Any":
-    """Start the module worker at `url` and return the JavaScript `Worker`.
+def create_worker(url: "str | None" = None, script: "str | None" = None) -> "Any":
+    """Start the module worker at `url`, by default the site's, and return the JavaScript `Worker`.
 
     `script` is the URL of a Python file, relative to the page, which the worker runs before it
     takes messages: it defines `start(handler)`, as docs/logit-processors.md shows.
     """
     options = js.JSON.parse('{"type": "module"}')
-    return js.Worker.new(worker_address(url, script), options)
+    return js.Worker.new(worker_address(url or site_url(WEB_WORKER), script), options)
+
+
+def site_url(path: str) -> str:
+    """Return the URL of a file of the site: it lies beside what PyScript has py_engine from.
+
+    Without PyScript it is that of a page in the site's root folder.
+    """
+    try:
+        from pyscript import config
+    except ImportError:
+        config = {}
+    for source in config.get("files", ()):
+        address = js.URL.new(source, js.location.href)
+        if address.pathname.endswith("/py_engine/__init__.py"):
+            return str(js.URL.new("../" + path, address.href).href)
+    return "./" + path
 
 
 def worker_address(url: str, script: "str | None") -> str:

@@ -10,7 +10,12 @@ from py_engine.errors import (
     ServiceWorkerInitializationError,
 )
 from py_engine.rpc.transport import Transport
-from py_engine.rpc.transport_browser import from_js_message, to_js_message, worker_address
+from py_engine.rpc.transport_browser import (
+    from_js_message,
+    site_url,
+    to_js_message,
+    worker_address,
+)
 from py_engine.storage.persist_browser import ask_to_persist
 
 try:
@@ -24,18 +29,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-async def register_service_worker(
-    url: str = "./service_worker.mjs", script: "str | None" = None
-) -> "Any":
+async def register_service_worker(url: "str | None" = None, script: "str | None" = None) -> "Any":
     """Register the engine's service worker and return its `ServiceWorkerRegistration` when active.
 
-    `url` and `script`, a Python file for the worker, are as for `create_worker`. The worker then is
-    the one of all pages below its own address, and of any other page of the site that gives the
-    registration to `create_service_worker_mlc_engine`.
+    `url`, by default that of the site's, and `script`, a Python file for the worker, are as for
+    `create_worker`. The worker then is the one of all pages below its own address, and of any other
+    page of the site that gives the registration to `create_service_worker_mlc_engine`.
     Errors: NoServiceWorkerAPIError; ServiceWorkerInitializationError.
     """
     container = _container()
-    address = worker_address(url, script)
+    address = worker_address(url or site_url("service_worker.mjs"), script)
     try:
         registration = await container.register(address, js.JSON.parse('{"type": "module"}'))
     except JsException as error:

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 
 from py_engine.tooling import imports, parts
 from py_engine.tooling.environment import ensure_node, ensure_npm
+from py_engine.tooling.snippets import gallery_index
 from py_engine.tooling.steps import BUILD, ROOT, SetupError, fingerprint, only_one
 
 DEFAULT_SITE = BUILD / "site"
@@ -112,13 +113,17 @@ def _npm_files(modules: Path) -> Files:
 
 
 def _web_files() -> Files:
+    """The pages, and the documents and the list of snippets that they show."""
     web = ROOT / "web"
     paths = {path.relative_to(web).as_posix(): path for path in sorted(web.rglob("*"))}
-    return {
+    files: Files = {
         name: path
         for name, path in paths.items()
         if path.is_file() and "__pycache__" not in name and not name.startswith(NOT_SERVED)
     }
+    files |= {f"docs/{path.name}": path for path in sorted((ROOT / "docs").glob("*.md"))}
+    files["gallery/snippets.json"] = json.dumps(gallery_index(), indent=1).encode()
+    return files
 
 
 def _worker_files() -> Files:
