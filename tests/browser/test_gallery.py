@@ -24,7 +24,7 @@ EMBEDDED_MODEL = ROOT / "web/models/Llama-Storyteller-7M-q4f16_1-MLC"
 ON_PYODIDE = ("openai_client", "abort_reload", "local_files")
 RUNS = [(each.name, "mpy") for each in read_snippets() if "mpy" in each.types]
 RUNS += [(name, "py") for name in ON_PYODIDE]
-LONG = 150_000  # ms, for a machine with other things to do
+LONG = 300_000  # ms, for a machine with other things to do
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,13 @@ def run(page: Page, code: str | None = None) -> str:
     if code is not None:
         page.fill("#code", code)
     page.click("#run")
-    page.wait_for_function("['done', 'failed'].includes(document.documentElement.dataset.state)")
+    wait_for_end(page)
     return output(page).inner_text()
+
+
+def wait_for_end(page: Page) -> None:
+    ended = "['done', 'failed'].includes(document.documentElement.dataset.state)"
+    page.wait_for_function(ended, timeout=LONG)
 
 
 def constants(name: str) -> dict[str, Any]:
@@ -84,7 +89,7 @@ def constants(name: str) -> dict[str, Any]:
 
 
 def pick_files(page: Page) -> None:
-    expect(output(page)).to_contain_text("Pick a .gguf file")
+    expect(output(page)).to_contain_text("Pick a .gguf file", timeout=LONG)
     files = [path for path in EMBEDDED_MODEL.iterdir() if path.suffix in {".json", ".bin"}]
     frame(page).get_by_label("The model's files").set_input_files(files)
 
@@ -100,8 +105,7 @@ def test_snippet(page: Page, name: str, kind: str) -> None:
     assert header.startswith(f'"""{page.inner_text("#title")}\n\n')
     page.click("#run")
     MEANWHILE.get(name, lambda page: None)(page)
-    ended = "['done', 'failed'].includes(document.documentElement.dataset.state)"
-    page.wait_for_function(ended, timeout=LONG)
+    wait_for_end(page)
     text = output(page).inner_text()
     assert frame(page).locator(".error").count() == 0, text
     expect(page.locator("#status")).to_have_text(re.compile(r"Done after [\d.]+ s\."))
