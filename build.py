@@ -16,7 +16,13 @@ import argparse
 import os
 from pathlib import Path
 
-from py_engine.tooling.environment import VENV, ensure_chromium, ensure_venv
+from py_engine.tooling.environment import (
+    VENV,
+    ensure_chromium,
+    ensure_node,
+    ensure_venv,
+    ensure_webllm,
+)
 from py_engine.tooling.site import DEFAULT_SITE, build_site
 from py_engine.tooling.steps import SetupError, only_one
 
@@ -48,6 +54,7 @@ def test(options: argparse.Namespace) -> int:
     import pytest
 
     ensure_chromium()
+    ensure_webllm(ensure_node())
     build_site(numpy="required")
     return int(pytest.main(options.pytest_arguments))
 

@@ -16,6 +16,7 @@ from py_engine.errors import (
     IncorrectPipelineLoadedError,
     MLCError,
     ModelNotLoadedError,
+    OutOfMemoryError,
     ReloadArgumentSizeUnmatchedError,
     ReloadModelIdNotUniqueError,
 )
@@ -25,7 +26,13 @@ from py_engine.host import EngineHost
 from py_engine.json_values import shown
 from py_engine.loaded_embedder import EmbeddingModel
 from py_engine.loaded_model import LoadedModel
-from py_engine.model_loading import open_model, require_known_architecture
+from py_engine.model_loading import (
+    OpenedModel,
+    load_opened,
+    open_model,
+    require_known_architecture,
+    require_memory_for_all,
+)
 from py_engine.model_selection import select_model_id
 from py_engine.progress import LoadReporter, ProgressCallback
 
@@ -166,14 +173,32 @@ class ModelSet:
                 features, plan.app_config.gpu_memory_limit
             )
             self._watcher = asyncio.ensure_future(self._watch(device))
+            opened = []
             for record, chat_opts in plan.models:
+                reporter.open_model(record.model_id)
                 source = await self._host.open_source(record, plan.app_config)
-                model = await open_model(self._host, source, record, chat_opts, device, reporter)
-                self._add(record.model_id, model)
-                reporter.finish_model(record.model_id, str(device.info))
+                opened.append(await open_model(source, record, chat_opts))
+            await require_memory_for_all(self._host, opened, device)
+            for each in opened:
+                self._add(each.record.model_id, await self._load_one(each, device, reporter))
+                reporter.finish_model(each.record.model_id, str(device.info))
         except BaseException:
             self._free(ModelNotLoadedError("Loading another model failed: nothing is loaded now."))
             raise
+
+    async def _load_one(
+        self, opened: OpenedModel, device: Device, reporter: LoadReporter
+    ) -> LoadedModel | EmbeddingModel:
+        try:
+            return await load_opened(self._host, opened, device, reporter)
+        except OutOfMemoryError as error:
+            if not self._models:
+                raise
+            others, megabytes = ", ".join(self._models), device.memory.nbytes / 1e6
+            raise OutOfMemoryError(
+                f"{opened.record.model_id}: {error} ({others}, loaded before it, take "
+                f"{megabytes:,.1f} MB.)"
+            ) from error
 
     def _language_models(self) -> Iterable[LoadedModel]:
         return (model for model in self._models.values() if isinstance(model, LoadedModel))

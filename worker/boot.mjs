@@ -1,4 +1,4 @@
-// Boots Python in a worker: from the memory snapshot made at build time, else plainly.
+// Boots Python, in a worker or on a page: from the memory snapshot made at build time, else plainly.
 // `__BUILD__` becomes the build's id, so that a browser's cache never mixes two builds.
 
 import createPyodideModule from '../pyodide/pyodide.asm.mjs';
@@ -20,7 +20,7 @@ async function download(path) {
 function start(options) {
   const lock = download('pyodide/pyodide-lock.json').then((response) => response.text());
   return loadPyodide({
-    indexURL: PYODIDE, packageBaseUrl: PYODIDE, lockFileContents: lock, createPyodideModule, ...options,
+    createPyodideModule, ...options, indexURL: PYODIDE, packageBaseUrl: PYODIDE, lockFileContents: lock,
   });
 }
 
@@ -30,9 +30,10 @@ async function downloadSnapshot() {
   return new Uint8Array(await new Response(unpacked).arrayBuffer());
 }
 
-async function fromSnapshot() {
+async function fromSnapshot(options) {
   const snapshot = downloadSnapshot();
   const py = await start({
+    ...options,
     _loadSnapshot: snapshot,
     // Pyodide copies the snapshot into a heap of the default size without growing it first.
     createPyodideModule: async (settings) => {
@@ -45,9 +46,9 @@ async function fromSnapshot() {
   return py;
 }
 
-async function plainly() {
+async function plainly(options) {
   const [py, packages] = await Promise.all([
-    start({}),
+    start(options),
     download('py_engine.zip').then((response) => response.arrayBuffer()),
   ]);
   py.unpackArchive(packages, 'zip');
@@ -82,23 +83,26 @@ function tools(libraries) {
  * Boot Python with py_engine imported and `pywebllm_bridge` and `pywebllm_worker` in place.
  *
  * `plain` skips the snapshot; members of `worker` are added to `pywebllm_worker`. `libraries` brings
- * the libraries of others, as libraries.mjs does.
+ * the libraries of others, as libraries.mjs does; `pyodide` has options of `loadPyodide`, such as
+ * `stdout`.
  * Returns {py, bootInfo: {mode: 'snapshot' | 'plain', seconds, snapshotError}}.
  */
-export async function boot({ plain = false, worker = {}, libraries = importedLater } = {}) {
+export async function boot({
+  plain = false, worker = {}, libraries = importedLater, pyodide = {},
+} = {}) {
   const started = performance.now();
   const bootInfo = { mode: 'plain', seconds: 0, snapshotError: '' };
   let py;
   if (!plain) {
     try {
-      py = await fromSnapshot();
+      py = await fromSnapshot(pyodide);
       bootInfo.mode = 'snapshot';
     } catch (error) {
       bootInfo.snapshotError = String(error);
       console.warn(`The boot snapshot was not restored (${error}); booting without it.`);
     }
   }
-  py ??= await plainly();
+  py ??= await plainly(pyodide);
   const snapshot = py.pyimport('py_engine.snapshot');
   snapshot.connect({
     pywebllm_bridge: bridge,

@@ -12,6 +12,7 @@ import js
 from py_engine.errors import ConfigValueError, MessageFormatError
 from py_engine.json_values import MAX_DEPTH, is_too_deep
 from py_engine.rpc.transport import Transport
+from py_engine.storage.persist_browser import ask_to_persist
 
 try:
     from pyodide.ffi import JsException, create_proxy
@@ -166,13 +167,6 @@ def worker_address(url: str, script: "str | None") -> str:
     if script is not None:
         address.searchParams.set("script", js.URL.new(script, js.location.href).href)
     return str(address.href)
-
-
-def ask_to_persist() -> None:
-    """Ask the browser not to clear the site's stored models on its own; workers cannot ask."""
-    storage = getattr(js.navigator, "storage", None)  # only on https
-    if storage and hasattr(storage, "persist"):
-        storage.persist()
 
 
 def _failure_reason(event: "Any") -> str:

@@ -11,12 +11,12 @@ from py_engine.errors import (
 )
 from py_engine.rpc.transport import Transport
 from py_engine.rpc.transport_browser import (
-    ask_to_persist,
     from_js_message,
     site_url,
     to_js_message,
     worker_address,
 )
+from py_engine.storage.persist_browser import ask_to_persist
 
 try:
     from pyodide.ffi import JsException, create_proxy

@@ -164,7 +164,7 @@ def _pyodide_files(pyodide: Path) -> Files:
 
 
 def _proxy_files() -> Files:
-    """What pages need: the proxy's sources, PyScript configurations with them, the models."""
+    """What pages need: the proxy's sources, PyScript's configurations, the list of models."""
     models = imports.PACKAGE / "model_list.json"  # pages offer what the worker knows
     files: Files = {"py_engine/model_list.json": models}
     for kind, interpreter, roots in (
@@ -176,6 +176,8 @@ def _proxy_files() -> Files:
         config = {"interpreter": interpreter, "files": listed}
         files |= sources
         files[f"pyscript-{kind}.json"] = json.dumps(config, indent=1).encode()
+    engine = {"interpreter": f"./worker/pyscript_engine.mjs?v={BUILD_TOKEN.decode()}"}
+    files["pyscript-py-engine.json"] = json.dumps(engine, indent=1).encode()
     return files
 
 

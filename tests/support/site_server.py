@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from py_engine.tooling.server import SiteServer
@@ -13,16 +14,20 @@ TESTS = Path(__file__).parents[1]
 class RecordingServer(SiteServer):
     """Serves a site, the tests' own files under /tests/, and their support under /test-support/.
 
-    /python.html is at the site's root, as PyScript's configurations want it of a page.
+    /python.html is at the site's root, as PyScript's configurations want it of a page. `mounts` are
+    folders under further prefixes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mounts: Mapping[str, Path] | None = None) -> None:
         self.requests: list[tuple[str, int]] = []
         self._lock = threading.Lock()
         support = TESTS / "browser" / "support"
-        page = support / "python.html"
-        mounts = {"/test-support/": support, "/tests/": TESTS, "/python.html": page}
-        super().__init__(folder, mounts=mounts, on_request=self._record)
+        own = {
+            "/test-support/": support,
+            "/tests/": TESTS,
+            "/python.html": support / "python.html",
+        }
+        super().__init__(folder, mounts={**own, **(mounts or {})}, on_request=self._record)
 
     def _record(self, target: str, status: int) -> None:
         with self._lock:

@@ -19,7 +19,8 @@ START = (
     "py_engine.rpc.transport_service_worker",
 )
 # What MicroPython 1.28 has, and the modules of the browser's interpreters.
-ALLOWED = {"asyncio", "gc", "json", "logging", "sys", "weakref", "js", "jsffi", "pyodide.ffi"}
+ALLOWED = {"asyncio", "gc", "json", "logging", "sys", "weakref"}
+ALLOWED |= {"js", "jsffi", "pyodide.ffi", "pyscript"}
 # Syntax that MicroPython does not have.
 FORBIDDEN_SYNTAX = (ast.Match, ast.TryStar, ast.Yield, ast.YieldFrom)
 
@@ -116,5 +117,6 @@ def test_the_closure_is_small_and_knows_nothing_of_the_engine() -> None:
         "py_engine.rpc.transport_browser",
         "py_engine.rpc.transport_service_worker",
         "py_engine.storage",
+        "py_engine.storage.persist_browser",
         "py_engine.storage.picked",
     }

@@ -90,10 +90,9 @@ def test_site_refers_to_its_own_build(site: Site) -> None:
 
 
 def test_site_holds_what_its_scripts_ask_for(site: Site) -> None:
-    for kind in ("py", "mpy"):
+    for kind in ("py", "mpy", "py-engine"):
         config = json.loads((site.folder / f"pyscript-{kind}.json").read_text())
-        assert (site.folder / config["interpreter"]).is_file()
-        for source in config["files"]:
+        for source in (config["interpreter"], *config.get("files", ())):
             assert (site.folder / source.partition("?")[0]).is_file()
     packages = json.loads((site.folder / "pyodide/pyodide-lock.json").read_text())["packages"]
     assert {"numpy", "micropip", "openai"} <= set(packages)
