@@ -16,6 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rpc", "openai_transport", "model_cache"),
     (
         "engine",
+        "engine_config",
         "chat",
         "chat_prompt",
         "chat_images",
