@@ -26,6 +26,8 @@ from py_engine.models.images import HostImage
 from py_engine.models.loader import load_model, plan_load
 from py_engine.models.memory_plan import MemoryPlan
 from py_engine.models.registry import ENCODERS
+from py_engine.resumable.files import SessionFiles
+from py_engine.resumable.files_browser import OpfsSessions
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.open_browser import BrowserSources
 from py_engine.storage.source import ModelPlace, ModelSource
@@ -55,6 +57,10 @@ class BrowserHost:
     async def open_storage(self, app_config: AppConfig) -> ModelStorage | NoStorage:
         """Return the browser's store of the configured kind."""
         return await self._sources.open_storage(app_config)
+
+    async def open_sessions(self) -> SessionFiles:
+        """Return the sessions in the origin private file system."""
+        return await OpfsSessions.open()
 
     async def request_device(
         self, required_features: Sequence[str], memory_limit: int | None = None

@@ -15,6 +15,7 @@ from py_engine.loaded_model import LoadedModel
 from py_engine.output import MessageParser
 from py_engine.replies import Replies
 from py_engine.response_job import ResponseJob
+from py_engine.resumable.replies import recorded_replies
 
 
 class ChatJob(ResponseJob):
@@ -91,9 +92,10 @@ async def chat_job(
     """Return the job of a checked request: its prompt rendered, its grammar compiled.
 
     Errors: ChatTemplateError, UnsupportedRoleError, UnsupportedToolsError,
-    ContextWindowSizeExceededError, and those of `load_images` and `GrammarCompiler.compile`.
+    ContextWindowSizeExceededError, and those of `load_images`, `recorded_replies` and
+    `GrammarCompiler.compile`.
     """
-    replies = Replies(model, request, began)
     prompt = chat_prompt(model, request, await load_images(model, request.messages))
+    replies = await recorded_replies(model, model_id, request, prompt, began)
     await replies.prepare(prompt.grammar)
     return ChatJob(model_id, request, prompt, replies)

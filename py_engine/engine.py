@@ -26,6 +26,7 @@ from py_engine.loaded_model import LoadedModel
 from py_engine.model_set import ChatOpts, ModelSet, load_plan
 from py_engine.progress import ProgressCallback
 from py_engine.response_stream import ResponseStream
+from py_engine.resumable.sessions import ResumableSessions
 from py_engine.text_completion import completion_job
 
 LOG_LEVELS = {
@@ -59,6 +60,7 @@ class MLCEngine:
         self._on_progress: ProgressCallback | None = config.init_progress_callback
         self._host = _browser_host() if host is None else host
         self._models = ModelSet(self._host)
+        self._sessions = ResumableSessions(self._host, self._models)
         self._reported_fields: set[str] = set()
         self.chat = Chat(self.chat_completion)
         self.completions = Completions(self.completion)
@@ -192,6 +194,26 @@ class MLCEngine:
         return embedding_response(
             model_id, embeddings.vectors, embeddings.statistics, checked.encoding_format
         )
+
+    async def list_resumable_sessions(self) -> list[ApiObject]:
+        """Return WebLLM's ResumeProbeResult of each resumable generation stored in this browser."""
+        return await self._sessions.probes()
+
+    async def resume_chat_completion(
+        self, session_id: str, continue_generation: bool = False, stream: bool = False
+    ) -> ApiObject | ResponseStream:
+        """Return what is stored of a resumable generation, WebLLM's ResumeResult, or go on with it.
+
+        `continue_generation` ends the reply first; with `stream` too the result is a
+        ResponseStream of what comes after the stored text. Where it cannot go on, the result says
+        why in `reason`. Errors: ConfigValueError, ResumableSessionNotFoundError,
+        ResumableSessionActiveError; StorageError's classes; as `chat_completion` in going on.
+        """
+        return await self._sessions.resume(session_id, continue_generation, stream)
+
+    async def delete_resumable_session(self, session_id: str) -> None:
+        """Forget a resumable generation, if it is stored. Raises ResumableSessionActiveError."""
+        await self._sessions.delete(session_id)
 
     async def count_tokens(
         self,

@@ -32,7 +32,8 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   `-- ConversionError
     |-- StorageError
     |   |-- StorageFullError
-    |   `-- StorageBusyError
+    |   |-- StorageBusyError
+    |   `-- CrossContextLockUnavailableError
     |-- DeviceError
     |   |-- WebGPUNotAvailableError
     |   |-- WebGPUNotFoundError
@@ -58,6 +59,9 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   |-- MessageFormatError
     |   |-- UnknownStreamError
     |   |-- UnsupportedEndpointError
+    |   |-- ResumableSessionExistsError
+    |   |-- ResumableSessionActiveError
+    |   |-- ResumableSessionNotFoundError
     |   |-- GrammarMatcherError
     |   `-- ResponseFormatViolationError
     |-- WorkerError
@@ -247,6 +251,10 @@ class StorageBusyError(StorageError):
     """A model's files are being written, here or in another tab."""
 
 
+class CrossContextLockUnavailableError(StorageError):
+    """The browser has no locks between tabs, which a resumable generation needs."""
+
+
 class DeviceError(MLCError):
     """The GPU cannot be had, cannot do what is asked, or failed."""
 
@@ -350,6 +358,18 @@ class UnknownStreamError(EngineError):
 
 class UnsupportedEndpointError(EngineError):
     """The engine behind the worker has no method for the request."""
+
+
+class ResumableSessionExistsError(EngineError):
+    """A new generation names a session that is there already."""
+
+
+class ResumableSessionActiveError(EngineError):
+    """A session belongs to a generation that is running, here or in another tab."""
+
+
+class ResumableSessionNotFoundError(EngineError):
+    """No session of that name is stored."""
 
 
 class GrammarMatcherError(EngineError):

@@ -12,6 +12,7 @@ from py_engine.models.base import LoadProgress, TextModel
 from py_engine.models.embedder import Embedder
 from py_engine.models.images import HostImage
 from py_engine.models.memory_plan import MemoryPlan
+from py_engine.resumable.files import SessionFiles
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.source import ModelPlace, ModelSource
 from py_engine.storage.unstored import NoStorage
@@ -36,6 +37,10 @@ class EngineHost(Protocol):
 
     async def open_storage(self, app_config: AppConfig) -> ModelStorage | NoStorage:
         """Return the store of downloaded files; one that is always empty where nothing is kept."""
+        ...
+
+    async def open_sessions(self) -> SessionFiles:
+        """Return where resumable generations are kept. Raises StorageError where there is none."""
         ...
 
     async def request_device(

@@ -62,9 +62,14 @@ class Replies:
         grammar_after: str = "",
     ) -> Generation:
         """Return the reply for choice `index`. Errors: ContextWindowSizeExceededError."""
+        return self.model.generation(prompt, self._params(index, kept_special_ids, grammar_after))
+
+    def _params(
+        self, index: int, kept_special_ids: frozenset[int], grammar_after: str
+    ) -> GenerationParams:
         model, fields = self.model, self.fields
         renderer = model.renderer
-        params = GenerationParams(
+        return GenerationParams(
             sampling_params(model.config, fields, self._seed + index),
             fields.max_tokens,
             frozenset() if fields.ignore_eos else renderer.stop_token_ids,
@@ -75,7 +80,6 @@ class Replies:
             model.logit_processor,
             is_reproducible=fields.seed is not None,
         )
-        return model.generation(prompt, params)
 
     async def run(
         self, generation: Generation, *, is_first_of_prompt: bool = True

@@ -8,6 +8,7 @@ from typing import Any
 
 from py_engine.api.known_fields import CHAT_FIELDS
 from py_engine.api.messages import checked_messages
+from py_engine.api.resumable import Resumable, resumable
 from py_engine.api.sampling import SamplingFields, sampling_fields, top_logprobs
 from py_engine.api.tools import NO_TOOLS, Tool, ToolChoice, tools_and_choice
 from py_engine.errors import ConfigValueError
@@ -24,7 +25,7 @@ class ChatCompletionRequest(SamplingFields):
     """A checked request.
 
     `enable_thinking` None leaves it to the model. `template_args` are further arguments of the chat
-    template (`chat_template_kwargs`, `reasoning_effort`).
+    template (`chat_template_kwargs`, `reasoning_effort`). `resumable` None: not kept.
     """
 
     messages: list[dict[str, Any]]
@@ -33,6 +34,7 @@ class ChatCompletionRequest(SamplingFields):
     parallel_tool_calls: bool = True
     enable_thinking: bool | None = None
     template_args: Mapping[str, Any] = field(default_factory=dict)
+    resumable: Resumable | None = None
 
     @staticmethod
     def from_dict(
@@ -54,6 +56,7 @@ class ChatCompletionRequest(SamplingFields):
             parallel_tool_calls=fields.boolean("parallel_tool_calls", True),
             enable_thinking=thinking,
             template_args=template_args,
+            resumable=resumable(fields),
             unknown_fields=CHAT_FIELDS.unknown(fields),
         )
 

@@ -3,7 +3,7 @@
 from py_engine.generation.cached_tokens import CachedTokens
 from py_engine.generation.generation import Generation
 from py_engine.generation.logit_processor import LogitProcessor
-from py_engine.generation.params import FinishReason, GenerationParams, Piece
+from py_engine.generation.params import FinishReason, GenerationParams, Piece, TokenRecorder
 from py_engine.generation.statistics import Latencies, Statistics
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "LogitProcessor",
     "Piece",
     "Statistics",
+    "TokenRecorder",
 ]

@@ -53,9 +53,13 @@ class DrawControl:
         self._latencies.logit_processor_s.append(time.perf_counter() - masked)
         return mask
 
-    def accept(self, token_id: int, draw_s: float) -> None:
-        """Learn the drawn token. Raises LogitProcessorError, GrammarMatcherError."""
+    def drew(self, token_id: int, draw_s: float) -> None:
+        """`accept` a token, which it took `draw_s` seconds to draw."""
         self._latencies.sample_s.append(draw_s)
+        self.accept(token_id)
+
+    def accept(self, token_id: int) -> None:
+        """Learn the next token. Raises LogitProcessorError, GrammarMatcherError."""
         if self._processor is not None:
             guarded(self._processor.process_sampled_token, token_id)
         if self._matcher is not None and not self._wait_for:

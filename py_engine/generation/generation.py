@@ -22,6 +22,9 @@ from py_engine.tokenizer import Tokenizer
 # Steps in flight: the one being read and one that the GPU computes meanwhile.
 RUN_AHEAD_DEPTH = 2
 
+# Steps enqueued at once when tokens are replayed, between two chances to interrupt.
+REPLAY_CHUNK = 16
+
 # Longest stretch without giving other tasks and messages a turn. A GPU that is faster than Python
 # has every step ready when it is awaited, and such awaits let no message through.
 MAX_TURN_S = 0.01
@@ -35,6 +38,7 @@ class Generation:
 
     `finish_reason` is None until the reply has ended; `text` is the reply so far. `cached` are the
     tokens that the model's KV cache holds: the prompt's beginning among them is not prefilled.
+    `is_replaying` as long as the pieces are those of `GenerationParams.replayed`.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Generation:
         self._interrupted: FinishReason | None = None
         self._failure: Exception | None = None
         self._last_time = self._turn_began = 0.0
+        self.is_replaying = bool(params.replayed)
         self.finish_reason: FinishReason | None = None
         self.statistics = Statistics()
         self.latencies = Latencies()
@@ -90,38 +95,80 @@ class Generation:
         to `fail`.
         """
         self._last_time = self._turn_began = time.perf_counter()
-        if not await self._prefill():
-            self.finish_reason = "abort"
-            return
-        steps = await self._begin()
+        steps: Steps | None = None
+        recorder = self._params.recorder
         try:
+            self._control = await self._draw_control()
+            for draw in self._params.replayed:
+                piece = self._piece(self._replay(draw))
+                if piece is not None:
+                    yield piece
+                await self._let_others_run()
+            self.is_replaying = False
             while self.finish_reason is None:
                 if self._interrupted is not None:
                     text = self._finish(self._interrupted)
+                elif steps is None:
+                    steps = await self._begin()
+                    continue
                 else:
-                    text = self._take(await self._next(steps))
+                    draw = await self._next(steps)
+                    text = self._take(draw)
+                    if recorder is not None:
+                        await recorder.put(draw, text)
                 piece = self._piece(text)
                 if piece is not None:
                     yield piece
                 await self._let_others_run()
                 self._raise_failure()
         finally:
-            try:
-                await steps.drain()
-            finally:
-                self._cached.append_decoded(steps.appended)
-                self.statistics.grammar_s = sum(self.latencies.grammar_bitmask_s)
+            await self._end(steps)
 
-    async def _prefill(self) -> bool:
-        """Bring the prompt into the model's sequence; False when interrupted before its end."""
-        prompt, size = self._prompt, self._model.prefill_chunk_size
+    async def _draw_control(self) -> DrawControl | None:
+        params = self._params
+        if not params.is_controlled:
+            return None
+        if params.logit_processor is not None:
+            guarded(params.logit_processor.reset_state)
+        return DrawControl(
+            None if params.grammar is None else await params.grammar.matcher(),
+            params.logit_processor,
+            self.latencies,
+            wait_for=params.grammar_after,
+        )
+
+    def _replay(self, draw: Draw) -> str:
+        if self._control is not None:
+            self._control.accept(draw.token_id)
+        self.statistics.completion_tokens += 1
+        self._last_time = time.perf_counter()
+        return self._take(draw)
+
+    async def _begin(self) -> Steps | None:
+        """Bring the prompt and what is replayed into the sequence; None when interrupted."""
+        drawn = [draw.token_id for draw in self._params.replayed]
+        is_exact = self._params.is_reproducible
+        prompt = self._prompt if is_exact or not drawn else [*self._prompt, *drawn]
+        if not await self._prefill(prompt, drawn):
+            return None
+        if is_exact and not await self._append_exactly(drawn):
+            return None
+        has_logits = is_exact and bool(drawn)
+        limit = self._limit - len(drawn)
+        if self._control is None:
+            return RunAhead(self._model, limit, RUN_AHEAD_DEPTH, has_logits=has_logits)
+        return ControlledSteps(self._model, limit, self._control, has_logits=has_logits)
+
+    async def _prefill(self, prompt: Sequence[int], drawn: Sequence[int]) -> bool:
+        """Bring `prompt` into the model's sequence; False when interrupted before its end."""
+        size = self._model.prefill_chunk_size
         # The last token is always computed: its logits are what the first draw is from.
         common = self._cached.common_prefix(prompt, prefilled_only=self._params.is_reproducible)
         common = min(common, len(prompt) - 1)
         kept = self._model.reusable_tokens(common)
         self._cached.keep(kept)
-        self.statistics.cached_tokens = kept
-        self._model.start(self._params.sampling, kept, len(prompt))
+        self.statistics.cached_tokens = min(kept, len(self._prompt))
+        self._model.start(self._params.sampling, kept, len(prompt), drawn)
         start = kept
         while start < len(prompt):
             end = chunk_end(prompt, start, size, self._model.vision)
@@ -129,25 +176,36 @@ class Generation:
             await self._model.prefill(chunk)
             self._cached.append_prefilled(chunk)
             self.statistics.prefilled_tokens += len(chunk)
-            await asyncio.sleep(0)
-            self._raise_failure()
-            if self._interrupted is not None:
+            if not await self._may_go_on():
                 return False
         return True
 
-    async def _begin(self) -> Steps:
-        params = self._params
-        if not params.is_controlled:
-            return RunAhead(self._model, self._limit, RUN_AHEAD_DEPTH)
-        if params.logit_processor is not None:
-            guarded(params.logit_processor.reset_state)
-        self._control = DrawControl(
-            None if params.grammar is None else await params.grammar.matcher(),
-            params.logit_processor,
-            self.latencies,
-            wait_for=params.grammar_after,
-        )
-        return ControlledSteps(self._model, self._limit, self._control)
+    async def _append_exactly(self, drawn: Sequence[int]) -> bool:
+        """Bring drawn tokens into the sequence as they were; False when interrupted before."""
+        for start in range(0, len(drawn), REPLAY_CHUNK):
+            chunk = drawn[start : start + REPLAY_CHUNK]
+            await self._model.replay(chunk)
+            self._cached.append_decoded(chunk)
+            if not await self._may_go_on():
+                return False
+        return True
+
+    async def _may_go_on(self) -> bool:
+        """Let others run between two chunks; returns whether there is no interruption."""
+        await asyncio.sleep(0)
+        self._raise_failure()
+        return self._interrupted is None
+
+    async def _end(self, steps: Steps | None) -> None:
+        try:
+            if steps is not None:
+                await steps.drain()
+        finally:
+            if steps is not None:
+                self._cached.append_decoded(steps.appended)
+            if self._control is not None:
+                self._control.close()
+            self.statistics.grammar_s = sum(self.latencies.grammar_bitmask_s)
 
     async def _next(self, steps: Steps) -> Draw:
         asked = time.perf_counter()
@@ -192,7 +250,7 @@ class Generation:
 
     def _count_token(self, now: float) -> None:
         statistics = self.statistics
-        if statistics.completion_tokens == 0:
+        if not self.latencies.total_s:
             statistics.prefill_s = now - self._last_time
         else:
             statistics.decode_steps += 1

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from py_engine.models.base import SamplingParams
+from py_engine.models.base import Draw, SamplingParams
 
 if TYPE_CHECKING:
     from py_engine.generation.logit_processor import LogitProcessor
     from py_engine.grammar import Grammar
 
 FinishReason = Literal["stop", "length", "abort"]
+
+
+class TokenRecorder(Protocol):
+    """Keeps what a reply consists of, so that it can be replayed."""
+
+    async def put(self, draw: Draw, text: str) -> None:
+        """Take a drawn token with the text that it made certain, before that text is given out."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,9 @@ class GenerationParams:
     `grammar` allows each token, from the beginning or, with `grammar_after`, once that text was
     generated. `kept_special_ids` are special tokens that show in the text. `is_reproducible` makes
     the reply the same to the last bit whatever the KV cache holds from before.
+
+    `replayed` are the draws that a reply began with in another life: it gives their pieces without
+    drawing again and goes on after them. `recorder` is told of every draw after those.
     """
 
     sampling: SamplingParams
@@ -33,6 +44,8 @@ class GenerationParams:
     grammar_after: str = ""
     logit_processor: LogitProcessor | None = None
     is_reproducible: bool = False
+    replayed: Sequence[Draw] = ()
+    recorder: TokenRecorder | None = None
 
     @property
     def is_controlled(self) -> bool:

@@ -2,6 +2,7 @@
 
 Either way the GPU works on the next forward pass while the CPU handles a token. `appended` tells
 which of them the sequence has in the end, because the GPU may be past the last one that was taken.
+`has_logits` says that the logits of the first draw are at hand already.
 """
 
 from __future__ import annotations
@@ -40,12 +41,15 @@ class RunAhead:
     before to be read. What was drawn past a stop is drained and forgotten.
     """
 
-    def __init__(self, model: TextModel, limit: int, depth: int) -> None:
+    def __init__(
+        self, model: TextModel, limit: int, depth: int, *, has_logits: bool = False
+    ) -> None:
         self._model = model
         self._depth = depth
         self._steps_left = limit - 1
         self._tokens = _AppendedTokens()
-        self._in_flight: deque[Awaitable[Draw]] = deque((model.sample(),))
+        first = model.draw() if has_logits else model.sample()
+        self._in_flight: deque[Awaitable[Draw]] = deque((first,))
 
     @property
     def appended(self) -> list[int]:
@@ -86,12 +90,15 @@ class ControlledSteps:
     read-back, the handling of the token, and the grammar's work on the next mask.
     """
 
-    def __init__(self, model: TextModel, limit: int, control: DrawControl) -> None:
+    def __init__(
+        self, model: TextModel, limit: int, control: DrawControl, *, has_logits: bool = False
+    ) -> None:
         self._model = model
         self._control = control
         self._steps_left = limit - 1
         self._tokens = _AppendedTokens()
-        model.first_logits()
+        if not has_logits:
+            model.first_logits()
 
     @property
     def appended(self) -> list[int]:
@@ -110,12 +117,11 @@ class ControlledSteps:
             self._tokens.n_appended += 1
             self._steps_left -= 1
         draw = await self._tokens.read(reading)
-        self._control.accept(draw.token_id, time.perf_counter() - began)
+        self._control.drew(draw.token_id, time.perf_counter() - began)
         return draw
 
     async def drain(self) -> None:
-        """Free the control; no draw is in flight between two calls of `next`."""
-        self._control.close()
+        """Return; no draw is in flight between two calls of `next`."""
 
 
 class _AppendedTokens:

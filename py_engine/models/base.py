@@ -91,16 +91,30 @@ class TextModel(Protocol):
         """Return how many of the sequence's first `n_tokens` tokens a `start` can keep."""
         ...
 
-    def start(self, sampling: SamplingParams, kept_tokens: int = 0, prompt_tokens: int = 0) -> None:
+    def start(
+        self,
+        sampling: SamplingParams,
+        kept_tokens: int = 0,
+        prompt_tokens: int = 0,
+        drawn: Sequence[int] = (),
+    ) -> None:
         """Forget the sequence but for its first `kept_tokens`, and set how tokens are drawn.
 
         `prompt_tokens` says how many the sequence will have after prefill, as far as is known.
-        The counts of drawn tokens, for the penalties, begin anew.
+        The draws go on after those of `drawn`, which count for the penalties and the random
+        numbers; they come into the sequence by `prefill`, or by `replay` after it.
         """
         ...
 
     async def prefill(self, token_ids: Sequence[int]) -> None:
         """Append one chunk of at most `prefill_chunk_size` tokens to the sequence."""
+        ...
+
+    async def replay(self, token_ids: Sequence[int]) -> None:
+        """Append tokens as `decode` did when it drew them: to the last bit, which prefill is not.
+
+        Leaves the logits after the last one, for `draw`.
+        """
         ...
 
     async def reserve(self, n_tokens: int) -> None:

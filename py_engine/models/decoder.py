@@ -105,11 +105,17 @@ class Decoder:
         is_held = all(window.reusable_tokens(kept, written) == kept for window in self._windows)
         return kept if is_held and self._ropes.can_keep(kept) else 0
 
-    def start(self, sampling: SamplingParams, kept_tokens: int = 0, prompt_tokens: int = 0) -> None:
+    def start(
+        self,
+        sampling: SamplingParams,
+        kept_tokens: int = 0,
+        prompt_tokens: int = 0,
+        drawn: Sequence[int] = (),
+    ) -> None:
         """Forget the sequence but for its first `kept_tokens`, and set how tokens are drawn.
 
         `kept_tokens` is at most what `reusable_tokens` allows. A prompt of `prompt_tokens` that is
-        too long for a model's short RoPE is then computed only once.
+        too long for a model's short RoPE is then computed only once. `drawn` as in `TextModel`.
         """
         assert kept_tokens == self.reusable_tokens(kept_tokens)
         self._states.start(kept_tokens, self._position, prompt_tokens)
@@ -118,8 +124,9 @@ class Decoder:
         self._chunk_is_queued = False
         if not kept_tokens:
             self._ropes.begin(prompt_tokens)
-        self._device.write_buffer(self._buffers["state"], 0, array("I", [kept_tokens, 0, 0, 0]))
-        self._sampler.start(sampling)
+        state = array("I", [kept_tokens, 0, 0, len(drawn)])
+        self._device.write_buffer(self._buffers["state"], 0, state)
+        self._sampler.start(sampling, drawn)
 
     async def prefill(self, token_ids: Sequence[int]) -> None:
         """Append one chunk of 1 to `prefill_chunk_size` tokens to the sequence.
@@ -207,6 +214,22 @@ class Decoder:
         """
         self._append_drawn_token()
         return self._sampler.draw(self._next)
+
+    async def replay(self, token_ids: Sequence[int]) -> None:
+        """Append drawn tokens by decode's own program; leaves the logits after the last one.
+
+        Waits until the GPU is done. Raises ContextWindowSizeExceededError, and the errors of
+        `reserve`.
+        """
+        for token_id in token_ids:
+            await self.reserve(1)
+            position = self._position
+            self._append_drawn_token()
+            self._device.write_buffer(
+                self._buffers["state"], 0, array("I", [position, 1, token_id])
+            )
+            self._next.submit()
+        await self._device.synchronize()
 
     def first_logits(self) -> None:
         """Compute the logits after the last prefill chunk; returns at once."""

@@ -8,7 +8,7 @@ next step reads it; log-probabilities come back in the same read.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Program
@@ -84,12 +84,12 @@ class Sampler:
         """Drop the programs that begin with forward programs, which are no longer used."""
         self._chains.clear()
 
-    def start(self, sampling: SamplingParams) -> None:
-        """Set how tokens are drawn from now on, and forget which were drawn."""
+    def start(self, sampling: SamplingParams, drawn: Sequence[int] = ()) -> None:
+        """Set how tokens are drawn from now on, and which were drawn so far."""
         n_top = sampling.top_logprobs
         self._n_top = None if n_top is None else min(n_top, self._vocab_size)
         self._device.write_buffer(self._buffers["sampling"], 0, self._packed(sampling))
-        self._device.clear_buffer(self._buffers["counts"])
+        self._set_counts(drawn)
         self._set_bias(sampling.logit_bias)
         roles = ["sample"]
         if sampling.logit_bias or _has_penalties(sampling):
@@ -110,6 +110,15 @@ class Sampler:
             repetition_penalty=sampling.repetition_penalty,
             top_logprobs=self._n_top or 0,
         )
+
+    def _set_counts(self, drawn: Sequence[int]) -> None:
+        if not drawn:
+            self._device.clear_buffer(self._buffers["counts"])
+            return
+        counts = array("I", bytes(4 * self._vocab_size))
+        for token_id in drawn:
+            counts[token_id] += 1
+        self._device.write_buffer(self._buffers["counts"], 0, counts)
 
     def _set_bias(self, bias: Mapping[int, float]) -> None:
         """Put the bias into its dense buffer, which stays zero while no request has one."""

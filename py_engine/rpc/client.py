@@ -193,7 +193,8 @@ class WebWorkerMLCEngine:
 
     async def get_gpu_memory(self) -> ApiObject:
         """Return what the loaded models take on the GPU: `n_buffers`, `nbytes`, `limit_bytes`."""
-        return ApiObject(await self._channel.call("getGPUMemory"))
+        # WebLLM's handler only tells that it does not know a kind where there is a content.
+        return ApiObject(await self._channel.call("getGPUMemory", {}))
 
     async def list_resumable_sessions(self) -> "list[ApiObject]":
         """Return the generations that `resume_chat_completion` can go on with."""

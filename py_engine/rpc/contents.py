@@ -34,6 +34,17 @@ def pending_of(content: Any) -> list[str] | None:
     return [str(uuid) for uuid in pending] if isinstance(pending, list) else None
 
 
+def resume_option(content: dict[str, Any], name: str) -> bool:
+    """Return one of WebLLM's ResumeChatCompletionOptions, false by default.
+
+    Raises MessageFormatError for options that are no object.
+    """
+    options = content.get("options") or {}
+    if not isinstance(options, dict):
+        raise MessageFormatError(f"content.options is {shown(options)}, but must be an object.")
+    return options.get(name) is True
+
+
 def arguments_of(kind: str, content: dict[str, Any] | None) -> dict[str, Any]:
     """Return the fields of `content` that are set, under the names that the engine gives them."""
     names = [field.rstrip("?") for field in KINDS[kind] or ()]

@@ -26,6 +26,7 @@ from py_engine.rpc.contents import (
     content_of,
     method_of,
     pending_of,
+    resume_option,
     stream_key,
 )
 from py_engine.rpc.images import put_images
@@ -141,7 +142,8 @@ class WebWorkerMLCEngineHandler:
             return None  # not of this protocol: other scripts post messages too
         kind, uuid, content = str(message["kind"]), message.get("uuid"), content_of(message)
         if kind == "keepAlive":
-            client.post(heartbeat(uuid, client.lost(pending_of(content))))
+            if uuid is not None:  # WebLLM's extension sends none and takes no answer
+                client.post(heartbeat(uuid, client.lost(pending_of(content))))
         elif kind in self._at_once:
             self._do_at_once(client, kind, content)
         elif isinstance(uuid, str) and uuid:
@@ -223,13 +225,18 @@ class WebWorkerMLCEngineHandler:
         await client.streams.close(key)
 
     async def _resume(self, client: ServedClient, content: dict[str, Any]) -> Any:
+        return await self._resumed(client, content, stream=False)
+
+    async def _resumed(self, client: ServedClient, content: dict[str, Any], *, stream: bool) -> Any:
         await self._match(client, content)
+        goes_on = resume_option(content, "continueGeneration")
+        is_stream = stream and resume_option(content, "stream")
         return await self._call_engine(
-            "resume_chat_completion", content["sessionId"], content.get("options")
+            "resume_chat_completion", content["sessionId"], goes_on, is_stream
         )
 
     async def _resume_stream(self, client: ServedClient, content: dict[str, Any]) -> Any:
-        result = await self._resume(client, content)
+        result = await self._resumed(client, content, stream=True)
         if not hasattr(result, "__aiter__"):
             return result
         return await client.streams.open(content["streamId"], result)

@@ -85,12 +85,12 @@ class OpfsBlobs:
     async def folders(self) -> list[str]:
         """Return the folders that have blobs."""
         with told_as_ours():
-            return await _keys(self._root)
+            return await keys_of(self._root)
 
     async def names(self, folder: str) -> list[str]:
         """Return the names of a folder's blobs."""
         try:
-            found = await _keys(await self._root.getDirectoryHandle(folder))
+            found = await keys_of(await self._root.getDirectoryHandle(folder))
         except JsException as error:
             if error.name == "NotFoundError":
                 return []
@@ -100,7 +100,7 @@ class OpfsBlobs:
     async def delete(self, folder: str, names: Sequence[str] | None = None) -> None:
         """Delete blobs, or a whole folder."""
         if names is None:
-            await _remove(self._root, folder)
+            await remove_entry(self._root, folder)
             return
         try:
             directory = await self._root.getDirectoryHandle(folder)
@@ -110,7 +110,7 @@ class OpfsBlobs:
             raise storage_error(error) from error
         for name in names:
             self._files.pop((folder, name), None)
-            await _remove(directory, name)
+            await remove_entry(directory, name)
 
     async def _open(self, folder: str, name: str) -> Any:
         try:
@@ -138,7 +138,7 @@ def _require_gone(error: JsException) -> None:
 async def _write_in_place(directory: Any, name: str, array: Any) -> None:
     unfinished = name + _UNFINISHED
     handle = await directory.getFileHandle(unfinished, create=True)
-    access = await _access(handle)
+    access = await access_handle(handle)
     try:
         access.truncate(0)
         written = access.write(array, at=0)
@@ -148,7 +148,7 @@ async def _write_in_place(directory: Any, name: str, array: Any) -> None:
     # Without room Chromium returns an error's number, throws nothing, and as long as the file is
     # there does not answer to whatever comes next.
     if written != array.length:
-        await _remove(directory, unfinished)
+        await remove_entry(directory, unfinished)
         raise StorageFullError(
             f"The browser did not store all of {name}: it gives this site no more room. Delete a "
             "stored model, or free space on the device."
@@ -162,7 +162,8 @@ async def _write_stream(directory: Any, name: str, array: Any) -> None:
     await stream.close()
 
 
-async def _access(handle: Any) -> Any:
+async def access_handle(handle: Any) -> Any:
+    """Return a file's sync access handle. Raises JsException, when another has one for long."""
     for _ in range(_LOCKED_TRIES):
         try:
             return await handle.createSyncAccessHandle()
@@ -173,11 +174,13 @@ async def _access(handle: Any) -> Any:
     return await handle.createSyncAccessHandle()
 
 
-async def _keys(directory: Any) -> list[str]:
+async def keys_of(directory: Any) -> list[str]:
+    """Return the names of all that a directory has."""
     return [str(name) async for name in directory.keys()]
 
 
-async def _remove(directory: Any, name: str) -> None:
+async def remove_entry(directory: Any, name: str) -> None:
+    """Delete a file or a whole directory, if there is one of that name. Raises StorageError."""
     try:
         await directory.removeEntry(name, recursive=True)
     except JsException as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from py_engine.config import AppConfig, ChatConfig, ModelRecord
+from py_engine.errors import StorageError
 from py_engine.gpu.types import AdapterInfo, GpuMemory, Limits
 from py_engine.models.base import LoadProgress
 from py_engine.models.memory_plan import MemoryPlan
@@ -18,6 +19,7 @@ from py_engine.weights.checkpoint import Checkpoint
 from tests.support.fake_embedder import FakeEmbedder
 from tests.support.fake_grammar import FakeGrammarCompiler
 from tests.support.fake_model import FakeModel
+from tests.support.memory_sessions import MemorySessions
 from tests.support.memory_source import MemorySource
 from tests.support.tokenizer_files import tokenizer_json
 
@@ -90,6 +92,7 @@ class FakeHost:
         self.app_configs: list[AppConfig] = []
         self.registered: dict[str, Any] = {}
         self.storage: ModelStorage | None = None
+        self.sessions: MemorySessions | None = MemorySessions()
         self.places: dict[str, tuple[str, ...]] = {}
         self.devices: list[FakeDevice] = []
         self.requested_features: list[list[str]] = []
@@ -124,6 +127,11 @@ class FakeHost:
     async def open_storage(self, app_config: AppConfig) -> ModelStorage:
         assert self.storage is not None
         return self.storage
+
+    async def open_sessions(self) -> MemorySessions:
+        if self.sessions is None:
+            raise StorageError("This browser has no origin private file system.")
+        return self.sessions
 
     async def request_device(
         self, required_features: Sequence[str], memory_limit: int | None = None

@@ -38,6 +38,7 @@ class FakeModel:
         self.kept: list[int] = []
         self.chunks: list[list[int]] = []
         self.masks: list[Any] = []
+        self.replayed: list[int] = []
         self.sequence: list[int] = []
         self.room = 0
         self.on_step: Callable[[int], None] | None = None
@@ -59,15 +60,22 @@ class FakeModel:
     def reusable_tokens(self, n_tokens: int) -> int:
         return n_tokens
 
-    def start(self, sampling: SamplingParams, kept_tokens: int = 0, prompt_tokens: int = 0) -> None:
+    def start(
+        self,
+        sampling: SamplingParams,
+        kept_tokens: int = 0,
+        prompt_tokens: int = 0,
+        drawn: Sequence[int] = (),
+    ) -> None:
         self._require_idle()
         assert 0 <= kept_tokens <= len(self.sequence), "keeps what is not there"
         self.samplings.append(sampling)
         self.kept.append(kept_tokens)
         self.chunks = []
         self.masks = []
+        self.replayed = []
         del self.sequence[kept_tokens:]
-        self._drawn = 0
+        self._drawn = len(drawn)
         self._has_logits = False
 
     async def prefill(self, token_ids: Sequence[int]) -> None:
@@ -77,6 +85,14 @@ class FakeModel:
         self.chunks.append(list(token_ids))
         if self.on_prefill is not None:
             self.on_prefill(len(self.chunks))
+        await asyncio.sleep(0)
+
+    async def replay(self, token_ids: Sequence[int]) -> None:
+        self._require_idle()
+        assert self.chunks, "a replay before prefill"
+        self._append(token_ids)
+        self.replayed += token_ids
+        self._has_logits = True
         await asyncio.sleep(0)
 
     async def reserve(self, n_tokens: int) -> None:

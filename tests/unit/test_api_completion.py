@@ -55,6 +55,7 @@ def test_wrong_values(fields: dict[str, Any], error: type[Exception], named: str
 @pytest.mark.parametrize(
     ("fields", "error", "named"),
     [
+        ({"resumable": {"enabled": True}}, errors.UnsupportedFieldsError, "resumable is not"),
         ({"suffix": "end"}, errors.UnsupportedFieldsError, "suffix is not supported.*leave"),
         ({"best_of": 3}, errors.UnsupportedFieldsError, "best_of is 3 and n is 1"),
         ({"stream_options": {}}, errors.InvalidStreamOptionsError, "stream_options"),

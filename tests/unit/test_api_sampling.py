@@ -201,7 +201,6 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"logit_bias": {"1": float("nan")}}, errors.ConfigValueError, r"logit_bias\.1 is nan"),
     ({"logprobs": True, "top_logprobs": -1}, errors.RangeError, "top_logprobs is -1"),
     ({"logprobs": "yes"}, errors.ConfigValueError, "logprobs is 'yes'"),
-    ({"resumable": {"enabled": True}}, errors.UnsupportedFieldsError, "resumable"),
 ]
 
 

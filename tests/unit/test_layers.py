@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "replies",
         "response_job",
         "response_stream",
+        "resumable",
         "grammars",
         "model_set",
         "model_loading",
