@@ -249,13 +249,17 @@ class WebWorkerMLCEngineHandler:
     async def _reload(self, client: ServedClient, content: dict[str, Any]) -> None:
         wanted = LoadState.of(content)
         assert wanted is not None  # check_content saw to it
-        if self.keeps_loaded_models:
-            await self._loads.load_unless_there(client, wanted)
-        else:
+        if not self.keeps_loaded_models:
             await self._loads.load(client, wanted)
+            return
+        with client.request("reload"):
+            await self._loads.load_unless_there(client, wanted)
 
-    async def _unload(self, _client: ServedClient, _content: None) -> None:
-        await self._loads.unload()
+    async def _unload(self, client: ServedClient, _content: None) -> None:
+        if "reload" in client.requests:  # others may wait for the same load, or go on without it
+            client.give_up("reload")
+        else:
+            await self._loads.unload()
 
     async def _register_local_files(self, _client: ServedClient, content: dict[str, Any]) -> str:
         files = content.get("attachments", [])

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext
 
 from py_engine.tooling.site import Site
+from py_engine.tooling.steps import ROOT
 from tests.browser.conftest import ServeAltered
 from tests.support.service_worker_page import PageError, ServiceWorkerPage
 from tests.support.site_server import RecordingServer
@@ -241,3 +242,18 @@ def test_script_and_a_worker_that_cannot_start_again(
     for name, data in sound.items():
         (server.folder / name).write_bytes(data or b"")
     assert page.run("call", method="get_gpu_vendor") == "numpy 3"
+
+
+@pytest.mark.parametrize("kind", ["mpy", "py"])
+def test_chat_of_the_documentation(
+    context: BrowserContext, server: RecordingServer, kind: str
+) -> None:
+    document = (ROOT / "docs" / "service-worker.md").read_text(encoding="utf-8")
+    snippet = document.partition("```html\n")[2].partition("```")[0].replace('"mpy"', f'"{kind}"')
+    html = f"<!doctype html><meta charset=utf-8><body>{snippet}"
+    context.route(
+        "**/snippet.html", lambda route: route.fulfill(body=html, content_type="text/html")
+    )
+    page = context.new_page()
+    page.goto(f"{server.url}/snippet.html")
+    page.wait_for_function("document.body.innerText.split(' ').length > 10", timeout=120_000)

@@ -160,6 +160,22 @@ async def test_a_load_of_a_closed_page_is_taken_over_by_one_that_waits_for_it() 
 
 
 @in_event_loop
+async def test_a_page_that_gives_its_load_up_leaves_the_others_theirs() -> None:
+    worker = SharedWorker()
+    worker.engine.seconds_per_word = 0.05
+    giving_up = asyncio.ensure_future(loaded(worker.page("a")))
+    await until(lambda: loads(worker.engine))
+    waiting = asyncio.ensure_future(loaded(worker.page("b")))
+    await asyncio.sleep(0)
+    giving_up.cancel()
+    engine = await waiting
+    assert await answer(engine) == "hello "
+    assert "unload" not in [name for name, _ in worker.engine.calls]
+    await engine.unload()
+    assert worker.engine.calls[-1] == ("unload", None)
+
+
+@in_event_loop
 async def test_closed_pages_are_forgotten_and_nobody_is_looked_for_in_vain() -> None:
     worker = SharedWorker()
     page = worker.page("a")
