@@ -16,7 +16,13 @@ import argparse
 import os
 from pathlib import Path
 
-from py_engine.tooling.environment import VENV, ensure_chromium, ensure_venv
+from py_engine.tooling.environment import (
+    VENV,
+    ensure_chromium,
+    ensure_node,
+    ensure_venv,
+    ensure_webllm,
+)
 from py_engine.tooling.site import DEFAULT_SITE, build_site
 from py_engine.tooling.steps import SetupError, only_one
 
@@ -48,6 +54,7 @@ def test(options: argparse.Namespace) -> int:
     import pytest
 
     ensure_chromium()
+    ensure_webllm(ensure_node())
     build_site(numpy="required")
     return int(pytest.main(options.pytest_arguments))
 
@@ -100,7 +107,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     command.add_argument("--port", type=int, default=8000, help="(default: 8000)")
     command.set_defaults(run=serve)
 
-    command = commands.add_parser("site", help="write the static site, for any web server")
+    command = commands.add_parser(
+        "site",
+        help="write the static site, for any web server, and for Chrome as an extension",
+        description="Write the static site to a folder. Any web server can serve it, and"
+        " chrome://extensions loads it with `Load unpacked` (docs/chrome-extension.md).",
+    )
     command.add_argument(
         "folder", nargs="?", type=Path, default=DEFAULT_SITE, help="(default: .build/site)"
     )

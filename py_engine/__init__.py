@@ -31,7 +31,18 @@ if TYPE_CHECKING:
         list_models_in_cache,
     )
     from py_engine.rpc.client import WebWorkerMLCEngine, create_web_worker_mlc_engine
+    from py_engine.rpc.extension_client import (
+        ExtensionServiceWorkerMLCEngine,
+        create_extension_service_worker_mlc_engine,
+    )
+    from py_engine.rpc.extension_handler import ExtensionServiceWorkerMLCEngineHandler
     from py_engine.rpc.handler import WebWorkerMLCEngineHandler
+    from py_engine.rpc.service_worker_client import (
+        ServiceWorkerMLCEngine,
+        create_service_worker_mlc_engine,
+    )
+    from py_engine.rpc.service_worker_handler import ServiceWorkerMLCEngineHandler
+    from py_engine.rpc.transport_service_worker import register_service_worker
 
 __version__ = "0.1.0"
 
@@ -40,6 +51,8 @@ __all__ = [
     "AbortSignal",
     "ApiObject",
     "AppConfig",
+    "ExtensionServiceWorkerMLCEngine",
+    "ExtensionServiceWorkerMLCEngineHandler",
     "HuggingFaceConfig",
     "InitProgressReport",
     "MLCEngine",
@@ -48,10 +61,14 @@ __all__ = [
     "ModelIntegrity",
     "ModelRecord",
     "ModelType",
+    "ServiceWorkerMLCEngine",
+    "ServiceWorkerMLCEngineHandler",
     "WebWorkerMLCEngine",
     "WebWorkerMLCEngineHandler",
     "__version__",
+    "create_extension_service_worker_mlc_engine",
     "create_mlc_engine",
+    "create_service_worker_mlc_engine",
     "create_web_worker_mlc_engine",
     "delete_chat_config_in_cache",
     "delete_model_all_info_in_cache",
@@ -61,6 +78,7 @@ __all__ = [
     "is_valid_sri",
     "list_models_in_cache",
     "prebuilt_app_config",
+    "register_service_worker",
     "verify_integrity",
 ]
 
@@ -69,6 +87,8 @@ _MODULE_OF = {
     "AbortSignal": "py_engine.abort",
     "ApiObject": "py_engine.api.objects",
     "AppConfig": "py_engine.config",
+    "ExtensionServiceWorkerMLCEngine": "py_engine.rpc.extension_client",
+    "ExtensionServiceWorkerMLCEngineHandler": "py_engine.rpc.extension_handler",
     "HuggingFaceConfig": "py_engine.config",
     "InitProgressReport": "py_engine.config",
     "MLCEngine": "py_engine.engine",
@@ -77,9 +97,13 @@ _MODULE_OF = {
     "ModelIntegrity": "py_engine.integrity",
     "ModelRecord": "py_engine.config",
     "ModelType": "py_engine.config",
+    "ServiceWorkerMLCEngine": "py_engine.rpc.service_worker_client",
+    "ServiceWorkerMLCEngineHandler": "py_engine.rpc.service_worker_handler",
     "WebWorkerMLCEngine": "py_engine.rpc.client",
     "WebWorkerMLCEngineHandler": "py_engine.rpc.handler",
+    "create_extension_service_worker_mlc_engine": "py_engine.rpc.extension_client",
     "create_mlc_engine": "py_engine.engine",
+    "create_service_worker_mlc_engine": "py_engine.rpc.service_worker_client",
     "create_web_worker_mlc_engine": "py_engine.rpc.client",
     "delete_chat_config_in_cache": "py_engine.model_cache",
     "delete_model_all_info_in_cache": "py_engine.model_cache",
@@ -89,6 +113,7 @@ _MODULE_OF = {
     "is_valid_sri": "py_engine.integrity",
     "list_models_in_cache": "py_engine.model_cache",
     "prebuilt_app_config": "py_engine.config",
+    "register_service_worker": "py_engine.rpc.transport_service_worker",
     "verify_integrity": "py_engine.integrity",
 }
 

@@ -21,9 +21,11 @@ from py_engine.grammar.vocabulary import vocabulary_of
 from py_engine.images_browser import load_image
 from py_engine.models.base import LoadProgress, TextModel
 from py_engine.models.embedder import Embedder
-from py_engine.models.encoder_loader import load_embedder
+from py_engine.models.encoder_loader import load_embedder, plan_embedder_load
 from py_engine.models.images import HostImage
-from py_engine.models.loader import load_model
+from py_engine.models.loader import load_model, plan_load
+from py_engine.models.memory_plan import MemoryPlan
+from py_engine.models.registry import ENCODERS
 from py_engine.resumable.files import SessionFiles
 from py_engine.resumable.files_browser import OpfsSessions
 from py_engine.storage.model_storage import ModelStorage
@@ -65,6 +67,14 @@ class BrowserHost:
     ) -> Device:
         """Return a device of the browser's fastest GPU."""
         return await request_device(required_features, memory_limit)
+
+    async def plan_memory(
+        self, device: Device, checkpoint: Checkpoint, config: ChatConfig
+    ) -> MemoryPlan:
+        """Return the plan that `load_model` or `load_embedder` will make again."""
+        if config.model_type in ENCODERS:
+            return plan_embedder_load(device, checkpoint, config)[2]
+        return (await plan_load(device, checkpoint, config, takes_images=True)).memory
 
     async def load_model(
         self,

@@ -272,12 +272,13 @@ class MLCEngine:
         """
         model = self._select(model_id, "forward_tokens_and_sample")
         size = model.config.vocab_size
-        if not input_ids or not all(isinstance(i, int) and 0 <= i < size for i in input_ids):
+        ids = list(input_ids) if isinstance(input_ids, Sequence) else []
+        if not ids or not all(isinstance(i, int) and 0 <= i < size for i in ids):
             raise ConfigValueError(
                 f"input_ids must be one or more token ids from 0 to {size - 1}, the model's "
                 "vocabulary."
             )
-        return await model.forward(list(input_ids))
+        return await model.forward(ids)
 
     async def get_max_storage_buffer_binding_size(self) -> int:
         """Return the largest buffer, in bytes, that the GPU can bind. Needs no model."""

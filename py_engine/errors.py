@@ -46,7 +46,7 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |   `-- DeviceLostError
     |-- EngineError
     |   |-- ModelNotLoadedError
-    |   |-- WorkerEngineModelNotLoadedError
+    |   |   `-- WorkerEngineModelNotLoadedError
     |   |-- UnclearModelToUseError
     |   |-- SpecifiedModelNotFoundError
     |   |-- IncorrectPipelineLoadedError
@@ -67,6 +67,9 @@ Runs on CPython, Pyodide and MicroPython, so it keeps to their common subset.
     |-- WorkerError
     |   |-- WorkerFailedError
     |   |-- WorkerRestartedError
+    |   |-- NonWorkerEnvironmentError
+    |   |-- NoServiceWorkerAPIError
+    |   |-- ServiceWorkerInitializationError
     |   `-- RemoteError
     |-- AbortError
     `-- RequestError
@@ -300,7 +303,7 @@ class ModelNotLoadedError(EngineError):
     """A request came before any model was loaded."""
 
 
-class WorkerEngineModelNotLoadedError(EngineError):
+class WorkerEngineModelNotLoadedError(ModelNotLoadedError):
     """A request was sent through a proxy that never loaded a model."""
 
 
@@ -388,6 +391,18 @@ class WorkerError(MLCError):
 
 class WorkerFailedError(WorkerError):
     """The worker could not start, died or was closed; make a new one to go on."""
+
+
+class NonWorkerEnvironmentError(WorkerError):
+    """A handler was made outside of the kind of worker that it is for."""
+
+
+class NoServiceWorkerAPIError(WorkerError):
+    """The page has no `navigator.serviceWorker`."""
+
+
+class ServiceWorkerInitializationError(WorkerError):
+    """No service worker is registered for the page, or it could not be registered."""
 
 
 class WorkerRestartedError(WorkerError):

@@ -11,6 +11,7 @@ from py_engine.grammar import GrammarCompiler
 from py_engine.models.base import LoadProgress, TextModel
 from py_engine.models.embedder import Embedder
 from py_engine.models.images import HostImage
+from py_engine.models.memory_plan import MemoryPlan
 from py_engine.resumable.files import SessionFiles
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.source import ModelPlace, ModelSource
@@ -49,6 +50,12 @@ class EngineHost(Protocol):
 
         Its buffers may take `memory_limit` bytes; None leaves that to the host.
         """
+        ...
+
+    async def plan_memory(
+        self, device: Device, checkpoint: Checkpoint, config: ChatConfig
+    ) -> MemoryPlan:
+        """Return what a model will take on `device`, before anything large of it is read."""
         ...
 
     async def load_model(

@@ -4,7 +4,8 @@ Runs on CPython, Pyodide and MicroPython: in the worker, and on the main thread,
 without one. The functions take an `app_config` (an AppConfig or a dict), by default the prebuilt
 one, because its records say where a model's files are from and its `cacheBackend` where they are
 kept. On the main thread the answer comes from a worker: that of `engine`, if one is given, else
-from one that is started for the call at `worker_url`, which takes about a second.
+from one that is started for the call at `worker_url` (by default the site's), which takes about a
+second.
 
 Errors: ModelNotFoundError; StorageError's classes, such as StorageBusyError while a model that is
 to be deleted is downloaded in some tab.
@@ -21,14 +22,12 @@ if TYPE_CHECKING:
 
     from py_engine.config import AppConfig
 
-WORKER_URL = "./worker/web_worker.mjs"
-
 
 async def has_model_in_cache(
     model_id: str,
     app_config: "AppConfig | Mapping[str, Any] | None" = None,
     engine: "Any" = None,
-    worker_url: str = WORKER_URL,
+    worker_url: "str | None" = None,
 ) -> bool:
     """Whether all files of a model are stored, by us or by WebLLM: it loads without a download."""
     return bool(await _ask("has_model", model_id, app_config, engine, worker_url))
@@ -38,7 +37,7 @@ async def delete_model_in_cache(
     model_id: str,
     app_config: "AppConfig | Mapping[str, Any] | None" = None,
     engine: "Any" = None,
-    worker_url: str = WORKER_URL,
+    worker_url: "str | None" = None,
 ) -> None:
     """Delete a model's weights, their index and its tokenizer, half-downloaded files too.
 
@@ -51,7 +50,7 @@ async def delete_chat_config_in_cache(
     model_id: str,
     app_config: "AppConfig | Mapping[str, Any] | None" = None,
     engine: "Any" = None,
-    worker_url: str = WORKER_URL,
+    worker_url: "str | None" = None,
 ) -> None:
     """Delete a model's configuration files."""
     await _ask("delete_chat_config", model_id, app_config, engine, worker_url)
@@ -61,7 +60,7 @@ async def delete_model_wasm_in_cache(
     model_id: str,
     app_config: "AppConfig | Mapping[str, Any] | None" = None,
     engine: "Any" = None,
-    worker_url: str = WORKER_URL,
+    worker_url: "str | None" = None,
 ) -> None:
     """Do nothing: no model has a compiled library here. The function is there for WebLLM's apps."""
     await _ask("delete_model_wasm", model_id, app_config, engine, worker_url)
@@ -71,7 +70,7 @@ async def delete_model_all_info_in_cache(
     model_id: str,
     app_config: "AppConfig | Mapping[str, Any] | None" = None,
     engine: "Any" = None,
-    worker_url: str = WORKER_URL,
+    worker_url: "str | None" = None,
 ) -> None:
     """Delete everything that is stored of a model, what WebLLM stored of it included."""
     await _ask("delete_model_all_info", model_id, app_config, engine, worker_url)
@@ -80,7 +79,7 @@ async def delete_model_all_info_in_cache(
 async def list_models_in_cache(
     app_config: "AppConfig | Mapping[str, Any] | None" = None,
     engine: "Any" = None,
-    worker_url: str = WORKER_URL,
+    worker_url: "str | None" = None,
 ) -> "list[ApiObject]":
     """Return what is stored, half-downloaded models too, also those of no record.
 
@@ -92,16 +91,15 @@ async def list_models_in_cache(
 
 
 async def _ask(
-    action: str, model_id: "str | None", app_config: "Any", engine: "Any", worker_url: str
+    action: str, model_id: "str | None", app_config: "Any", engine: "Any", worker_url: "str | None"
 ) -> "Any":
     if engine is not None:
         return await engine.model_cache(action, model_id, app_config)
     if "pywebllm_worker" in sys.modules:  # here is the worker
         return await _browser_models().do(action, model_id, app_config)
     from py_engine.rpc.client import WebWorkerMLCEngine
-    from py_engine.rpc.transport_browser import create_worker
 
-    proxy = WebWorkerMLCEngine(create_worker(worker_url))
+    proxy = WebWorkerMLCEngine(worker_url)
     try:
         return await proxy.model_cache(action, model_id, app_config)
     finally:

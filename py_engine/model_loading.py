@@ -1,9 +1,12 @@
-"""From a model's record to the loaded model: a language model or an embedding model."""
+"""From a model's record to the loaded model, a language model or an embedding model.
+
+`open_model` reads what is small, for all models of a load; `load_opened` loads one.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from py_engine.config import ChatConfig, ModelRecord
@@ -13,6 +16,7 @@ from py_engine.gpu.types import Device
 from py_engine.host import EngineHost
 from py_engine.loaded_embedder import EmbeddingModel, is_embedding_model, load_embedding_model
 from py_engine.loaded_model import LoadedModel
+from py_engine.models.memory_plan import require_memory_together
 from py_engine.models.registry import ARCHITECTURES, ENCODERS
 from py_engine.progress import LoadReporter
 from py_engine.storage.source import ModelSource
@@ -20,19 +24,23 @@ from py_engine.tokenizer import Tokenizer, load_tokenizer
 from py_engine.weights.checkpoint import Checkpoint, open_checkpoint
 
 
-async def open_model(
-    host: EngineHost,
-    source: ModelSource,
-    record: ModelRecord,
-    chat_opts: Mapping[str, Any] | None,
-    device: Device,
-    reporter: LoadReporter,
-) -> LoadedModel | EmbeddingModel:
-    """Load the model of `record` from `source` onto `device`.
+@dataclasses.dataclass(frozen=True)
+class OpenedModel:
+    """A model of which only the configuration and the index of its weights were read."""
 
-    On failure nothing stays in memory.
+    record: ModelRecord
+    source: ModelSource
+    checkpoint: Checkpoint
+    config: ChatConfig
+
+
+async def open_model(
+    source: ModelSource, record: ModelRecord, chat_opts: Mapping[str, Any] | None
+) -> OpenedModel:
+    """Read the configuration and the index of the model of `record` from `source`.
+
+    Errors: those of `open_checkpoint` and `ChatConfig.from_json`.
     """
-    reporter.begin_model(record.model_id, is_kept=hasattr(source, "download"))
     checkpoint = await open_checkpoint(source)
     config = ChatConfig.from_json(
         checkpoint.config_json,
@@ -40,6 +48,30 @@ async def open_model(
         overrides=record.overrides,
         chat_opts=chat_opts,
     )
+    return OpenedModel(record, source, checkpoint, config)
+
+
+async def require_memory_for_all(
+    host: EngineHost, models: Sequence[OpenedModel], device: Device
+) -> None:
+    """Refuse models that do not fit together into the device's limit, before any download.
+
+    One alone is left to its own load. Errors: OutOfMemoryError, and those of `plan_memory`.
+    """
+    if len(models) > 1 and device.memory_limit is not None:
+        plans = {
+            opened.record.model_id: await host.plan_memory(device, opened.checkpoint, opened.config)
+            for opened in models
+        }
+        require_memory_together(plans, device)
+
+
+async def load_opened(
+    host: EngineHost, opened: OpenedModel, device: Device, reporter: LoadReporter
+) -> LoadedModel | EmbeddingModel:
+    """Load a model onto `device`. On failure nothing of it stays in memory."""
+    reporter.begin_model(is_kept=hasattr(opened.source, "download"))
+    record, checkpoint, config = opened.record, opened.checkpoint, opened.config
     if is_embedding_model(record, config):
         return await load_embedding_model(host, checkpoint, config, device, reporter)
     tokenizer = await load_tokenizer(checkpoint.tokenizer_source, config)

@@ -10,20 +10,29 @@ from typing import Any
 
 from py_engine.config import AppConfig, ModelRecord
 from py_engine.errors import (
+    ConfigurationFieldError,
     DeviceLostError,
     EmbeddingUnsupportedModelError,
     IncorrectPipelineLoadedError,
     MLCError,
     ModelNotLoadedError,
+    OutOfMemoryError,
     ReloadArgumentSizeUnmatchedError,
     ReloadModelIdNotUniqueError,
 )
 from py_engine.generation import LogitProcessor
 from py_engine.gpu.types import Device, GpuMemory
 from py_engine.host import EngineHost
+from py_engine.json_values import shown
 from py_engine.loaded_embedder import EmbeddingModel
 from py_engine.loaded_model import LoadedModel
-from py_engine.model_loading import open_model, require_known_architecture
+from py_engine.model_loading import (
+    OpenedModel,
+    load_opened,
+    open_model,
+    require_known_architecture,
+    require_memory_for_all,
+)
 from py_engine.model_selection import select_model_id
 from py_engine.progress import LoadReporter, ProgressCallback
 
@@ -164,14 +173,32 @@ class ModelSet:
                 features, plan.app_config.gpu_memory_limit
             )
             self._watcher = asyncio.ensure_future(self._watch(device))
+            opened = []
             for record, chat_opts in plan.models:
+                reporter.open_model(record.model_id)
                 source = await self._host.open_source(record, plan.app_config)
-                model = await open_model(self._host, source, record, chat_opts, device, reporter)
-                self._add(record.model_id, model)
-                reporter.finish_model(record.model_id, str(device.info))
+                opened.append(await open_model(source, record, chat_opts))
+            await require_memory_for_all(self._host, opened, device)
+            for each in opened:
+                self._add(each.record.model_id, await self._load_one(each, device, reporter))
+                reporter.finish_model(each.record.model_id, str(device.info))
         except BaseException:
             self._free(ModelNotLoadedError("Loading another model failed: nothing is loaded now."))
             raise
+
+    async def _load_one(
+        self, opened: OpenedModel, device: Device, reporter: LoadReporter
+    ) -> LoadedModel | EmbeddingModel:
+        try:
+            return await load_opened(self._host, opened, device, reporter)
+        except OutOfMemoryError as error:
+            if not self._models:
+                raise
+            others, megabytes = ", ".join(self._models), device.memory.nbytes / 1e6
+            raise OutOfMemoryError(
+                f"{opened.record.model_id}: {error} ({others}, loaded before it, take "
+                f"{megabytes:,.1f} MB.)"
+            ) from error
 
     def _language_models(self) -> Iterable[LoadedModel]:
         return (model for model in self._models.values() if isinstance(model, LoadedModel))
@@ -211,23 +238,41 @@ def load_plan(
 ) -> LoadPlan:
     """Return what to load.
 
-    Errors: ReloadArgumentSizeUnmatchedError, ReloadModelIdNotUniqueError, ModelNotFoundError,
-    UnknownArchitectureError.
+    Errors: those of `load_arguments`, ModelNotFoundError, UnknownArchitectureError.
     """
-    ids = [model_id] if isinstance(model_id, str) else list(model_id)
-    options: list[ChatOpts | None] = [None] * len(ids)
-    if chat_opts is not None:
-        options = [chat_opts] if isinstance(chat_opts, Mapping) else list(chat_opts)
+    ids, options = load_arguments(model_id, chat_opts)
+    records = [app_config.record(each) for each in ids]
+    for record in records:
+        require_known_architecture(record)
+    return LoadPlan(app_config, list(zip(records, options, strict=True)))
+
+
+def load_arguments(model_id: Any, chat_opts: Any) -> tuple[list[str], list[ChatOpts | None]]:
+    """Return the arguments of `reload` as lists of one length.
+
+    Errors: ConfigurationFieldError, ReloadArgumentSizeUnmatchedError, ReloadModelIdNotUniqueError.
+    """
+    ids = [model_id] if isinstance(model_id, str) else model_id
+    if not isinstance(ids, Sequence) or not all(isinstance(each, str) for each in ids):
+        raise ConfigurationFieldError(
+            f"reload: model_id is {shown(model_id)}, but must be an id or a list of ids."
+        )
+    options = [None] * len(ids) if chat_opts is None else chat_opts
+    options = [options] if isinstance(options, Mapping) else options
+    if not isinstance(options, Sequence) or not all(
+        isinstance(each, Mapping | None) for each in options
+    ):
+        raise ConfigurationFieldError(
+            f"reload: chat_opts is {shown(chat_opts)}, but must be an object of options, or a list "
+            "with one for each model."
+        )
     if len(options) != len(ids):
         raise ReloadArgumentSizeUnmatchedError(
             f"reload: {len(ids)} model ids, but {len(options)} chat_opts. Give one for each."
         )
     if len(set(ids)) < len(ids):
         raise ReloadModelIdNotUniqueError(f"reload: {ids} has an id twice. Give each id once.")
-    records = [app_config.record(each) for each in ids]
-    for record in records:
-        require_known_architecture(record)
-    return LoadPlan(app_config, list(zip(records, options, strict=True)))
+    return list(ids), list(options)
 
 
 def _device_lost(reason: str) -> DeviceLostError:

@@ -56,11 +56,14 @@ class LoadReporter:
         self._phases: dict[str, _Phase] = {}
         self._is_kept = False
 
-    def begin_model(self, model_id: str, *, is_kept: bool = False) -> None:
-        """Report that the next model begins; `is_kept`: its files are stored before they load."""
+    def open_model(self, model_id: str) -> None:
+        """Report that the first, small files of a model are read."""
+        self._report("Start to fetch params" + self._which(model_id))
+
+    def begin_model(self, *, is_kept: bool = False) -> None:
+        """Take what follows for the next model's; `is_kept`: its files are stored, then loaded."""
         self._phases = {}
         self._is_kept = is_kept
-        self._report("Start to fetch params" + self._which(model_id))
 
     def on_load(self, load: LoadProgress) -> None:
         """Report bytes or kernels, unless the last report of this phase was just now."""

@@ -17,9 +17,9 @@ from chat_view import (
     fill_model_list,
     focus_prompt,
     show_error,
-    show_model_card,
     show_notice,
 )
+from document_dialog import show_document
 from models_dialog import (
     close_models_dialog,
     delete_stored,
@@ -365,7 +365,7 @@ def _(event):
 @when("click", "#model-card")
 def _(event):
     event.preventDefault()
-    start(show_model_card(event.currentTarget.href))
+    start(show_document(event.currentTarget.href, "Model card"))
 
 
 try:

@@ -1,4 +1,4 @@
-"""What the chat page shows: messages, progress, statistics, notices and the model card.
+"""What the chat page shows: messages, progress, statistics and notices.
 
 Runs on MicroPython and on Pyodide; the page's elements are in index.html.
 """
@@ -50,15 +50,16 @@ class Answer:
             self._rendered_at = now
             self._render()
 
-    def finish(self):
-        """Show the whole answer, and why it ended if not by itself."""
+    def finish(self, reason=None):
+        """Show the whole answer, and why it ended if not by itself: its finish_reason."""
         if self._thoughts is not None:
             self._thoughts.close()
         self._render()
         self._element.setAttribute("aria-busy", "false")
         notes = {"abort": "Stopped.", "length": "Ended at the limit of tokens."}
-        if self._finish_reason in notes:
-            add(self._element, "p", notes[self._finish_reason], "cut-off")
+        reason = reason or self._finish_reason
+        if reason in notes:
+            add(self._element, "p", notes[reason], "cut-off")
         keep_at_end(True)
 
     def remove(self):
@@ -221,13 +222,3 @@ def show_error(error):
     name = getattr(error, "name", None) or type(error).__name__
     show_notice(name, (str(error),))
     js.console.error(f"{name}: {error}\n{getattr(error, 'remote_traceback', '')}")
-
-
-async def show_model_card(url):
-    """Show the embedded model's card in a dialog."""
-    reply = await js.fetch(url)
-    text = await reply.text() if reply.ok else f"The model card is missing at {url}."
-    if text.startswith("---\n"):  # metadata for model hubs
-        text = text.split("\n---\n", 1)[-1]
-    js.renderMarkdown(element("card-text"), text)
-    element("card-dialog").showModal()

@@ -10,10 +10,16 @@ const TAGS = [
 ];
 const RULES = { ALLOWED_TAGS: TAGS, ALLOWED_ATTR: ['href', 'title', 'start', 'align'] };
 
-/** Show `text`, which is Markdown, in `element`. */
-export function renderMarkdown(element, text) {
-  element.innerHTML = DOMPurify.sanitize(marked.parse(text, { breaks: true }), RULES);
+/**
+ * Show `text`, which is Markdown, in `element`.
+ *
+ * `base` is the address of a document that `text` is: its links are relative to it, and its lines
+ * are wrapped, while a line of an answer is one.
+ */
+export function renderMarkdown(element, text, base = '') {
+  element.innerHTML = DOMPurify.sanitize(marked.parse(text, { breaks: !base }), RULES);
   for (const link of element.querySelectorAll('a')) {
+    if (base) link.href = new URL(link.getAttribute('href') ?? '', base);
     link.target = '_blank';
     link.rel = 'noopener noreferrer';
   }

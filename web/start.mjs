@@ -1,7 +1,9 @@
-// Starts web/chat.py: on MicroPython, which is there at once, or with `?interpreter=py` on Pyodide.
+// Starts a page's Python: `<html data-script="chat.py" data-modules="chat_view.py ...">`, on
+// MicroPython, which is there at once, or with `?interpreter=py` on Pyodide.
 // What Python cannot do itself is here too: importing ES modules.
 
 import { renderMarkdown } from './markdown.mjs?v=__BUILD__';
+import { pyscriptConfig } from './pyscript_config.mjs?v=__BUILD__';
 
 globalThis.renderMarkdown = renderMarkdown;
 
@@ -15,15 +17,13 @@ function fail(error) {
 addEventListener('unhandledrejection', ({ reason }) => fail(reason));
 
 const kind = new URLSearchParams(location.search).get('interpreter') === 'py' ? 'py' : 'mpy';
+const page = document.documentElement.dataset;
 const script = document.createElement('script');
 script.type = kind;
-script.src = './chat.py?v=__BUILD__';
+script.src = `${page.script}?v=__BUILD__`;
 
 try {
-  const config = await (await fetch(`./pyscript-${kind}.json?v=__BUILD__`)).json();
-  for (const module of ['chat_view.py', 'models_dialog.py', 'webgpu_check.py']) {
-    config.files[`./${module}?v=__BUILD__`] = `./${module}`;
-  }
+  const config = await pyscriptConfig(kind, page.modules.split(' '));
   script.setAttribute('config', JSON.stringify(config));
   document.body.append(script);
   await import('./pyscript/core.js'); // reads the configuration of the scripts it finds

@@ -1,9 +1,10 @@
-// Boots Python in a worker: from the memory snapshot made at build time, else plainly.
+// Boots Python, in a worker or on a page: from the memory snapshot made at build time, else plainly.
 // `__BUILD__` becomes the build's id, so that a browser's cache never mixes two builds.
 
 import createPyodideModule from '../pyodide/pyodide.asm.mjs';
 import { loadPyodide } from '../pyodide/pyodide.mjs';
 import * as bridge from './gpu_bridge.mjs?v=__BUILD__';
+import { libraries as importedLater } from './libraries.mjs?v=__BUILD__';
 import { makeXGrammar } from './xgrammar.mjs?v=__BUILD__';
 
 const SITE = new URL('..', import.meta.url);
@@ -19,7 +20,7 @@ async function download(path) {
 function start(options) {
   const lock = download('pyodide/pyodide-lock.json').then((response) => response.text());
   return loadPyodide({
-    indexURL: PYODIDE, packageBaseUrl: PYODIDE, lockFileContents: lock, createPyodideModule, ...options,
+    createPyodideModule, ...options, indexURL: PYODIDE, packageBaseUrl: PYODIDE, lockFileContents: lock,
   });
 }
 
@@ -29,9 +30,10 @@ async function downloadSnapshot() {
   return new Uint8Array(await new Response(unpacked).arrayBuffer());
 }
 
-async function fromSnapshot() {
+async function fromSnapshot(options) {
   const snapshot = downloadSnapshot();
   const py = await start({
+    ...options,
     _loadSnapshot: snapshot,
     // Pyodide copies the snapshot into a heap of the default size without growing it first.
     createPyodideModule: async (settings) => {
@@ -44,9 +46,9 @@ async function fromSnapshot() {
   return py;
 }
 
-async function plainly() {
+async function plainly(options) {
   const [py, packages] = await Promise.all([
-    start({}),
+    start(options),
     download('py_engine.zip').then((response) => response.arrayBuffer()),
   ]);
   py.unpackArchive(packages, 'zip');
@@ -54,15 +56,8 @@ async function plainly() {
   return py;
 }
 
-/** The Rust tokenizers library (a UMD file that sets a global), fetched when first asked for. */
-async function loadTokenizers() {
-  if (!globalThis.tokenizers) await import('../tokenizers/index.js?v=__BUILD__');
-  return globalThis.tokenizers;
-}
-
 /** What is wrong with `instance` by a JSON Schema, both JSON texts: lines, none when it is valid. */
-async function validateJson(schema, instance) {
-  const { Validator } = await import('../json-schema/index.js?v=__BUILD__');
+function validateJson(Validator, schema, instance) {
   try {
     const validator = new Validator(JSON.parse(schema), '2020-12', false);
     const { errors } = validator.validate(JSON.parse(instance));
@@ -72,32 +67,46 @@ async function validateJson(schema, instance) {
   }
 }
 
+/** What Python calls of the libraries. */
+function tools(libraries) {
+  return {
+    loadTokenizers: libraries.tokenizers,
+    makeXGrammar: async () => makeXGrammar(await libraries.xgrammar()),
+    async validateJson(schema, instance) {
+      const { Validator } = await libraries.jsonSchema();
+      return validateJson(Validator, schema, instance);
+    },
+  };
+}
+
 /**
  * Boot Python with py_engine imported and `pywebllm_bridge` and `pywebllm_worker` in place.
  *
- * `plain` skips the snapshot; members of `worker` are added to `pywebllm_worker`.
+ * `plain` skips the snapshot; members of `worker` are added to `pywebllm_worker`. `libraries` brings
+ * the libraries of others, as libraries.mjs does; `pyodide` has options of `loadPyodide`, such as
+ * `stdout`.
  * Returns {py, bootInfo: {mode: 'snapshot' | 'plain', seconds, snapshotError}}.
  */
-export async function boot({ plain = false, worker = {} } = {}) {
+export async function boot({
+  plain = false, worker = {}, libraries = importedLater, pyodide = {},
+} = {}) {
   const started = performance.now();
   const bootInfo = { mode: 'plain', seconds: 0, snapshotError: '' };
   let py;
   if (!plain) {
     try {
-      py = await fromSnapshot();
+      py = await fromSnapshot(pyodide);
       bootInfo.mode = 'snapshot';
     } catch (error) {
       bootInfo.snapshotError = String(error);
       console.warn(`The boot snapshot was not restored (${error}); booting without it.`);
     }
   }
-  py ??= await plainly();
+  py ??= await plainly(pyodide);
   const snapshot = py.pyimport('py_engine.snapshot');
   snapshot.connect({
     pywebllm_bridge: bridge,
-    pywebllm_worker: {
-      bootInfo, loadTokenizers, makeXGrammar, validateJson, siteUrl: SITE.href, ...worker,
-    },
+    pywebllm_worker: { bootInfo, siteUrl: SITE.href, ...tools(libraries), ...worker },
   });
   snapshot.destroy();
   bootInfo.seconds = (performance.now() - started) / 1000;

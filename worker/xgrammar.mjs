@@ -1,13 +1,13 @@
 // Instances of the xgrammar library (wasm), each with its own memory.
 
 /**
- * A new instance: the library, the lines it writes before it ends itself, and `compile`.
+ * A new instance of the wrapped library: the library, the lines it writes before it ends itself, and
+ * `compile`.
  *
  * `compile(compiler, kind, text)` compiles a grammar of kind 'json', 'ebnf' or 'structural_tag'. It
  * fails with Errors alone: the library also throws numbers, which Python cannot catch.
  */
-export async function makeXGrammar() {
-  const { makeXGrammar: make } = await import('../xgrammar/index.mjs?v=__BUILD__');
+export async function makeXGrammar({ makeXGrammar: make }) {
   const errors = [];
   const quiet = () => {};
   const library = make({ error: (line) => errors.push(String(line)), log: quiet, warn: quiet });

@@ -13,12 +13,14 @@ from py_engine.models.encoder import (
     encoder_memory,
     require_activations_fit,
 )
+from py_engine.models.encoder_spec import EncoderSpec
 from py_engine.models.encoder_steps import encoder_steps
-from py_engine.models.memory_plan import require_memory_for
+from py_engine.models.memory_plan import MemoryPlan, require_memory_for
 from py_engine.models.model_plan import plan_model
 from py_engine.models.parts import load_parts
 from py_engine.models.registry import encoder_spec
 from py_engine.weights.checkpoint import Checkpoint
+from py_engine.weights.plan import WeightPlan
 
 
 async def load_embedder(
@@ -30,14 +32,25 @@ async def load_embedder(
     """Load the model of `checkpoint` onto `device`; on failure nothing stays there.
 
     `config` is the checkpoint's configuration with an application's options.
-    Raises the errors of the family, of `require_activations_fit`, `plan_model`,
-    `require_memory_for`, `load_parts` and `build_encoder`.
+    Raises the errors of `plan_embedder_load`, `require_memory_for`, `load_parts` and
+    `build_encoder`.
+    """
+    spec, plan, memory = plan_embedder_load(device, checkpoint, config)
+    require_memory_for(memory, device)
+    steps = encoder_steps(spec, plan.layouts, device.info.subgroup_size_max)
+    kernels = list(dict.fromkeys(step.kernel for step in steps))
+    parts = await load_parts(device, checkpoint.source, plan, kernels, on_progress)
+    return await build_encoder(device, spec, steps, parts.kernels, parts.weights)
+
+
+def plan_embedder_load(
+    device: Device, checkpoint: Checkpoint, config: ChatConfig
+) -> tuple[EncoderSpec, WeightPlan, MemoryPlan]:
+    """Plan what `load_embedder` will do with the same arguments.
+
+    Raises the errors of the family, of `require_activations_fit` and `plan_model`.
     """
     spec = encoder_spec(config)
     require_activations_fit(spec, device.limits)
     plan = plan_model(checkpoint, config, device.limits)
-    steps = encoder_steps(spec, plan.layouts, device.info.subgroup_size_max)
-    require_memory_for(encoder_memory(spec, plan.gpu_bytes, config.quantization), device)
-    kernels = list(dict.fromkeys(step.kernel for step in steps))
-    parts = await load_parts(device, checkpoint.source, plan, kernels, on_progress)
-    return await build_encoder(device, spec, steps, parts.kernels, parts.weights)
+    return spec, plan, encoder_memory(spec, plan.gpu_bytes, config.quantization)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from py_engine.config import ChatConfig
-from py_engine.gpu.types import Device
+from py_engine.gpu.types import Device, KernelSpec
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadProgress
 from py_engine.models.decoder import Decoder, Vision, build_decoder
 from py_engine.models.decoder_memory import decoder_memory, require_chunks_fit
-from py_engine.models.decoder_steps import decoder_steps
-from py_engine.models.memory_plan import require_memory_for
+from py_engine.models.decoder_steps import DecoderSteps, decoder_steps
+from py_engine.models.memory_plan import MemoryPlan, require_memory_for
 from py_engine.models.model_plan import TowerPlan, find_tower, plan_model
 from py_engine.models.parts import load_parts
 from py_engine.models.registry import decoder_spec
@@ -22,6 +22,19 @@ from py_engine.models.vision import activation_sizes, require_tower_fits
 from py_engine.models.vision_steps import stage_kernels, vision_stages
 from py_engine.weights.checkpoint import Checkpoint
 from py_engine.weights.layouts import Layouts
+from py_engine.weights.plan import WeightPlan
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """What is known of a model before its weights are fetched."""
+
+    spec: DecoderSpec
+    steps: DecoderSteps
+    weights: WeightPlan
+    vision: Vision | None
+    kernels: list[KernelSpec]
+    memory: MemoryPlan
 
 
 async def load_model(
@@ -36,9 +49,23 @@ async def load_model(
 
     `config` is the checkpoint's configuration with an application's options. With `takes_images`
     the model's vision tower is loaded too, where it has one.
+    Raises the errors of `plan_load`, `require_memory_for`, `load_parts` and `build_decoder`.
+    """
+    plan = await plan_load(device, checkpoint, config, takes_images=takes_images)
+    require_memory_for(plan.memory, device)
+    parts = await load_parts(device, checkpoint.source, plan.weights, plan.kernels, on_progress)
+    return await build_decoder(
+        device, plan.spec, plan.steps, parts.kernels, parts.weights, plan.vision
+    )
+
+
+async def plan_load(
+    device: Device, checkpoint: Checkpoint, config: ChatConfig, *, takes_images: bool = False
+) -> ModelPlan:
+    """Plan what `load_model` will do with the same arguments; only small files are read.
+
     Raises the errors of the family, of `find_tower`, `require_tower_fits`,
-    `require_attention_fits`, `require_chunks_fit`, `plan_model`, `require_memory_for`, `load_parts`
-    and `build_decoder`.
+    `require_attention_fits`, `require_chunks_fit` and `plan_model`.
     """
     tower = await find_tower(checkpoint, config) if takes_images else None
     spec = _spec(config, tower, device)
@@ -54,9 +81,7 @@ async def load_model(
         working = memory.working + sum(activation_sizes(vision.spec).values())
         memory = replace(memory, working=working)
         kernels += stage_kernels(vision.stages)
-    require_memory_for(memory, device)
-    parts = await load_parts(device, checkpoint.source, plan, kernels, on_progress)
-    return await build_decoder(device, spec, steps, parts.kernels, parts.weights, vision)
+    return ModelPlan(spec, steps, plan, vision, kernels, memory)
 
 
 def _spec(config: ChatConfig, tower: TowerPlan | None, device: Device) -> DecoderSpec:

@@ -7,7 +7,7 @@ and the first part of the cache to start, and the rest of the cache only for lon
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from py_engine.errors import OutOfMemoryError
@@ -87,6 +87,37 @@ def require_memory_for(plan: MemoryPlan, device: Device) -> None:
         )
 
 
+def require_memory_together(plans: Mapping[str, MemoryPlan], device: Device) -> None:
+    """Refuse models, by their ids, that cannot all start within the device's memory limit.
+
+    When they can, but not all fill their contexts, that is warned about. Without a limit all is
+    allowed. Raises OutOfMemoryError with what each needs and what would help.
+    """
+    free = free_memory(device)
+    if free is None:
+        return
+    at_first = {model_id: plan.at_first for model_id, plan in plans.items()}
+    if sum(at_first.values()) > free:
+        raise OutOfMemoryError(
+            f"The models need {_megabytes(sum(at_first.values()))} of GPU memory to start together "
+            f"({_listed(at_first)}), but {_megabytes(free)} are free of the limit. Load fewer of "
+            "them at a time, choose smaller ones, or raise gpuMemoryLimitMB in the AppConfig."
+        )
+    in_full = {model_id: plan.in_full for model_id, plan in plans.items()}
+    if sum(in_full.values()) > free:
+        logger.warning(
+            "With full context windows the models would take %s of GPU memory (%s), but %s are "
+            "free: long sequences may end before.",
+            _megabytes(sum(in_full.values())),
+            _listed(in_full),
+            _megabytes(free),
+        )
+
+
+def _listed(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{model_id} {_megabytes(nbytes)}" for model_id, nbytes in sizes.items())
+
+
 def _remedy(plan: MemoryPlan, device: Device, free: int) -> str:
     remedies = []
     fitting = plan.tokens_that_fit(free)
@@ -95,7 +126,7 @@ def _remedy(plan: MemoryPlan, device: Device, free: int) -> str:
     if plan.can_be_quantised:
         remedies.append('load it in 4 bits (quantization "q4f16_1" in chat_opts)')
     if device.memory.nbytes > 0:
-        remedies.append("unload the other models first")
+        remedies.append("load it without the other models")
     remedies += ["choose a smaller model", "raise gpuMemoryLimitMB in the AppConfig"]
     text = f"{', '.join(remedies[:-1])}, or {remedies[-1]}."
     return text[0].upper() + text[1:]

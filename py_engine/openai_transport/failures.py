@@ -15,7 +15,6 @@ STATUSES: tuple[tuple[type[Exception], int, str | None], ...] = (
     (errors.SpecifiedModelNotFoundError, 404, "model_not_found"),
     (errors.ModelNotFoundError, 404, "model_not_found"),
     (errors.ModelNotLoadedError, 404, "model_not_loaded"),
-    (errors.WorkerEngineModelNotLoadedError, 404, "model_not_loaded"),
     (errors.UnclearModelToUseError, 400, "model_required"),
     (errors.IncorrectPipelineLoadedError, 400, "model_not_supported"),
     (errors.UnsupportedEndpointError, 404, "unknown_endpoint"),

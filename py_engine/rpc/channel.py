@@ -5,9 +5,16 @@ Runs on CPython, Pyodide and MicroPython.
 
 import asyncio
 
-from py_engine.errors import WorkerFailedError, WorkerRestartedError
+from py_engine.errors import UnknownMessageKindError, WorkerFailedError, WorkerRestartedError
 from py_engine.json_values import jsonable
-from py_engine.rpc.messages import NOT_REPEATABLE, RETURN, THROW, check_content, error_from
+from py_engine.rpc.messages import (
+    NOT_REPEATABLE,
+    RETURN,
+    THROW,
+    check_content,
+    error_from,
+    unknown_kind,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +49,7 @@ class Channel:
     ) -> None:
         self._transport = transport
         self._on_event = on_event
+        self.open_streams: set[str] = set()  # streamIds
         self._pending: dict[str, Call] = {}  # by uuid
         self._failure: dict[str, Any] | None = None  # the "throw" message that ended the worker
         transport.connect(self._on_message, self._on_failure, self.restarted)
@@ -60,11 +68,11 @@ class Channel:
         """Return an id for a stream."""
         return self._transport.new_uuid()
 
-    def send(
-        self, kind: str, content: "Any" = None, attachments: "list[Any] | None" = None
-    ) -> None:
-        """Send a request whose reply, if there is one, does not matter."""
-        self._post(self._message(kind, content, attachments))
+    def send(self, kind: str, content: "Any" = None, attachments: "list[Any] | None" = None) -> str:
+        """Send a request whose reply, if there is one, does not matter; return its uuid."""
+        message = self._message(kind, content, attachments)
+        self._post(message)
+        return str(message["uuid"])
 
     async def call(
         self, kind: str, content: "Any" = None, attachments: "list[Any] | None" = None
@@ -105,6 +113,15 @@ class Channel:
                     )
                 )
 
+    def give_up(self) -> None:
+        """Let a worker that goes on for others free what works for this channel."""
+        contents = [call.message["content"] for call in self._pending.values()]
+        streams = {content.get("streamId") for content in contents if isinstance(content, dict)}
+        for stream_id in streams | self.open_streams:
+            if stream_id is not None:
+                self.send("completionStreamReturn", {"streamId": stream_id})
+        self.open_streams.clear()
+
     def close(self, reason: str) -> None:
         """End the worker; whatever is pending fails with WorkerFailedError(reason)."""
         if self._failure is None:
@@ -142,7 +159,21 @@ class Channel:
             self._on_event(message)
 
     def _on_failure(self, reason: str, is_dead: bool) -> None:
+        kind = unknown_kind(reason)
+        if kind:
+            self._refuse(kind)
+            return
         self._fail({"error": {"name": WorkerFailedError.__name__, "message": reason}}, is_dead)
+
+    def _refuse(self, kind: str) -> None:
+        for call in self._pending.values():
+            if call.message["kind"] == kind and not call.reply.done():
+                call.reply.set_exception(
+                    UnknownMessageKindError(
+                        f"the worker runs WebLLM's handler, which does not know {kind}; use "
+                        "PyWebLLM's worker for it."
+                    )
+                )
 
     def _fail(self, message: "dict[str, Any]", is_dead: bool) -> None:
         if is_dead and self._failure is None:

@@ -37,6 +37,7 @@ class ChunkStream:
         self._open = open
         self._has_chunks = False
         self._is_open = True
+        channel.open_streams.add(stream_id)
         self._finalizer = weakref.finalize(self, _drop, channel, self._content)
 
     def __aiter__(self) -> "ChunkStream":
@@ -82,6 +83,7 @@ class ChunkStream:
 
     def _end(self) -> None:
         self._is_open = False
+        self._channel.open_streams.discard(self._content["streamId"])
         self._finalizer.detach()
 
 
@@ -92,5 +94,6 @@ def collect_dropped_streams() -> None:
 
 
 def _drop(channel: "Channel", content: "dict[str, str]") -> None:
+    channel.open_streams.discard(content["streamId"])
     if not channel.is_closed:
         channel.send("completionStreamReturn", content)

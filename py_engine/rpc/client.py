@@ -33,14 +33,17 @@ ENGINE_CONFIG_FIELDS = ("app_config", "init_progress_callback", "log_level")
 class WebWorkerMLCEngine:
     """A client of MLCEngine with the same interface; the engine runs in `worker`.
 
-    `worker` is a JavaScript `Worker` (or another Transport). `engine_config` is an MLCEngineConfig,
-    or a dict with `app_config`, `init_progress_callback` and `log_level`, all optional.
+    `worker` is a JavaScript `Worker` (or another Transport), or the URL of one to start, by default
+    the site's own. `engine_config` is an MLCEngineConfig, or a dict with `app_config`,
+    `init_progress_callback` and `log_level`, all optional.
     Errors raised in the worker arrive as the same class of py_engine.errors. When the worker dies,
     everything pending fails with WorkerFailedError; make a new worker and engine to go on.
     """
 
     def __init__(
-        self, worker: "Any", engine_config: "MLCEngineConfig | Mapping[str, Any] | None" = None
+        self,
+        worker: "Any" = None,
+        engine_config: "MLCEngineConfig | Mapping[str, Any] | None" = None,
     ) -> None:
         config = _checked_config(engine_config)
         self.model_id: list[str] | None = None
@@ -190,7 +193,8 @@ class WebWorkerMLCEngine:
 
     async def get_gpu_memory(self) -> ApiObject:
         """Return what the loaded models take on the GPU: `n_buffers`, `nbytes`, `limit_bytes`."""
-        return ApiObject(await self._channel.call("getGPUMemory"))
+        # WebLLM's handler only tells that it does not know a kind where there is a content.
+        return ApiObject(await self._channel.call("getGPUMemory", {}))
 
     async def list_resumable_sessions(self) -> "list[ApiObject]":
         """Return the generations that `resume_chat_completion` can go on with."""
@@ -271,12 +275,20 @@ class WebWorkerMLCEngine:
 
 
 async def create_web_worker_mlc_engine(
-    worker: "Any",
-    model_id: "str | Sequence[str]",
+    worker: "Any" = None,
+    model_id: "str | Sequence[str]" = (),
     engine_config: "MLCEngineConfig | Mapping[str, Any] | None" = None,
     chat_opts: "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None" = None,
 ) -> WebWorkerMLCEngine:
-    """Return a WebWorkerMLCEngine that has loaded `model_id`."""
+    """Return a WebWorkerMLCEngine that has loaded `model_id`, one or several.
+
+    `worker` is as for WebWorkerMLCEngine: without one, the site's own is started.
+    """
+    if not model_id:
+        raise ConfigValueError(
+            "model_id is missing: name the model to load, as in "
+            '`create_web_worker_mlc_engine(model_id="Llama-Storyteller-7M-q4f16_1-MLC")`.'
+        )
     engine = WebWorkerMLCEngine(worker, engine_config)
     await engine.reload(model_id, chat_opts)
     return engine
@@ -285,8 +297,10 @@ async def create_web_worker_mlc_engine(
 def _transport_to(worker: "Any") -> Transport:
     if isinstance(worker, Transport):
         return worker
-    from py_engine.rpc.transport_browser import WorkerTransport
+    from py_engine.rpc.transport_browser import WorkerTransport, create_worker
 
+    if worker is None or isinstance(worker, str):
+        worker = create_worker(worker)
     return WorkerTransport(worker)
 
 

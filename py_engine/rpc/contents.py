@@ -24,7 +24,7 @@ def stream_key(content: dict[str, Any]) -> str:
     """Return the key that the client gave a stream. Raises MessageFormatError."""
     key = content.get("streamId") or content.get("selectedModelId")
     if not isinstance(key, str):
-        raise MessageFormatError("content.streamId is missing.")
+        raise MessageFormatError(f"content.streamId is {shown(key)}, but must be a string.")
     return key
 
 

@@ -142,7 +142,8 @@ class WebWorkerMLCEngineHandler:
             return None  # not of this protocol: other scripts post messages too
         kind, uuid, content = str(message["kind"]), message.get("uuid"), content_of(message)
         if kind == "keepAlive":
-            client.post(heartbeat(uuid, client.lost(pending_of(content))))
+            if uuid is not None:  # WebLLM's extension sends none and takes no answer
+                client.post(heartbeat(uuid, client.lost(pending_of(content))))
         elif kind in self._at_once:
             self._do_at_once(client, kind, content)
         elif isinstance(uuid, str) and uuid:
@@ -173,9 +174,8 @@ class WebWorkerMLCEngineHandler:
         expected_app_config: dict[str, Any] | None = None,
     ) -> None:
         """Load what the client expects to be loaded, if this is something else."""
-        if expected_model_id is not None:
-            expected = LoadState(expected_model_id, expected_chat_opts, expected_app_config)
-            await self._loads.match(self.owner, expected)
+        expected = {"modelId": expected_model_id, "chatOpts": expected_chat_opts}
+        await self._match(self.owner, {**expected, "appConfig": expected_app_config})
 
     async def _answer(self, client: ServedClient, kind: str, content: Any) -> Any:
         if kind not in KINDS:
@@ -204,13 +204,10 @@ class WebWorkerMLCEngineHandler:
                 f"{kind}: content.request must be an object with `stream` {str(is_stream).lower()}."
             )
         put_images(request, content.get("attachments", []))
-        stream_id = content.get("streamId", object())  # WebLLM's client sends none
-        client.requests[stream_id] = asyncio.current_task()
-        try:
+        has_id = content.get("streamId") is not None  # WebLLM's client sends none
+        with client.request(stream_key(content) if has_id else object()):
             await self._match(client, content)
             result = await self._call_engine(endpoint, request)
-        finally:
-            del client.requests[stream_id]
         return await client.streams.open(stream_key(content), result) if is_stream else result
 
     async def _count_tokens(self, client: ServedClient, content: dict[str, Any]) -> Any:
@@ -223,10 +220,9 @@ class WebWorkerMLCEngineHandler:
         return await client.streams.next(stream_key(content))
 
     async def _return_stream(self, client: ServedClient, content: dict[str, Any]) -> None:
-        request = client.requests.get(content["streamId"])
-        if request is not None:
-            request.cancel()
-        await client.streams.close(content["streamId"])
+        key = stream_key(content)
+        client.give_up(key)
+        await client.streams.close(key)
 
     async def _resume(self, client: ServedClient, content: dict[str, Any]) -> Any:
         return await self._resumed(client, content, stream=False)

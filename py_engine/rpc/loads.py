@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from py_engine.config import AppConfig, InitProgressReport
+from py_engine.model_set import ChatOpts, load_arguments
 from py_engine.rpc.messages import progress
 from py_engine.rpc.served_client import ServedClient
 
@@ -20,23 +21,26 @@ class LoadState:
     """The arguments of a load, as a client sends them; without an `app_config` the engine's own."""
 
     model_id: list[str]
-    chat_opts: list[dict[str, Any]] | None = None
+    chat_opts: list[ChatOpts | None] | None = None
     app_config: dict[str, Any] | None = None
 
     @staticmethod
     def of(content: dict[str, Any]) -> LoadState | None:
-        """Return what a message's content expects to be loaded; None where it says nothing."""
-        model_id = content.get("modelId")
+        """Return what a message's content expects to be loaded; None where it says nothing.
+
+        Errors: those of `load_arguments`.
+        """
+        model_id, chat_opts = content.get("modelId"), content.get("chatOpts")
         if model_id is None:
             return None
-        model_ids = [model_id] if isinstance(model_id, str) else model_id
-        return LoadState(model_ids, content.get("chatOpts"), content.get("appConfig"))
+        model_ids, options = load_arguments(model_id, chat_opts or None)
+        return LoadState(model_ids, options if any(options) else None, content.get("appConfig"))
 
     def serves(self, expected: LoadState) -> bool:
         """Tell whether a client that expects `expected` finds it in this."""
         return (
             self.model_id == expected.model_id
-            and _are_same_options(self.chat_opts, expected.chat_opts)
+            and self.chat_opts == expected.chat_opts
             and self.app_config == expected.app_config
         )
 
@@ -86,9 +90,7 @@ class Loads:
     async def load_unless_there(self, client: ServedClient, wanted: LoadState) -> None:
         """`load`, but what is there is only reported; waits for another client's load of it."""
         expected = _of_client(wanted, client)
-        while self._under_way is not None and self._under_way[0].serves(expected):
-            self._told_of_progress.add(client)
-            await self._under_way[1].wait()
+        await self._wait_for_same_load(client, expected)
         if self.loaded is None or not self.loaded.serves(expected):
             await self.load(client, wanted)
             return
@@ -102,6 +104,7 @@ class Loads:
         """
         async with self._matching:
             wanted = _of_client(expected, client)
+            await self._wait_for_same_load(client, wanted)
             if self.loaded is not None and self.loaded.serves(wanted):
                 return
             logger.warning(
@@ -115,6 +118,11 @@ class Loads:
         """Free all models, and end a load under way."""
         await self._forget()
         await self._engine.unload()
+
+    async def _wait_for_same_load(self, client: ServedClient, expected: LoadState) -> None:
+        while self._under_way is not None and self._under_way[0].serves(expected):
+            self._told_of_progress.add(client)
+            await self._under_way[1].wait()
 
     async def _forget(self) -> int:
         """Note that nothing is loaded and end the open streams; returns the count of calls."""
@@ -141,9 +149,3 @@ class Loads:
 
 def _of_client(state: LoadState, client: ServedClient) -> LoadState:
     return state if state.app_config else replace(state, app_config=client.app_config)
-
-
-def _are_same_options(
-    left: list[dict[str, Any]] | None, right: list[dict[str, Any]] | None
-) -> bool:
-    return left == right or not (any(left or ()) or any(right or ()))

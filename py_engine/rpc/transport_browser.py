@@ -12,6 +12,7 @@ import js
 from py_engine.errors import ConfigValueError, MessageFormatError
 from py_engine.json_values import MAX_DEPTH, is_too_deep
 from py_engine.rpc.transport import Transport
+from py_engine.storage.persist_browser import ask_to_persist
 
 try:
     from pyodide.ffi import JsException, create_proxy
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+WEB_WORKER = "worker/web_worker.mjs"
 # A request, which has its own bound, within a message.
 MAX_MESSAGE_DEPTH = MAX_DEPTH + 10
 
@@ -118,7 +120,7 @@ class WorkerTransport(Transport):
         """Send one message to the worker."""
         if message.get("kind") == "reload" and not self._has_asked_to_persist:
             self._has_asked_to_persist = True
-            _ask_to_persist()
+            ask_to_persist()
         self._worker.postMessage(to_js_message(message))
 
     def new_uuid(self) -> str:
@@ -133,25 +135,38 @@ class WorkerTransport(Transport):
         self._worker.terminate()
 
 
-def create_worker(url: str, script: "str | None" = None) -> "Any":
-    """Start the module worker at `url` and return the JavaScript `Worker`.
+def create_worker(url: "str | None" = None, script: "str | None" = None) -> "Any":
+    """Start the module worker at `url`, by default the site's, and return the JavaScript `Worker`.
 
     `script` is the URL of a Python file, relative to the page, which the worker runs before it
     takes messages: it defines `start(handler)`, as docs/logit-processors.md shows.
     """
-    if script is not None:
-        address = js.URL.new(url, js.location.href)
-        address.searchParams.set("script", js.URL.new(script, js.location.href).href)
-        url = address.href
     options = js.JSON.parse('{"type": "module"}')
-    return js.Worker.new(url, options)
+    return js.Worker.new(worker_address(url or site_url(WEB_WORKER), script), options)
 
 
-def _ask_to_persist() -> None:
-    """Ask the browser not to clear the site's stored models on its own; workers cannot ask."""
-    storage = getattr(js.navigator, "storage", None)  # only on https
-    if storage and hasattr(storage, "persist"):
-        storage.persist()
+def site_url(path: str) -> str:
+    """Return the URL of a file of the site: it lies beside what PyScript has py_engine from.
+
+    Without PyScript it is that of a page in the site's root folder.
+    """
+    try:
+        from pyscript import config
+    except ImportError:
+        config = {}
+    for source in config.get("files", ()):
+        address = js.URL.new(source, js.location.href)
+        if address.pathname.endswith("/py_engine/__init__.py"):
+            return str(js.URL.new("../" + path, address.href).href)
+    return "./" + path
+
+
+def worker_address(url: str, script: "str | None") -> str:
+    """Return the address of a worker's JavaScript `url` that runs the Python file `script`."""
+    address = js.URL.new(url, js.location.href)
+    if script is not None:
+        address.searchParams.set("script", js.URL.new(script, js.location.href).href)
+    return str(address.href)
 
 
 def _failure_reason(event: "Any") -> str:

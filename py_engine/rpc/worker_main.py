@@ -1,4 +1,4 @@
-"""Starts the engine in a dedicated worker, once worker/web_worker.mjs has booted Python."""
+"""Starts the engine in a worker, once worker/start.mjs has booted Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from py_engine.rpc.handler import WebWorkerMLCEngineHandler
 logger = logging.getLogger(__name__)
 
 
-async def start_with_script(url: str) -> str:
+async def start_with_script(url: str, handler: WebWorkerMLCEngineHandler) -> str:
     """Run a user's script (worker_script.py), then start; returns "" or why it failed.
 
     `url` may be relative to the site. Messages wait until the script has run.
@@ -24,7 +24,6 @@ async def start_with_script(url: str) -> str:
     from py_engine.rpc.worker_script import run_script
 
     _set_up_logging()
-    handler = WebWorkerMLCEngineHandler()
     try:
         await run_script(js.URL.new(url, pywebllm_worker.siteUrl).href, handler)
     except WorkerFailedError as error:
@@ -33,14 +32,20 @@ async def start_with_script(url: str) -> str:
     return ""
 
 
-def start(handler: WebWorkerMLCEngineHandler | None = None) -> WebWorkerMLCEngineHandler:
-    """Serve this worker's messages, those that came during boot first; returns the handler."""
+def start(handler: WebWorkerMLCEngineHandler) -> None:
+    """Serve this worker's messages, those that came during boot first.
+
+    An extension's worker has ports instead, each with its messages that came.
+    """
     from pyodide.ffi import create_proxy
 
+    serve = getattr(handler, "set_port", handler.on_message)
+
+    def take(*came: Any) -> None:  # a task that is returned would become an object of JavaScript's
+        serve(*came)
+
     _set_up_logging()
-    handler = handler or WebWorkerMLCEngineHandler()
-    pywebllm_worker.takeMessages(create_proxy(handler.on_message))
-    return handler
+    pywebllm_worker.takeMessages(create_proxy(take))
 
 
 def _set_up_logging() -> None:

@@ -28,7 +28,7 @@ class OpfsBlobs:
     """Implements `blobs.BlobStore`.
 
     Bytes are written through a sync access handle, which can flush them to the disk, into a file
-    that then gets its name; where there are none (in service workers), a writable stream's file
+    that then gets its name. Pages and service workers have none; there, a writable stream's file
     appears whole as well.
     """
 

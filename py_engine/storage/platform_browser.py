@@ -20,6 +20,7 @@ from py_engine.storage.locks import LocalLocks, Locks
 from py_engine.storage.locks_browser import WebLocks
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.opfs_browser import OpfsBlobs
+from py_engine.storage.persist_browser import ask_to_persist
 from py_engine.storage.store import FileStore
 from py_engine.storage.transport_browser import FetchTransport
 from py_engine.storage.unstored import NoStorage
@@ -41,8 +42,10 @@ async def open_storage(
     """Return the site's store of models in `backend`, in another one where that does not work.
 
     Where none does, models are loaded without being kept. Both are logged as warnings. With
-    "cross-origin" only downloads under way and what the browser refuses to share lie in OPFS.
+    "cross-origin" only downloads under way and what the browser refuses to share lie in OPFS. On a
+    page the browser is asked to keep what is stored.
     """
+    ask_to_persist()
     fetcher = Fetcher(FetchTransport(), policy)
     shared = None
     if backend == _CROSS_ORIGIN and CrossOriginFiles.is_offered():

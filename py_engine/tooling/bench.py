@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from py_engine.config import prebuilt_app_config
+from py_engine.tooling.bench_messages import MOUNTS, measure_messages
 from py_engine.tooling.bench_weights import measure_weights
 from py_engine.tooling.boot_times import measure_boot
 from py_engine.tooling.chromium import launch
@@ -57,6 +58,13 @@ _LABELS = {
     "grammar_compile_ms": "compiling a JSON Schema's grammar, ms",
     "grammar_ms_per_token": "mask and acceptance per token, ms",
     "grammar_ratio": "token with a grammar over one without",
+    "proxy_ms_per_chunk_mpy": "proxy's work per streamed chunk, MicroPython, ms",
+    "round_trip_ms_per_chunk_mpy": "chunk that the worker has ready, round trip, ms",
+    "proxy_ms_per_chunk_py": "proxy's work per streamed chunk, Pyodide, ms",
+    "round_trip_ms_per_chunk_py": "chunk that the worker has ready, round trip, ms",
+    "message_wait_ms": "a message's answer while 3 clients stream, ms",
+    "message_wait_ms_p99": "the same, 99th percentile, ms",
+    "message_wait_tokens_per_s": "chunks meanwhile, per second",
     "weight_bytes_per_token": "weight bytes read per token",
     "copy_bytes_per_s": "copy bandwidth (read + written), bytes/s",
     "bandwidth_fraction": "fraction of that bandwidth",
@@ -78,12 +86,13 @@ def measure(site_folder: Path) -> dict[str, Any]:
     """Return the figures by the keys of `_LABELS`."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright, SiteServer(site_folder) as server:
+    with sync_playwright() as playwright, SiteServer(site_folder, mounts=MOUNTS) as server:
         browser, _ = launch(playwright)
         boot = measure_boot(browser, server.url)
         page = browser.new_page()
         page.goto(f"{server.url}/build.json")
         figures = measure_model(page, server.url) | measure_weights(page, server)
+        figures |= measure_messages(browser, server)
         browser.close()
     figures |= {
         "boot_s": boot.snapshot_s,

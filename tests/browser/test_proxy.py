@@ -28,9 +28,7 @@ def proxy_page(
 ) -> Iterator[Page]:
     """A page where one of the interpreters has loaded the cases."""
     page = browser.new_context(base_url=session_server.url).new_page()
-    # PyScript's configurations name their files relative to a page at the site's root.
-    page.route("**/proxy.html?*", lambda route: route.fulfill(path=PAGES / "proxy.html"))
-    page.goto(f"/proxy.html?interpreter={request.param}")
+    page.goto(f"/python.html?interpreter={request.param}&script=tests/browser/pages/proxy_cases.py")
     page.wait_for_function("globalThis.runCase !== undefined", timeout=60_000)
     yield page
     page.context.close()

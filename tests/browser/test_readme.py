@@ -12,7 +12,7 @@ from tests.support.site_server import RecordingServer
 @pytest.mark.parametrize("kind", ["mpy", "py"])
 def test_chat_in_the_readme(page: Page, server: RecordingServer, kind: str) -> None:
     snippet = (ROOT / "README.md").read_text().partition("```html\n")[2].partition("```")[0]
-    snippet = snippet.replace('"mpy"', f'"{kind}"').replace("pyscript-mpy", f"pyscript-{kind}")
+    snippet = snippet.replace('"mpy"', f'"{kind}"')
     html = f"<!doctype html><meta charset=utf-8><body>{snippet}"
     page.route("**/readme.html", lambda route: route.fulfill(body=html, content_type="text/html"))
     page.goto("/readme.html")

@@ -11,6 +11,7 @@ from py_engine.config import AppConfig, ChatConfig, ModelRecord
 from py_engine.errors import StorageError
 from py_engine.gpu.types import AdapterInfo, GpuMemory, Limits
 from py_engine.models.base import LoadProgress
+from py_engine.models.memory_plan import MemoryPlan
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.source import ModelPlace
 from py_engine.tokenizer import Tokenizer
@@ -143,6 +144,11 @@ class FakeHost:
         device.memory_limit = memory_limit
         self.devices.append(device)
         return device
+
+    async def plan_memory(
+        self, device: Any, checkpoint: Checkpoint, config: ChatConfig
+    ) -> MemoryPlan:
+        return MemoryPlan(weights=1000, working=24)
 
     async def load_model(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from py_engine.tooling.server import SiteServer
@@ -11,13 +12,22 @@ TESTS = Path(__file__).parents[1]
 
 
 class RecordingServer(SiteServer):
-    """Serves a site, the tests' own files under /tests/, and their support under /test-support/."""
+    """Serves a site, the tests' own files under /tests/, and their support under /test-support/.
 
-    def __init__(self, folder: Path) -> None:
+    /python.html is at the site's root, as PyScript's configurations want it of a page. `mounts` are
+    folders under further prefixes.
+    """
+
+    def __init__(self, folder: Path, mounts: Mapping[str, Path] | None = None) -> None:
         self.requests: list[tuple[str, int]] = []
         self._lock = threading.Lock()
-        mounts = {"/test-support/": TESTS / "browser" / "support", "/tests/": TESTS}
-        super().__init__(folder, mounts=mounts, on_request=self._record)
+        support = TESTS / "browser" / "support"
+        own = {
+            "/test-support/": support,
+            "/tests/": TESTS,
+            "/python.html": support / "python.html",
+        }
+        super().__init__(folder, mounts={**own, **(mounts or {})}, on_request=self._record)
 
     def _record(self, target: str, status: int) -> None:
         with self._lock:

@@ -34,12 +34,13 @@ class JsonTransport(Transport):
         self.fail = on_failure
 
     def post(self, message: dict[str, Any]) -> None:
-        self.sent.append(message)
-        self._soon(self._deliver, message)
+        if not self.is_closed:
+            self.sent.append(message)
+            self._soon(self._deliver, message)
 
     def reply(self, message: dict[str, Any]) -> None:
         self.received.append(message)
-        self._soon(self._on_message, message)
+        self._soon(lambda heard: None if self.is_closed else self._on_message(heard), message)
 
     def new_uuid(self) -> str:
         return f"id-{next(self._ids)}"
@@ -51,9 +52,7 @@ class JsonTransport(Transport):
         attachments = {key: message[key] for key in message if key == "attachments"}
         plain = {key: message[key] for key in message if key != "attachments"}
         text = json.dumps(plain, allow_nan=False)
-        asyncio.get_running_loop().call_soon(
-            lambda: None if self.is_closed else function(json.loads(text) | attachments)
-        )
+        asyncio.get_running_loop().call_soon(function, json.loads(text) | attachments)
 
 
 class PickedFile:

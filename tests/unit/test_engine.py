@@ -516,14 +516,14 @@ def test_broken_files_leave_the_engine_usable_and_free_everything() -> None:
         host.files["bad config"] = model_files() | {"mlc-chat-config.json": "{"}
         host.files["bad tokenizer"] = model_files() | {"tokenizer.json": '{"model": 5}'}
         engine = await engine_of(host)
-        for model_id, error in (
-            ("no config", MissingFileError),
-            ("bad config", ModelFileFormatError),
-            ("bad tokenizer", ModelFileFormatError),
+        for model_id, error, n_loaded in (
+            ("no config", MissingFileError, 0),  # found before the weights of the other
+            ("bad config", ModelFileFormatError, 0),
+            ("bad tokenizer", ModelFileFormatError, 1),
         ):
             with pytest.raises(error):
                 await engine.reload(["good", model_id])
-            assert host.loaded[-1].is_destroyed
+            assert [model.is_destroyed for model in host.loaded] == [True] * n_loaded
             assert host.devices[-1].is_destroyed
         await engine.reload("good")
         assert await text_of(engine) == TEXT

@@ -184,7 +184,7 @@ def test_other_models_count(folder: Path) -> None:
     device.create_buffer(512, "another model")
     assert free_memory(device) == 488
     require_memory_for(MemoryPlan(weights=400, working=88), device)
-    with pytest.raises(OutOfMemoryError, match="Unload the other models first, choose"):
+    with pytest.raises(OutOfMemoryError, match="Load it without the other models, choose"):
         require_memory_for(MemoryPlan(weights=400, working=89), device)
 
 

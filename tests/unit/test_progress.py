@@ -31,7 +31,8 @@ class Load:
         self.clock = Clock()
         self.reporter = LoadReporter(lambda: self.reports.append, n_models, self.clock)
         self.is_kept = is_kept
-        self.reporter.begin_model("m", is_kept=is_kept)
+        self.reporter.open_model("m")
+        self.reporter.begin_model(is_kept=is_kept)
 
     def at(self, seconds: float, phase: str, done: int, total: int) -> InitProgressReport:
         self.clock.now = 100.0 + seconds
@@ -141,7 +142,8 @@ def test_any_order_of_phases_grows_to_one(seed: int) -> None:
         load.reporter.finish_model(model, "")
         if model == "a":
             assert load.reports[-1].progress == 0.5
-            load.reporter.begin_model("b", is_kept=True)
+            load.reporter.open_model("b")
+            load.reporter.begin_model(is_kept=True)
     assert load.reports[-1].text == "Finish loading on WebGPU (b)"
     assert load.reports[-1].progress == 1
     assert_grows(load.reports)

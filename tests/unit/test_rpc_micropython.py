@@ -10,9 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-START = ("py_engine.rpc.client", "py_engine.rpc.transport_browser")
+START = (
+    "py_engine.rpc.client",
+    "py_engine.rpc.extension_browser",
+    "py_engine.rpc.extension_client",
+    "py_engine.rpc.service_worker_client",
+    "py_engine.rpc.transport_browser",
+    "py_engine.rpc.transport_service_worker",
+)
 # What MicroPython 1.28 has, and the modules of the browser's interpreters.
-ALLOWED = {"asyncio", "gc", "json", "logging", "sys", "weakref", "js", "jsffi", "pyodide.ffi"}
+ALLOWED = {"asyncio", "gc", "json", "logging", "sys", "weakref"}
+ALLOWED |= {"js", "jsffi", "pyodide.ffi", "pyscript"}
 # Syntax that MicroPython does not have.
 FORBIDDEN_SYNTAX = (ast.Match, ast.TryStar, ast.Yield, ast.YieldFrom)
 
@@ -100,10 +108,15 @@ def test_the_closure_is_small_and_knows_nothing_of_the_engine() -> None:
         "py_engine.rpc.channel",
         "py_engine.rpc.chunk_stream",
         "py_engine.rpc.client",
+        "py_engine.rpc.extension_browser",
+        "py_engine.rpc.extension_client",
         "py_engine.rpc.images",
         "py_engine.rpc.messages",
+        "py_engine.rpc.service_worker_client",
         "py_engine.rpc.transport",
         "py_engine.rpc.transport_browser",
+        "py_engine.rpc.transport_service_worker",
         "py_engine.storage",
+        "py_engine.storage.persist_browser",
         "py_engine.storage.picked",
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from py_engine import __version__
 from py_engine.tooling import imports, parts
 from py_engine.tooling.site import MARKER, Site, build_site
 from py_engine.tooling.steps import ROOT, SetupError
@@ -82,17 +83,16 @@ def test_worker_archive_is_reproducible_and_pure() -> None:
 
 def test_site_refers_to_its_own_build(site: Site) -> None:
     assert json.loads((site.folder / MARKER).read_text()) == {"id": site.build_id}
-    for path in [*site.folder.glob("*.*"), *site.folder.glob("worker/*")]:
+    for path in [*site.folder.glob("*.*"), *site.folder.glob("worker/**/*.*")]:
         if path.suffix in {".html", ".mjs", ".json", ".py", ".css"}:
             assert "__BUILD__" not in path.read_text(), path
-    assert f"./boot.mjs?v={site.build_id}" in (site.folder / "worker/web_worker.mjs").read_text()
+    assert f"./start.mjs?v={site.build_id}" in (site.folder / "worker/web_worker.mjs").read_text()
 
 
 def test_site_holds_what_its_scripts_ask_for(site: Site) -> None:
-    for kind in ("py", "mpy"):
+    for kind in ("py", "mpy", "py-engine"):
         config = json.loads((site.folder / f"pyscript-{kind}.json").read_text())
-        assert (site.folder / config["interpreter"]).is_file()
-        for source in config["files"]:
+        for source in (config["interpreter"], *config.get("files", ())):
             assert (site.folder / source.partition("?")[0]).is_file()
     packages = json.loads((site.folder / "pyodide/pyodide-lock.json").read_text())["packages"]
     assert {"numpy", "micropip", "openai"} <= set(packages)
@@ -107,6 +107,19 @@ def test_pyodide_pages_get_openais_transport_and_micropython_pages_do_not(site: 
         files = set(config["files"].values())
         assert ("./py_engine/openai_transport/event_stream.py" in files) == wanted
         assert "./py_engine/rpc/client.py" in files
+
+
+def test_site_is_a_chrome_extension(site: Site) -> None:
+    manifest = json.loads((site.folder / "manifest.json").read_text())
+    assert manifest["version"] == __version__
+    popup = manifest["action"]["default_popup"].partition("#")[0]
+    worker = manifest["background"]["service_worker"]
+    config = json.loads((site.folder / "pyscript-extension.json").read_text())
+    assert "./py_engine/rpc/extension_client.py" in config["files"].values()
+    for name in (popup, worker, *manifest["icons"].values()):
+        assert (site.folder / name).is_file(), name
+    # Chrome refuses an extension with such names at its top.
+    assert not list(site.folder.glob("_*"))
 
 
 def test_site_has_no_sources_that_nobody_asks_for(site: Site) -> None:

@@ -222,7 +222,7 @@ async def case_refused_arguments():
     error = await error_of(chat.chat_completion(ask("hi", model="other")))
     assert isinstance(error, errors.SpecifiedModelNotFoundError)
     try:
-        py_engine.WebWorkerMLCEngine("not a worker")
+        py_engine.WebWorkerMLCEngine({"not": "a worker"})
     except errors.ConfigValueError:
         return
     raise AssertionError("a worker that is none was taken")

@@ -1,19 +1,11 @@
 // Boots as the engine's worker does, but serves tests/support/scripted_engine.py instead.
 
 import { boot } from '/worker/boot.mjs';
+import { openInbox } from '/worker/start.mjs';
 
-const early = [];
-const keep = (event) => early.push(event);
-addEventListener('message', keep);
-
-function takeMessages(handler) {
-  removeEventListener('message', keep);
-  addEventListener('message', handler);
-  early.splice(0).forEach((event) => handler(event));
-}
-
+const inbox = openInbox();
 const [{ py }, source] = await Promise.all([
-  boot({ worker: { takeMessages } }),
+  boot({ worker: { takeMessages: inbox.take } }),
   fetch('/tests/support/scripted_engine.py').then((response) => response.text()),
 ]);
 py.FS.writeFile('scripted_engine.py', source);

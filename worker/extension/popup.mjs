@@ -1,0 +1,15 @@
+// Starts popup.py: on MicroPython, which is there at once, or with `?interpreter=py` on Pyodide.
+
+import { renderMarkdown } from '../../markdown.mjs?v=__BUILD__';
+import { runPython } from '../extension_page.mjs?v=__BUILD__';
+
+globalThis.renderMarkdown = renderMarkdown;
+
+try {
+  const interpreter = new URLSearchParams(location.search).get('interpreter') ?? 'mpy';
+  const modules = ['../../chat_view.py', '../../webgpu_check.py', './summary.py'];
+  await runPython('./popup.py?v=__BUILD__', { modules, interpreter });
+} catch (error) {
+  document.documentElement.dataset.state = 'error';
+  document.getElementById('status').textContent = `Python could not be started: ${error?.message ?? error}`;
+}
