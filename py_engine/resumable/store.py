@@ -112,17 +112,17 @@ class SessionStore:
     async def probes(self) -> list[dict[str, Any]]:
         """Return WebLLM's ResumeProbeResult of each session, in the order of their ids."""
         session_ids = sorted(await self._files.sessions())
-        found = [await self._probe(session_id) for session_id in session_ids]
+        found = await asyncio.gather(*map(self._probe, session_ids))
         return [probe for probe in found if probe is not None]
 
     async def _probe(self, session_id: str) -> dict[str, Any] | None:
         try:
-            async with self._files.try_hold(session_id) as is_held:
-                if is_held:
-                    return (await self.read(session_id)).probe()
-                reason = "generation is running"
+            async with self.held(session_id):
+                return (await self.read(session_id)).probe()
         except ResumableSessionNotFoundError:  # an empty folder, or deleted meanwhile
             return None
+        except ResumableSessionActiveError:
+            reason = "generation is running"
         except MLCError as error:
             reason = f"session inspection failed: {error}"
         manifest = _manifest(await self._files.read(session_id, MANIFEST_FILE))
