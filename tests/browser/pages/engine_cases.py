@@ -11,7 +11,7 @@ import json
 from py_engine import AbortController, errors
 
 STORY_URL = "./models/Llama-Storyteller-7M-q4f16_1-MLC/"
-BERT_URL = "./test-models/tiny-bert/"  # written there by test_engines.py
+BERT_URL = "./test-models/tiny-bert/"  # served by test_engines.py
 STORY, TWIN, BERT = MODELS = ["storyteller", "twin", "tiny-bert"]
 CHAT_OPTS = [{}, {"repetition_penalty": 2}, {"pooling": "mean", "normalize": True}]
 WRONG_HASH = "sha256-" + "A" * 43 + "="

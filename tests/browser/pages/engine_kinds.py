@@ -16,3 +16,21 @@ async def web_worker():
     from py_engine.rpc.transport_browser import create_worker
 
     return WebWorkerMLCEngine(create_worker(WORKER))
+
+
+async def webllm_client():
+    import webllm_engine
+
+    return webllm_engine.web_worker(WORKER)
+
+
+async def service_worker():
+    from py_engine import ServiceWorkerMLCEngine, register_service_worker
+
+    return ServiceWorkerMLCEngine(await register_service_worker("./service_worker.mjs"))
+
+
+async def extension():
+    from py_engine import ExtensionServiceWorkerMLCEngine
+
+    return ExtensionServiceWorkerMLCEngine()

@@ -3,7 +3,11 @@
 import engine_cases
 import engine_kinds
 import js
-from pyscript.ffi import create_proxy
+
+try:
+    from pyodide.ffi import create_proxy
+except ImportError:  # MicroPython
+    from jsffi import create_proxy
 
 shared = {}
 
@@ -17,3 +21,4 @@ async def run_case(name):
 
 js.caseNames = ",".join([name[5:] for name in dir(engine_cases) if name.startswith("case_")])
 js.runCase = create_proxy(run_case)
+js.document.title = "ready"
