@@ -157,6 +157,29 @@ const ownCases = {
     same(textOf(chunks), text);
     second.terminate();
   },
+
+  async generation_that_is_resumed() {
+    const expected = await answer(await single());
+    const sessionId = crypto.randomUUID();
+    const extra_body = { resumable: { enabled: true, sessionId } };
+    const lost = newWorker();
+    const first = await webllm.CreateWebWorkerMLCEngine(lost, MODEL);
+    const stream = await first.chat.completions.create(ask(STORY, { ...GREEDY, stream: true, extra_body }));
+    const begun = textOf([(await stream.next()).value, (await stream.next()).value]);
+    lost.terminate();
+    const worker = newWorker();
+    const engine = await webllm.CreateWebWorkerMLCEngine(worker, MODEL);
+    const stored = (await engine.listResumableSessions()).find((session) => session.sessionId === sessionId);
+    same([stored.resumable, stored.modelId, stored.recoveryMode], [true, MODEL, 'token_replay']);
+    const { recoveredText, emittedTokens } = await engine.resumeChatCompletion(sessionId);
+    check(recoveredText.startsWith(begun) && emittedTokens >= 2, [recoveredText, begun, emittedTokens]);
+    const rest = await engine.resumeChatCompletion(sessionId, { continueGeneration: true, stream: true });
+    same(recoveredText + textOf(await chunksOf(rest)), expected);
+    await engine.deleteResumableSession(sessionId);
+    check((await engine.listResumableSessions()).every((session) => session.sessionId !== sessionId), 'deleted');
+    await rejectsWith(engine.resumeChatCompletion(sessionId), 'ResumableSessionNotFoundError', sessionId);
+    worker.terminate();
+  },
 };
 
 export const cases = { ...engineCases(single), ...requestCases(single), ...ownCases };
