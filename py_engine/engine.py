@@ -19,6 +19,8 @@ from py_engine.api.objects import ApiObject, plain
 from py_engine.cached_models import CachedModels
 from py_engine.chat import chat_job
 from py_engine.config import AppConfig, MLCEngineConfig
+from py_engine.engine_config import app_config as checked_app_config
+from py_engine.engine_config import engine_config as checked_config
 from py_engine.errors import ConfigValueError, ModelNotLoadedError, SpecifiedModelNotFoundError
 from py_engine.generation import LogitProcessor
 from py_engine.host import EngineHost
@@ -55,7 +57,7 @@ class MLCEngine:
         *,
         host: EngineHost | None = None,
     ) -> None:
-        config = _engine_config(engine_config)
+        config = checked_config(engine_config)
         self._app_config = config.app_config
         self._on_progress: ProgressCallback | None = config.init_progress_callback
         self._host = _browser_host() if host is None else host
@@ -80,9 +82,7 @@ class MLCEngine:
 
     def set_app_config(self, app_config: AppConfig | Mapping[str, Any] | None) -> None:
         """Replace the list of models, from the next `reload` on; None for the catalogue."""
-        if not isinstance(app_config, AppConfig | None):
-            app_config = AppConfig.from_dict(plain(app_config))
-        self._app_config = app_config
+        self._app_config = None if app_config is None else checked_app_config(app_config)
 
     def set_init_progress_callback(self, callback: ProgressCallback | None) -> None:
         """Call `callback(report)` while models load; None for no calls."""
@@ -317,22 +317,6 @@ async def create_mlc_engine(
     engine = MLCEngine(engine_config, host=host)
     await engine.reload(model_id, chat_opts)
     return engine
-
-
-def _engine_config(config: MLCEngineConfig | Mapping[str, Any] | None) -> MLCEngineConfig:
-    """Return the configuration as its class; a mapping may give the models as a mapping too."""
-    if config is None or isinstance(config, MLCEngineConfig):
-        return config or MLCEngineConfig()
-    fields = dict(config)
-    if fields.get("app_config") is not None and not isinstance(fields["app_config"], AppConfig):
-        fields["app_config"] = AppConfig.from_dict(plain(fields["app_config"]))
-    try:
-        return MLCEngineConfig(**fields)
-    except TypeError as error:
-        raise ConfigValueError(
-            f"engine_config: {error}. Its fields are app_config, init_progress_callback, "
-            "log_level and logit_processor_registry."
-        ) from error
 
 
 def _browser_host() -> EngineHost:

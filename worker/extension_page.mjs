@@ -1,5 +1,7 @@
 // What the pages of a Chrome extension need: Python, and the engine in an offscreen document.
 
+import { pyscriptConfig } from '../pyscript_config.mjs?v=__BUILD__';
+
 const SITE = new URL('..', import.meta.url);
 
 /**
@@ -30,19 +32,19 @@ const interpreters = {
 
 async function read(url) {
   try {
-    return await fetch(url);
+    return await (await fetch(url)).text();
   } catch (error) {
     throw new Error(`The extension has no ${url}; was it built by build.py? (${error.message})`);
   }
 }
 
-/** Put files into Python's file system: pairs of the path there and the URL. */
+/** Put files into Python's file system: pairs of their URL and the path there. */
 async function place(python, files) {
-  const texts = await Promise.all(files.map(async ([, url]) => (await read(url)).text()));
-  files.forEach(([path], index) => {
-    const parts = path.split('/').slice(0, -1);
-    parts.forEach((_, depth) => {
-      const folder = parts.slice(0, depth + 1).join('/');
+  const texts = await Promise.all(files.map(([url]) => read(url)));
+  files.forEach(([, path], index) => {
+    const folders = path.split('/').slice(0, -1);
+    folders.forEach((_, depth) => {
+      const folder = folders.slice(0, depth + 1).join('/');
       if (!python.FS.analyzePath(folder).exists) python.FS.mkdir(folder);
     });
     python.FS.writeFile(path, texts[index]);
@@ -56,17 +58,13 @@ async function place(python, files) {
  * URLs of Python files. `interpreter` is 'mpy', MicroPython, which is there at once, or 'py', Pyodide.
  */
 export async function runPython(url, { modules = [], interpreter = 'mpy' } = {}) {
-  const listed = read(new URL('worker/extension/py_engine.json?v=__BUILD__', SITE));
-  const [python, names, main] = await Promise.all([
+  const [python, { files }, main] = await Promise.all([
     interpreters[interpreter](),
-    listed.then((response) => response.json()),
-    read(url).then((response) => response.text()),
+    pyscriptConfig('extension', modules),
+    read(url),
   ]);
   python.registerJsModule('pyscript', pyscript);
-  await place(python, [
-    ...names.map((name) => [name, new URL(`${name}?v=__BUILD__`, SITE)]),
-    ...modules.map((module) => [`./${new URL(module, location.href).pathname.split('/').pop()}`, module]),
-  ]);
+  await place(python, Object.entries(files));
   await python.runPythonAsync(main);
   return python;
 }

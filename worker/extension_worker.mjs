@@ -3,8 +3,10 @@
 import { refusal, startEngine } from './start.mjs?v=__BUILD__';
 import { libraries } from './static_libraries.mjs?v=__BUILD__';
 
+const PORT_NAME = 'web_llm_service_worker'; // WebLLM's; ports of other names are others'
+
 /**
- * Let the engine serve the ports that connect to this extension.
+ * Let the engine serve the ports of its clients that connect to this extension.
  *
  * Python boots with the first of them. `connectEvents` are where ports come from: by default from the
  * extension itself; `chrome.runtime.onConnectExternal` lets those in that the manifest names in
@@ -46,7 +48,8 @@ function openPorts(connectEvents, begin) {
     kept.set(port, { messages, listener });
   }
 
-  for (const event of connectEvents) event.addListener((port) => handle(port, []));
+  const connected = (port) => void (port.name === PORT_NAME && handle(port, []));
+  for (const event of connectEvents) event.addListener(connected);
   return {
     keep() {
       handle = keepFirst;

@@ -11,5 +11,5 @@ chrome.runtime.onConnect.addListener((port) => {
     port1.onmessage = null;
     port1.postMessage({ isDisconnected: true });
   });
-  worker.postMessage(null, [port2]);
+  worker.postMessage(port.name, [port2]);
 });

@@ -13,8 +13,9 @@ function makeEvent() {
 }
 
 /** What the engine needs of a `chrome.runtime.Port`, over the MessagePort that stands for one. */
-function portOver(messagePort) {
+function portOver(messagePort, name) {
   const port = {
+    name,
     onMessage: makeEvent(),
     onDisconnect: makeEvent(),
     postMessage: (message) => messagePort.postMessage(message),
@@ -27,5 +28,7 @@ function portOver(messagePort) {
 }
 
 const onConnect = makeEvent();
-addEventListener('message', ({ ports: [messagePort] }) => onConnect.emit(portOver(messagePort)));
+addEventListener('message', ({ data: name, ports: [messagePort] }) => {
+  onConnect.emit(portOver(messagePort, name));
+});
 serve([onConnect]);

@@ -5,9 +5,16 @@ Runs on CPython, Pyodide and MicroPython.
 
 import asyncio
 
-from py_engine.errors import WorkerFailedError, WorkerRestartedError
+from py_engine.errors import UnknownMessageKindError, WorkerFailedError, WorkerRestartedError
 from py_engine.json_values import jsonable
-from py_engine.rpc.messages import NOT_REPEATABLE, RETURN, THROW, check_content, error_from
+from py_engine.rpc.messages import (
+    NOT_REPEATABLE,
+    RETURN,
+    THROW,
+    check_content,
+    error_from,
+    unknown_kind,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,7 +159,21 @@ class Channel:
             self._on_event(message)
 
     def _on_failure(self, reason: str, is_dead: bool) -> None:
+        kind = unknown_kind(reason)
+        if kind:
+            self._refuse(kind)
+            return
         self._fail({"error": {"name": WorkerFailedError.__name__, "message": reason}}, is_dead)
+
+    def _refuse(self, kind: str) -> None:
+        for call in self._pending.values():
+            if call.message["kind"] == kind and not call.reply.done():
+                call.reply.set_exception(
+                    UnknownMessageKindError(
+                        f"the worker runs WebLLM's handler, which does not know {kind}; use "
+                        "PyWebLLM's worker for it."
+                    )
+                )
 
     def _fail(self, message: "dict[str, Any]", is_dead: bool) -> None:
         if is_dead and self._failure is None:

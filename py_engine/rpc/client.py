@@ -11,10 +11,15 @@ from py_engine.abort import until_aborted
 from py_engine.api.endpoints import Chat, Completions, Embeddings
 from py_engine.api.objects import ApiObject, plain
 from py_engine.errors import ConfigValueError, WorkerEngineModelNotLoadedError
-from py_engine.json_values import jsonable, shown
 from py_engine.model_selection import select_model_id
 from py_engine.rpc.channel import Channel
 from py_engine.rpc.chunk_stream import ChunkStream, collect_dropped_streams
+from py_engine.rpc.client_values import (
+    checked_config,
+    given,
+    plain_config,
+    plain_request,
+)
 from py_engine.rpc.images import without_images
 from py_engine.rpc.messages import INIT_PROGRESS
 from py_engine.rpc.transport import Transport
@@ -26,8 +31,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from py_engine.config import AppConfig, MLCEngineConfig
-
-ENGINE_CONFIG_FIELDS = ("app_config", "init_progress_callback", "log_level")
 
 
 class WebWorkerMLCEngine:
@@ -45,7 +48,7 @@ class WebWorkerMLCEngine:
         worker: "Any" = None,
         engine_config: "MLCEngineConfig | Mapping[str, Any] | None" = None,
     ) -> None:
-        config = _checked_config(engine_config)
+        config = checked_config(engine_config)
         self.model_id: list[str] | None = None
         self.chat_opts: list[dict[str, Any]] | None = None
         self._app_config: dict[str, Any] | None = None
@@ -70,7 +73,7 @@ class WebWorkerMLCEngine:
 
     def set_app_config(self, app_config: "AppConfig | Mapping[str, Any]") -> None:
         """Replace the list of models that can be loaded, from the next `reload` on."""
-        self._app_config = _plain_config(app_config)
+        self._app_config = plain_config(app_config)
         self._channel.send("setAppConfig", self._app_config)
 
     def set_log_level(self, log_level: str) -> None:
@@ -111,7 +114,7 @@ class WebWorkerMLCEngine:
         this_load = self._loads
         self.model_id = self.chat_opts = None
         try:
-            content = _fields(modelId=model_ids, chatOpts=options, appConfig=self._app_config)
+            content = given(modelId=model_ids, chatOpts=options, appConfig=self._app_config)
             await self._channel.call("reload", content)
         except asyncio.CancelledError:
             if this_load == self._loads and not self._channel.is_closed:
@@ -133,7 +136,7 @@ class WebWorkerMLCEngine:
         app_config: "AppConfig | Mapping[str, Any] | None" = None,
     ) -> "Any":
         """Ask or change what is stored; the functions of `py_engine.model_cache` call it."""
-        content = _fields(action=action, modelId=model_id, appConfig=_plain_config(app_config))
+        content = given(action=action, modelId=model_id, appConfig=plain_config(app_config))
         return await self._channel.call("modelCache", content)
 
     async def chat_completion(self, request: "Mapping[str, Any]") -> "Any":
@@ -146,7 +149,7 @@ class WebWorkerMLCEngine:
 
     async def embedding(self, request: "Mapping[str, Any]") -> ApiObject:
         """Answer an OpenAI embedding request."""
-        content = _fields(request=_plain_request(request), **self._expected_state())
+        content = given(request=plain_request(request), **self._expected_state())
         return ApiObject(await self._ask("embedding", content))
 
     async def count_tokens(
@@ -157,7 +160,7 @@ class WebWorkerMLCEngine:
     ) -> int:
         """Return how many tokens the prompt of a chat request has."""
         expected = self._expected_state() if self.model_id else None
-        content = _fields(messages=messages, modelId=model_id, tools=tools, expected=expected)
+        content = given(messages=messages, modelId=model_id, tools=tools, expected=expected)
         return int(await self._channel.call("countTokens", content))
 
     def interrupt_generate(self) -> None:
@@ -166,21 +169,21 @@ class WebWorkerMLCEngine:
 
     async def reset_chat(self, keep_stats: bool = False, model_id: "str | None" = None) -> None:
         """Forget the conversation, and the statistics unless `keep_stats`."""
-        await self._channel.call("resetChat", _fields(keepStats=keep_stats, modelId=model_id))
+        await self._channel.call("resetChat", given(keepStats=keep_stats, modelId=model_id))
 
     async def get_message(self, model_id: "str | None" = None) -> str:
         """Return the text that the model generated last."""
-        return str(await self._channel.call("getMessage", _fields(modelId=model_id)))
+        return str(await self._channel.call("getMessage", given(modelId=model_id)))
 
     async def runtime_stats_text(self, model_id: "str | None" = None) -> str:
         """Return the speed of prefill and decode as text."""
-        return str(await self._channel.call("runtimeStatsText", _fields(modelId=model_id)))
+        return str(await self._channel.call("runtimeStatsText", given(modelId=model_id)))
 
     async def forward_tokens_and_sample(
         self, input_ids: "Sequence[int]", is_prefill: bool, model_id: "str | None" = None
     ) -> int:
         """Append token ids as they are and return one sampled token id."""
-        content = _fields(inputIds=list(input_ids), isPrefill=is_prefill, modelId=model_id)
+        content = given(inputIds=list(input_ids), isPrefill=is_prefill, modelId=model_id)
         return int(await self._channel.call("forwardTokensAndSample", content))
 
     async def get_max_storage_buffer_binding_size(self) -> int:
@@ -193,7 +196,8 @@ class WebWorkerMLCEngine:
 
     async def get_gpu_memory(self) -> ApiObject:
         """Return what the loaded models take on the GPU: `n_buffers`, `nbytes`, `limit_bytes`."""
-        return ApiObject(await self._channel.call("getGPUMemory"))
+        # WebLLM's handler only tells that it does not know a kind where there is a content.
+        return ApiObject(await self._channel.call("getGPUMemory", {}))
 
     async def list_resumable_sessions(self) -> "list[ApiObject]":
         """Return the generations that `resume_chat_completion` can go on with."""
@@ -221,7 +225,7 @@ class WebWorkerMLCEngine:
 
     def custom_request(self, name: str, message: "Any" = None) -> None:
         """Send a message to a worker whose handler overrides `custom_request`; no reply."""
-        self._channel.send("customRequest", _fields(requestName=name, requestMessage=message))
+        self._channel.send("customRequest", given(requestName=name, requestMessage=message))
 
     def terminate(self) -> None:
         """End the worker; everything pending fails with WorkerFailedError."""
@@ -231,8 +235,8 @@ class WebWorkerMLCEngine:
     async def _complete(self, kind: str, request_name: str, request: "Mapping[str, Any]") -> "Any":
         collect_dropped_streams()
         request, images = without_images(request)
-        request = _plain_request(request)
-        content = _fields(request=request, **self._expected_state())
+        request = plain_request(request)
+        content = given(request=request, **self._expected_state())
         selected = select_model_id(content["modelId"], request.get("model"), request_name)
         if not request.get("stream"):
             return ApiObject(await self._ask(f"{kind}NonStreaming", content, images))
@@ -262,7 +266,7 @@ class WebWorkerMLCEngine:
                 f"{type(self).__name__}: no model is loaded; call `await engine.reload(model_id)` "
                 "and wait for it before the first request."
             )
-        return _fields(modelId=self.model_id, chatOpts=self.chat_opts, appConfig=self._app_config)
+        return given(modelId=self.model_id, chatOpts=self.chat_opts, appConfig=self._app_config)
 
     def _on_event(self, message: "dict[str, Any]") -> None:
         if message.get("kind") != INIT_PROGRESS or self._on_progress is None:
@@ -301,41 +305,3 @@ def _transport_to(worker: "Any") -> Transport:
     if worker is None or isinstance(worker, str):
         worker = create_worker(worker)
     return WorkerTransport(worker)
-
-
-def _checked_config(engine_config: "Any") -> "dict[str, Any]":
-    if engine_config is None:
-        return {}
-    fields = engine_config
-    if not isinstance(engine_config, dict):  # an MLCEngineConfig
-        names = ENGINE_CONFIG_FIELDS + ("logit_processor_registry",)  # noqa: RUF005  MicroPython
-        fields = _fields(**{name: getattr(engine_config, name) for name in names})
-    if fields.get("logit_processor_registry"):
-        raise ConfigValueError(
-            "engine_config has a logit_processor_registry, but processors run in the worker: "
-            "register them in its script, as docs/logit-processors.md shows."
-        )
-    for field in fields:
-        if field not in ENGINE_CONFIG_FIELDS:
-            raise ConfigValueError(
-                f'engine_config has the unknown field "{field}"; '
-                f"its fields are {', '.join(ENGINE_CONFIG_FIELDS)}."
-            )
-    return dict(fields)
-
-
-def _plain_config(app_config: "Any") -> "Any":
-    to_dict = getattr(app_config, "to_dict", None)
-    return to_dict() if to_dict else app_config
-
-
-def _plain_request(request: "Mapping[str, Any]") -> "dict[str, Any]":
-    plain_request = jsonable(request, "request")
-    if not isinstance(plain_request, dict):
-        raise ConfigValueError(f"request is {shown(request)}, but must be an object.")
-    return plain_request
-
-
-def _fields(**fields: "Any") -> "dict[str, Any]":
-    """Return the fields that are set: WebLLM takes an absent field for `undefined`."""
-    return {name: value for name, value in fields.items() if value is not None}

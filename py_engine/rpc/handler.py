@@ -142,7 +142,8 @@ class WebWorkerMLCEngineHandler:
             return None  # not of this protocol: other scripts post messages too
         kind, uuid, content = str(message["kind"]), message.get("uuid"), content_of(message)
         if kind == "keepAlive":
-            client.post(heartbeat(uuid, client.lost(pending_of(content))))
+            if uuid is not None:  # WebLLM's extension sends none and takes no answer
+                client.post(heartbeat(uuid, client.lost(pending_of(content))))
         elif kind in self._at_once:
             self._do_at_once(client, kind, content)
         elif isinstance(uuid, str) and uuid:

@@ -169,3 +169,13 @@ def _details_from_text(text: str) -> "dict[str, Any]":
     if separator and name.replace("_", "a").isalpha():
         return {"name": name, "message": message}
     return {"name": "Error", "message": text}
+
+
+def unknown_kind(failure: str) -> str:
+    """Return the kind that a worker's failure is about because WebLLM's handler does not know it.
+
+    It throws then, and does not answer. Returns "" for any other failure.
+    """
+    return failure.partition("UnknownMessageKindError: Unknown message kind, msg: [")[2].partition(
+        "]"
+    )[0]

@@ -5,7 +5,7 @@ Runs on CPython, Pyodide and MicroPython.
 
 import asyncio
 
-from py_engine.errors import ConfigValueError
+from py_engine.errors import RangeError
 from py_engine.rpc.client import WebWorkerMLCEngine
 from py_engine.rpc.messages import HEARTBEAT
 from py_engine.rpc.transport import Transport
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from py_engine.config import MLCEngineConfig
+
+
+DAY_MS = 86_400_000  # what MicroPython can sleep is a few days
 
 
 class ServiceWorkerMLCEngine(WebWorkerMLCEngine):
@@ -34,8 +37,8 @@ class ServiceWorkerMLCEngine(WebWorkerMLCEngine):
         engine_config: "MLCEngineConfig | Mapping[str, Any] | None" = None,
         keep_alive_ms: float = 10_000,
     ) -> None:
-        if not keep_alive_ms > 0:
-            raise ConfigValueError(f"keep_alive_ms is {keep_alive_ms}, but must be above 0.")
+        if not 0 < keep_alive_ms <= DAY_MS:
+            raise RangeError(f"keep_alive_ms is {keep_alive_ms}, but must be in (0, {DAY_MS}].")
         self.missed_heartbeat = 0
         self._last_beat = ""  # uuid
         super().__init__(_transport_to(registration), engine_config)

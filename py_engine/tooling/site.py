@@ -138,10 +138,7 @@ def _extension_files() -> Files:
     paths = [path for path in sorted(folder.iterdir()) if path.is_file()]
     files: Files = {f"worker/{EXTENSION}/{path.name}": path for path in paths}
     files[EXTENSION_MANIFEST] = files.pop(f"worker/{EXTENSION}/{EXTENSION_MANIFEST}")
-    sources = imports.proxy_files(imports.EXTENSION_ROOTS)
-    listed = [f"./{name}" for name in sources]
-    files[f"worker/{EXTENSION}/py_engine.json"] = json.dumps(listed, indent=1).encode()
-    return files | sources
+    return files
 
 
 def _wrapped_xgrammar(modules: Path) -> bytes:
@@ -170,6 +167,7 @@ def _proxy_files() -> Files:
     for kind, interpreter, roots in (
         ("py", "./pyodide/pyodide.mjs", imports.PYODIDE_ROOTS),
         ("mpy", "./micropython/micropython.mjs", imports.PROXY_ROOTS),
+        ("extension", "./micropython/micropython.mjs", imports.EXTENSION_ROOTS),
     ):
         sources = imports.proxy_files(roots)
         listed = {f"./{name}?v={BUILD_TOKEN.decode()}": f"./{name}" for name in sources}

@@ -12,7 +12,10 @@ from typing import TypeAlias
 import pytest
 from playwright.sync_api import Browser
 
+from py_engine.tooling.environment import ensure_node, ensure_webllm
 from py_engine.tooling.site import Site
+from tests.conformance.encoder_fixtures import load_encoder_fixture, write_encoder_folder
+from tests.conformance.encoder_recipe import TEXT_CASE
 from tests.support.engine_worker import EngineWorker
 from tests.support.site_server import RecordingServer
 
@@ -49,3 +52,15 @@ def serve_altered(site: Site, tmp_path: Path) -> Iterator[ServeAltered]:
             return servers.enter_context(RecordingServer(folder))
 
         yield serve
+
+
+@pytest.fixture(scope="session")
+def webllm_server(
+    site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RecordingServer]:
+    """The site, with WebLLM (/webllm/index.js) and a tiny BERT beside it."""
+    encoder = tmp_path_factory.mktemp("encoder")
+    write_encoder_folder(load_encoder_fixture(TEXT_CASE).case, encoder)
+    mounts = {"/webllm/": ensure_webllm(ensure_node()), "/test-models/tiny-bert/": encoder}
+    with RecordingServer(site.folder, mounts) as server:
+        yield server

@@ -22,7 +22,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "chrome-extension.md"
 PAGES = Path(__file__).parent / "pages"
 CASE_FILES = sorted(PAGES.glob("extension_cases.*"))
 SOURCE = (PAGES / "extension_cases.py").read_text(encoding="utf-8")
-CASES = re.findall(r"^async def case_(\w+)", SOURCE, re.MULTILINE)
+CASES = re.findall(r"^async def (case_\w+)", SOURCE, re.MULTILINE)
 MODEL = "Llama-Storyteller-7M-q4f16_1-MLC"
 POPUP = "worker/extension/popup.html"
 
@@ -121,10 +121,29 @@ def popup(extension: ChromeExtension) -> Iterator[Page]:
 
 
 @pytest.mark.parametrize(
-    "case", ["chat", "structured_output", "a_client_that_leaves_frees_the_model"]
+    "case",
+    ["case_chat", "case_structured_output", "case_a_client_that_leaves_frees_the_model"],
 )
 def test_engine_in_an_offscreen_document(offscreen_page: Page, case: str) -> None:
     assert offscreen_page.evaluate(RUN_CASE, case) == ""
+
+
+def test_worker_that_cannot_start_is_tried_again_with_the_next_client(
+    load_extension: Load, site: Site
+) -> None:
+    broken = load_extension()
+    names = ("boot.snap.gz", "py_engine.zip")
+    for name in names:
+        (broken.folder / name).unlink()
+
+    def mend() -> None:
+        for name in names:
+            os.link(site.folder / name, broken.folder / name)
+
+    page = broken.open("extension_cases.html?interpreter=mpy")
+    page.expose_function("mend", mend)
+    expect(page).to_have_title("ready", timeout=60_000)
+    assert page.evaluate(RUN_CASE, "broken_extension_says_so_and_can_be_mended") == ""
 
 
 @pytest.mark.parametrize("is_offscreen", [False, True])

@@ -10,7 +10,7 @@ from py_engine.rpc.service_worker_handler import ServiceWorkerMLCEngineHandler
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.worker_pair import JsonTransport
 
-NO_HEARTBEAT_MS = 1e9
+NO_HEARTBEAT_MS = 86_400_000
 
 
 class PageEvent(dict[str, Any]):

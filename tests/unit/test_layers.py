@@ -16,6 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rpc", "openai_transport", "model_cache"),
     (
         "engine",
+        "engine_config",
         "chat",
         "chat_prompt",
         "chat_images",
@@ -24,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "replies",
         "response_job",
         "response_stream",
+        "resumable",
         "grammars",
         "model_set",
         "model_loading",

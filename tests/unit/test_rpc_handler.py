@@ -61,6 +61,11 @@ def test_every_kind_is_answered_once(kind: str) -> None:
         assert replies[0]["kind"] == "heartbeat"
 
 
+def test_heartbeats_without_uuid_are_not_answered() -> None:
+    """WebLLM's extension sends such, and takes an answer for a message of an unknown kind."""
+    assert serve({"kind": "keepAlive"}) == []
+
+
 def test_requests_without_a_stream_id_do_not_disturb_each_other() -> None:
     async def run() -> list[tuple[str, str]]:
         replies: list[dict[str, Any]] = []

@@ -108,6 +108,7 @@ def test_the_closure_is_small_and_knows_nothing_of_the_engine() -> None:
         "py_engine.rpc.channel",
         "py_engine.rpc.chunk_stream",
         "py_engine.rpc.client",
+        "py_engine.rpc.client_values",
         "py_engine.rpc.extension_browser",
         "py_engine.rpc.extension_client",
         "py_engine.rpc.images",

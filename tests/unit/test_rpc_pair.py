@@ -543,6 +543,22 @@ async def test_an_error_event_of_a_living_worker_rejects_only_what_is_pending() 
 
 
 @in_event_loop
+async def test_what_webllms_handler_does_not_know_ends_only_its_own_request() -> None:
+    pair = WorkerPair()
+    engine = await pair.loaded()
+    pair.engine.seconds_per_word = 0.01
+    answer = asyncio.ensure_future(engine.chat_completion(ask("hi")))
+    counting = asyncio.ensure_future(engine.count_tokens(ask("hi")["messages"]))
+    await asyncio.sleep(0)
+    error = "Uncaught UnknownMessageKindError: Unknown message kind, msg: [countTokens] [object]"
+    pair.transport.fail(f"The worker failed: {error}", True)
+    with pytest.raises(errors.UnknownMessageKindError, match="countTokens"):
+        await counting
+    assert (await answer).choices[0].message.content == "hi "
+    assert await engine.get_gpu_vendor() == "scripted"
+
+
+@in_event_loop
 async def test_a_failure_to_boot_has_its_class_and_reason() -> None:
     pair = WorkerPair()
     pair.handler.on_message = lambda event: None  # type: ignore[method-assign]

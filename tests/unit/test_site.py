@@ -114,9 +114,9 @@ def test_site_is_a_chrome_extension(site: Site) -> None:
     assert manifest["version"] == __version__
     popup = manifest["action"]["default_popup"].partition("#")[0]
     worker = manifest["background"]["service_worker"]
-    python = json.loads((site.folder / "worker/extension/py_engine.json").read_text())
-    assert "./py_engine/rpc/extension_client.py" in python
-    for name in (popup, worker, *manifest["icons"].values(), *python):
+    config = json.loads((site.folder / "pyscript-extension.json").read_text())
+    assert "./py_engine/rpc/extension_client.py" in config["files"].values()
+    for name in (popup, worker, *manifest["icons"].values()):
         assert (site.folder / name).is_file(), name
     # Chrome refuses an extension with such names at its top.
     assert not list(site.folder.glob("_*"))

@@ -11,11 +11,13 @@ function tell(name, detail) {
   frameElement.dispatchEvent(new CustomEvent(name, { detail }));
 }
 
+/** Show an error that ended something, or a line that went to Python's stderr, such as a warning. */
 function showError(error) {
-  hasFailed = true;
+  const isLine = typeof error === 'string';
+  hasFailed ||= !isLine;
   const shown = document.createElement('pre');
-  shown.className = 'error';
-  shown.textContent = String(error?.message ?? error).trim();
+  shown.className = isLine ? 'stderr' : 'error';
+  shown.textContent = (isLine ? error : String(error?.message ?? error)).trim();
   document.body.append(shown);
 }
 
@@ -59,8 +61,8 @@ navigator.serviceWorker?.addEventListener('message', watchLoading);
 
 async function run() {
   document.body.replaceChildren();
-  addEventListener('error', ({ error, message }) => showError(error ?? message));
-  addEventListener('unhandledrejection', ({ reason }) => showError(reason));
+  addEventListener('error', ({ error, message }) => showError(error ?? new Error(message)));
+  addEventListener('unhandledrejection', ({ reason }) => showError(new Error(reason?.message ?? reason)));
   const script = document.createElement('script');
   script.type = kind;
   script.textContent = source;

@@ -7,7 +7,7 @@ globalThis.renderMarkdown = renderMarkdown;
 
 try {
   const interpreter = new URLSearchParams(location.search).get('interpreter') ?? 'mpy';
-  const modules = ['../../chat_view.py?v=__BUILD__', '../../webgpu_check.py?v=__BUILD__', './summary.py?v=__BUILD__'];
+  const modules = ['../../chat_view.py', '../../webgpu_check.py', './summary.py'];
   await runPython('./popup.py?v=__BUILD__', { modules, interpreter });
 } catch (error) {
   document.documentElement.dataset.state = 'error';

@@ -223,7 +223,7 @@ class Popup:
         """Start a new conversation, also for the popups to come."""
         self.forget()
         await js.chrome.storage.session.remove(CONVERSATION)
-        self.set_state("ready", element("status").textContent)
+        self.set_state(document.documentElement.dataset.state, element("status").textContent)
         focus_prompt()
 
 

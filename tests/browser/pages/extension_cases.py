@@ -1,8 +1,8 @@
 """Cases of tests/browser/test_extension.py: the engine's interface in a page of the extension.
 
 One source for MicroPython and Pyodide. `runCase(name)` runs one from JavaScript and resolves to
-"" or to what went wrong. `killWorker()` is the test's; after it, the model's weights are only in
-the browser's storage.
+"" or to what went wrong. `killWorker()` and `mend()` are the test's; after the first the model's
+weights are only in the browser's storage, before the second Python cannot boot.
 """
 
 import asyncio
@@ -116,6 +116,19 @@ async def case_a_second_client_finds_the_model_loaded():
     other.terminate()
 
 
+async def case_other_ports_are_left_alone():
+    chat = await engine()
+    port = js.chrome.runtime.connect(js.JSON.parse('{"name": "my own"}'))
+    answers = []
+    listener = create_proxy(lambda message, _port: answers.append(message))
+    port.onMessage.addListener(listener)
+    port.postMessage(js.JSON.parse('{"kind": "keepAlive", "uuid": "x"}'))
+    reply = await chat.chat_completion(ask("Tell me a story."))
+    same(reply.usage.completion_tokens, 6)
+    same(answers, [])
+    port.disconnect()
+
+
 async def case_clients_at_once_get_their_own_answers():
     chat = await engine()
     other = await py_engine.create_extension_service_worker_mlc_engine(MODEL)
@@ -182,13 +195,25 @@ async def case_a_request_under_way_is_repeated():
     same(reply.choices[0].message.content, whole.choices[0].message.content)
 
 
+async def broken_extension_says_so_and_can_be_mended():
+    create = py_engine.create_extension_service_worker_mlc_engine
+    for _ in range(2):
+        error = await error_of(create(MODEL))
+        assert isinstance(error, errors.WorkerFailedError), error
+        assert "could not start" in str(error), error
+    await js.mend()
+    engine = await create(MODEL)
+    reply = await engine.chat_completion(ask("Tell me a story."))
+    same(reply.usage.completion_tokens, 6)
+
+
 async def run_case(name):
     try:
-        await globals()[f"case_{name}"]()
+        await globals()[name]()
     except Exception as error:
         return f"{type(error).__name__}: {error}\n{getattr(error, 'remote_traceback', '')}"
     return ""
 
 
-js.caseNames = ",".join(sorted(name[5:] for name in globals() if name.startswith("case_")))
+js.caseNames = ",".join(sorted(name for name in globals() if name.startswith("case_")))
 js.runCase = create_proxy(run_case)

@@ -1,26 +1,11 @@
-// Cases of test_webllm_client.py: WebLLM's own client, unchanged, drives our web worker.
+// WebLLM's WebWorkerMLCEngine and our web worker.
 
 import * as webllm from '/webllm/index.js';
-import { ask, check, chunksOf, rejection, rejectsWith, same, textOf } from './assert.mjs';
+import { answer, ask, check, chunksOf, GREEDY, isFree, MODEL, once, rejection, rejectsWith, same, STORY, textOf } from './common.mjs';
+import { engineCases } from './engine_cases.mjs';
+import { requestCases } from './request_cases.mjs';
 
-const MODEL = 'Llama-Storyteller-7M-q4f16_1-MLC';
 const FOLDER = `${location.origin}/models/${MODEL}/`;
-const STORY = 'Tell me a story about a brave little fox.';
-const GREEDY = { temperature: 0, max_tokens: 12 };
-const LONG = { ...GREEDY, max_tokens: 2000, ignore_eos: true };
-const USAGE_EXTRA = [
-  'e2e_latency_s', 'prefill_tokens_per_s', 'decode_tokens_per_s', 'time_to_first_token_s',
-  'time_per_output_token_s',
-];
-
-const TOOLS = [{
-  type: 'function',
-  function: {
-    name: 'get_weather',
-    description: 'Tells the weather of a city',
-    parameters: { type: 'object', properties: { city: { enum: ['Rome', 'Paris'] } }, required: ['city'] },
-  },
-}];
 
 // The line that an app changes.
 const newWorker = () => new Worker('/worker/web_worker.mjs', { type: 'module' });
@@ -31,13 +16,8 @@ const appConfig = {
   model_list: [
     record('first'),
     record('second', { overrides: { context_window_size: 64 } }),
-    { model: `${location.origin}/test-models/`, model_id: 'tiny-bert', model_lib: '', model_type: webllm.ModelType.embedding },
+    { model: `${location.origin}/test-models/tiny-bert/`, model_id: 'tiny-bert', model_lib: '', model_type: webllm.ModelType.embedding },
   ],
-};
-
-const once = (make) => {
-  let made;
-  return () => (made ??= make());
 };
 
 /** An engine with the embedded model, for most cases. */
@@ -48,17 +28,7 @@ const several = once(() => webllm.CreateWebWorkerMLCEngine(
   newWorker(), ['first', 'second', 'tiny-bert'], { appConfig }, [{ temperature: 0 }, { temperature: 0 }, {}],
 ));
 
-async function answer(engine, fields) {
-  const { choices } = await engine.chat.completions.create(ask(STORY, { ...GREEDY, ...fields }));
-  return choices[0].message.content;
-}
-
-/** The next request is answered, so nothing holds the model. */
-async function isFree(engine) {
-  same((await answer(engine, { max_tokens: 2 })).length > 0, true);
-}
-
-export const cases = {
+const ownCases = {
   async load_with_progress() {
     const reports = [];
     const initProgressCallback = (report) => reports.push(report);
@@ -74,91 +44,6 @@ export const cases = {
     }
     same(engine.getInitProgressCallback(), initProgressCallback);
     worker.terminate();
-  },
-
-  async chat() {
-    const engine = await single();
-    const reply = await engine.chat.completions.create(ask(STORY, GREEDY));
-    same([reply.object, reply.model, reply.choices.length], ['chat.completion', MODEL, 1]);
-    check(typeof reply.id === 'string' && Number.isInteger(reply.created), reply);
-    const [{ index, finish_reason: reason, logprobs, message }] = reply.choices;
-    same([index, reason, logprobs, message.role], [0, 'length', null, 'assistant']);
-    check(message.content.length > 12, message);
-    same(reply.usage.completion_tokens, GREEDY.max_tokens);
-    same(reply.usage.total_tokens, reply.usage.prompt_tokens + reply.usage.completion_tokens);
-    for (const name of USAGE_EXTRA) check(reply.usage.extra[name] > 0, [name, reply.usage.extra]);
-    same(await engine.getMessage(), message.content);
-    same((await engine.chatCompletion(ask(STORY, GREEDY))).choices[0].message.content, message.content);
-  },
-
-  async chat_of_several_rounds() {
-    const engine = await single();
-    const messages = [{ role: 'system', content: 'You are kind.' }, { role: 'user', content: STORY }];
-    const first = await engine.chat.completions.create({ messages, ...GREEDY });
-    messages.push(first.choices[0].message, { role: 'user', content: 'What is its name?' });
-    const second = await engine.chat.completions.create({ messages, ...GREEDY });
-    check(second.choices[0].message.content !== first.choices[0].message.content, second);
-    check(second.usage.completion_tokens > 0, second.usage);
-  },
-
-  async stream() {
-    const engine = await single();
-    const expected = await answer(engine);
-    const options = { stream: true, stream_options: { include_usage: true } };
-    const chunks = await chunksOf(await engine.chat.completions.create(ask(STORY, { ...GREEDY, ...options })));
-    same(textOf(chunks), expected);
-    check(chunks.every(({ object, model, id }) => object === 'chat.completion.chunk' && model === MODEL && id), chunks[0]);
-    const [end, last] = chunks.slice(-2);
-    same(end.choices[0].finish_reason, 'length');
-    same([last.choices, last.usage.completion_tokens], [[], GREEDY.max_tokens]);
-    for (const name of USAGE_EXTRA) check(last.usage.extra[name] > 0, [name, last.usage.extra]);
-  },
-
-  async stream_that_is_left() {
-    const engine = await single();
-    for await (const _chunk of await engine.chat.completions.create(ask(STORY, { ...LONG, stream: true }))) break;
-    await isFree(engine);
-    const unread = await engine.chat.completions.create(ask(STORY, { ...LONG, stream: true }));
-    await unread.return();
-    await isFree(engine);
-    const thrown = await engine.chat.completions.create(ask(STORY, { ...LONG, stream: true }));
-    await thrown.next();
-    same(await rejection(thrown.throw('enough')), 'enough');
-    await isFree(engine);
-    same(await unread.next(), { value: undefined, done: true });
-  },
-
-  async stream_that_is_left_while_a_chunk_is_on_its_way() {
-    const engine = await single();
-    const stream = await engine.chat.completions.create(ask(STORY, { ...LONG, stream: true }));
-    const [first] = await Promise.all([stream.next(), stream.return()]);
-    check(first.value.choices.length === 1, first);
-    await isFree(engine);
-  },
-
-  async streams_side_by_side() {
-    const engine = await single();
-    const expected = await answer(engine);
-    const begin = () => engine.chat.completions.create(ask(STORY, { ...GREEDY, stream: true }));
-    const streams = await Promise.all([begin(), begin(), begin()]);
-    const texts = await Promise.all(streams.map(async (stream) => textOf(await chunksOf(stream))));
-    same(texts, [expected, expected, expected]);
-  },
-
-  async completions() {
-    const engine = await single();
-    const request = { prompt: 'Once upon a time', ...GREEDY };
-    const reply = await engine.completions.create(request);
-    same([reply.object, reply.model, reply.choices[0].finish_reason], ['text_completion', MODEL, 'length']);
-    check(reply.choices[0].text.length > 12, reply);
-    const chunks = await chunksOf(await engine.completions.create({
-      ...request, stream: true, stream_options: { include_usage: true },
-    }));
-    same(textOf(chunks), reply.choices[0].text);
-    same(chunks.at(-1).usage.completion_tokens, GREEDY.max_tokens);
-    for await (const _chunk of await engine.completions.create({ prompt: 'Once', ...LONG, stream: true })) break;
-    const echoed = await engine.completion({ ...request, echo: true });
-    same(echoed.choices[0].text, `Once upon a time${reply.choices[0].text}`);
   },
 
   /** Returns the vectors, for the test to compare. */
@@ -206,147 +91,6 @@ export const cases = {
     await rejectsWith(engine.getMessage('third'), 'SpecifiedModelNotFoundError');
     await rejectsWith(engine.resetChat(), 'UnclearModelToUseError');
     await rejectsWith(answer(engine, { model: 'second', messages: ask('dog '.repeat(80)).messages }), 'ContextWindowSizeExceededError');
-  },
-
-  async interrupt() {
-    const engine = await single();
-    let text = '';
-    let reason;
-    for await (const { choices: [choice] } of await engine.chat.completions.create(ask(STORY, { ...LONG, stream: true }))) {
-      if (text === '') engine.interruptGenerate();
-      text += choice.delta.content ?? '';
-      reason = choice.finish_reason ?? reason;
-    }
-    same(reason, 'abort');
-    check(text.length > 0, text);
-    const whole = engine.chat.completions.create(ask(STORY, LONG));
-    while ((await engine.getMessage()) === text) await null; // until the second reply has begun
-    engine.interruptGenerate();
-    same((await whole).choices[0].finish_reason, 'abort');
-    engine.interruptGenerate(); // with nothing to interrupt
-    same((await answer(engine)).length > 12, true);
-  },
-
-  async reset_and_statistics() {
-    const engine = await single();
-    await answer(engine);
-    const speeds = /^prefill: ([\d.]+) tokens\/sec, decoding: ([\d.]+) tokens\/sec$/;
-    const [, prefill, decode] = speeds.exec(await engine.runtimeStatsText());
-    check(Number(prefill) > 0 && Number(decode) > 0, [prefill, decode]);
-    await engine.resetChat(true);
-    same(speeds.exec(await engine.runtimeStatsText())[1], prefill);
-    await engine.resetChat();
-    check(!(Number(speeds.exec(await engine.runtimeStatsText())[1]) > 0), 'statistics that were reset');
-  },
-
-  async tokens_one_by_one() {
-    const engine = await single();
-    const sequence = async () => {
-      await engine.resetChat();
-      const tokens = [await engine.forwardTokensAndSample([1, 500, 600], true)];
-      while (tokens.length < 3) tokens.push(await engine.forwardTokensAndSample(tokens.slice(-1), false));
-      return tokens;
-    };
-    for (const token of await sequence()) check(Number.isInteger(token) && token >= 0, token);
-    await rejectsWith(engine.forwardTokensAndSample([], true), 'ConfigValueError', 'input_ids');
-    await engine.resetChat();
-  },
-
-  async gpu() {
-    const engine = await single();
-    check(await engine.getMaxStorageBufferBindingSize() >= 2 ** 27, 'bytes');
-    same(typeof await engine.getGPUVendor(), 'string');
-  },
-
-  async json() {
-    const engine = await single();
-    const schema = JSON.stringify({
-      type: 'object',
-      properties: { name: { enum: ['fox', 'dog'] }, age: { type: 'integer', minimum: 1, maximum: 9 } },
-      required: ['name', 'age'],
-    });
-    const fields = { response_format: { type: 'json_object', schema }, max_tokens: 60 };
-    const animal = JSON.parse(await answer(engine, fields));
-    check(['fox', 'dog'].includes(animal.name) && animal.age >= 1 && animal.age <= 9, animal);
-    const grammar = 'root ::= "yes" | "no"';
-    const word = await answer(engine, { response_format: { type: 'grammar', grammar } });
-    check(['yes', 'no'].includes(word), word);
-    await rejectsWith(answer(engine, { response_format: { type: 'text', schema } }), 'InvalidResponseFormatError');
-  },
-
-  async tools() {
-    const engine = await single();
-    const tool_choice = { type: 'function', function: { name: 'get_weather' } };
-    const request = ask('How is the weather in Rome?', { tools: TOOLS, tool_choice, temperature: 0, max_tokens: 100 });
-    const [{ message, finish_reason: reason }] = (await engine.chat.completions.create(request)).choices;
-    const [call] = message.tool_calls;
-    same([reason, call.type, call.function.name], ['tool_calls', 'function', 'get_weather']);
-    check(['Rome', 'Paris'].includes(JSON.parse(call.function.arguments).city), call);
-    const parts = (await chunksOf(await engine.chat.completions.create({ ...request, stream: true })))
-      .flatMap(({ choices: [choice] }) => choice.delta.tool_calls ?? []);
-    same(parts.map((part) => part.function.arguments ?? '').join(''), call.function.arguments);
-    const messages = [
-      ...request.messages, message, { role: 'tool', tool_call_id: call.id, content: 'sunny' },
-    ];
-    const after = await engine.chat.completions.create({ messages, tools: TOOLS, ...GREEDY });
-    check(after.usage.completion_tokens > 0, after);
-  },
-
-  async logprobs() {
-    const engine = await single();
-    const request = ask(STORY, { ...GREEDY, max_tokens: 3, logprobs: true, top_logprobs: 2 });
-    const reply = await engine.chat.completions.create(request);
-    const entries = reply.choices[0].logprobs.content;
-    same(entries.map(({ token }) => token).join(''), reply.choices[0].message.content);
-    for (const { token, logprob, bytes, top_logprobs: rivals } of entries) {
-      same([rivals.length, rivals[0].token], [2, token]);
-      check(logprob <= 0 && bytes.length > 0, { logprob, bytes });
-    }
-    const chunks = await chunksOf(await engine.chat.completions.create({ ...request, stream: true }));
-    const streamed = chunks.flatMap(({ choices: [choice] }) => choice.logprobs?.content ?? []);
-    same(streamed.map(({ token }) => token), entries.map(({ token }) => token));
-    const biased = await engine.chat.completions.create({ ...request, logit_bias: { 500: 100 } });
-    check(biased.choices[0].logprobs.content.every(({ token }, _, [first]) => token === first.token), biased);
-  },
-
-  async seed_and_several_choices() {
-    const engine = await single();
-    const fields = { temperature: 1, seed: 42, max_tokens: 8 };
-    same(await answer(engine, fields), await answer(engine, fields));
-    const reply = await engine.chat.completions.create(ask(STORY, { ...fields, n: 2 }));
-    same(reply.choices.map(({ index }) => index), [0, 1]);
-    same(reply.usage.completion_tokens, 16);
-    check(reply.choices[0].message.content !== reply.choices[1].message.content, reply.choices);
-    await rejectsWith(answer(engine, { seed: 0.5 }), 'SeedTypeError');
-  },
-
-  async other_fields() {
-    const engine = await single();
-    const nothing = Object.fromEntries([
-      'frequency_penalty', 'logit_bias', 'logprobs', 'max_tokens', 'n', 'presence_penalty', 'repetition_penalty',
-      'seed', 'stop', 'stream', 'stream_options', 'temperature', 'top_logprobs', 'top_p', 'model',
-    ].map((name) => [name, null]));
-    check((await answer(engine, { ...nothing, max_tokens: 2 })).length > 0, 'null means absent');
-    const text = await answer(engine);
-    const stop = text.slice(6, 10);
-    same(await answer(engine, { stop }), text.slice(0, text.indexOf(stop)));
-    check((await answer(engine, { presence_penalty: 2, frequency_penalty: 2, repetition_penalty: 1.5, top_p: 0.5 })).length > 0, '');
-    const extra_body = { enable_thinking: false, enable_latency_breakdown: true };
-    const { usage } = await engine.chat.completions.create(ask(STORY, { ...GREEDY, extra_body }));
-    same(usage.extra.latencyBreakdown.totalTime.length > 0, true);
-  },
-
-  async errors() {
-    const engine = await single();
-    await rejectsWith(answer(engine, { messages: ask('dog '.repeat(5000)).messages }), 'ContextWindowSizeExceededError');
-    await rejectsWith(answer(engine, { temperature: -1 }), 'NonNegativeError', 'temperature');
-    await rejectsWith(answer(engine, { messages: [] }), 'ConfigValueError', 'messages');
-    await rejectsWith(answer(engine, { messages: [{ role: 'assistant', content: 'hi' }] }), 'MessageOrderError');
-    await rejectsWith(engine.embeddings.create({ input: 'hi' }), 'EmbeddingUnsupportedModelError');
-    await rejectsWith(engine.completions.create({ prompt: 'hi', suffix: 'x' }), 'UnsupportedFieldsError');
-    await rejectsWith(engine.completions.create({ prompt: 'hi', stream: true, suffix: 'x' }), 'UnsupportedFieldsError');
-    await rejectsWith(engine.chat.completions.create(ask(STORY, { stream: true, top_p: 2 })), 'RangeError', 'top_p');
-    await isFree(engine);
   },
 
   async before_and_after_a_load() {
@@ -414,3 +158,5 @@ export const cases = {
     second.terminate();
   },
 };
+
+export const cases = { ...engineCases(single), ...requestCases(single), ...ownCases };

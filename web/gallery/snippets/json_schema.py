@@ -16,9 +16,9 @@ WAND = {
     "type": "object",
     "properties": {
         "wood": {"enum": ["holly", "oak", "willow"]},
-        "length": {"type": "number", "minimum": 9, "maximum": 15},
+        "inches": {"type": "integer", "minimum": 9, "maximum": 15},
     },
-    "required": ["wood", "length"],
+    "required": ["wood", "inches"],
     "additionalProperties": False,
 }
 SCHEMA = {

@@ -1,4 +1,9 @@
-// What the cases need to check and to ask.
+// What the cases need to ask and to check.
+
+export const MODEL = 'Llama-Storyteller-7M-q4f16_1-MLC'; // the embedded model
+export const STORY = 'Tell me a story about a brave little fox.';
+export const GREEDY = { temperature: 0, max_tokens: 12 };
+export const LONG = { ...GREEDY, max_tokens: 2000, ignore_eos: true };
 
 /** Throw unless `condition` holds; `found` is shown. */
 export function check(condition, found) {
@@ -43,4 +48,21 @@ export async function chunksOf(stream) {
 /** Return the text in chunks of a chat or a completion. */
 export function textOf(chunks) {
   return chunks.flatMap(({ choices }) => choices).map(({ delta, text }) => delta?.content ?? text ?? '').join('');
+}
+
+/** Return the text of a reply to STORY. */
+export async function answer(engine, fields) {
+  const { choices } = await engine.chat.completions.create(ask(STORY, { ...GREEDY, ...fields }));
+  return choices[0].message.content;
+}
+
+/** Throw unless a request is answered, as when nothing holds the model. */
+export async function isFree(engine) {
+  check((await answer(engine, { max_tokens: 2 })).length > 0, 'an answer');
+}
+
+/** Return a function that makes something at its first call. */
+export function once(make) {
+  let made;
+  return () => (made ??= make());
 }
