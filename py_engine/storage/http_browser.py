@@ -52,10 +52,17 @@ class Request:
                 signal=self._controller.signal,
             )
         except JsException as error:
+            if self._is_extensions_own():  # there, a file that is missing is not answered at all
+                raise refusal(404, lambda name: None) from error
             raise await self._unanswered(error) from error
         if not response.ok and int(response.status) not in accepted:
             raise refusal(int(response.status), lambda name: header(response, name))
         return response
+
+    def _is_extensions_own(self) -> bool:
+        here = js.location
+        is_extension = str(here.protocol).endswith("-extension:")
+        return is_extension and js.URL.new(self._address).origin == here.origin
 
     async def _unanswered(self, error: JsException) -> NetworkError:
         """Say why `fetch` failed, which browsers do not tell scripts."""

@@ -37,7 +37,7 @@ OTHER_APP_CONFIG = {
 }
 FOX = [{"role": "user", "content": "Tell me a story about a fox."}]
 LONG = [{"role": "user", "content": "word " * 1100}]
-DIGIT_SCHEMA = {
+ANIMAL_SCHEMA = {
     "type": "object",
     "properties": {"brave": {"type": "boolean"}, "legs": {"enum": [2, 4]}},
     "required": ["brave", "legs"],
@@ -186,8 +186,8 @@ async def case_logprobs(engine):
 
 
 async def case_json_schema(engine):
-    openais = {"type": "json_schema", "json_schema": {"name": "x", "schema": DIGIT_SCHEMA}}
-    webllms = {"type": "json_object", "schema": json.dumps(DIGIT_SCHEMA)}
+    openais = {"type": "json_schema", "json_schema": {"name": "x", "schema": ANIMAL_SCHEMA}}
+    webllms = {"type": "json_object", "schema": json.dumps(ANIMAL_SCHEMA)}
     for response_format in (openais, webllms):
         reply = await ask(engine, response_format=response_format, max_tokens=60)
         found = json.loads(reply.choices[0].message.content)
