@@ -29,7 +29,7 @@ class Snippet:
     section: str
     webllm: list[str]  # WebLLM's examples that it stands for
     docs: list[str]  # files in docs/
-    types: list[str]  # of the <script>s that can run it: "mpy", "py"
+    types: list[str]  # what can run it: "mpy", "py", "py-engine" (pyscript-TYPE.json)
 
 
 def read_snippet(path: Path) -> Snippet:

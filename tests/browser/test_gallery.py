@@ -23,7 +23,7 @@ EMBEDDED_MODEL = ROOT / "web/models/Llama-Storyteller-7M-q4f16_1-MLC"
 # Those that Pyodide runs here too: its own, and those with most that the interpreters differ in.
 ON_PYODIDE = ("openai_client", "abort_reload", "local_files")
 RUNS = [(each.name, "mpy") for each in read_snippets() if "mpy" in each.types]
-RUNS += [(name, "py") for name in ON_PYODIDE]
+RUNS += [(name, "py") for name in ON_PYODIDE] + [("main_thread", "py-engine")]
 LONG = 300_000  # ms, for a machine with other things to do
 
 
@@ -274,6 +274,11 @@ def outcome_of_web_worker(text: str) -> None:
     assert shares == sorted(shares)
     assert len(answer.split()) > 10
     assert int(ticks) > 10
+
+
+def outcome_of_main_thread(text: str) -> None:
+    [story] = found(r"(.+)\n\nMLCEngine computes where this code runs: .+", text)
+    assert len(story.split()) > 15
 
 
 def outcome_of_service_worker(text: str) -> None:

@@ -5,6 +5,7 @@
 import { pyscriptConfig } from '../pyscript_config.mjs?v=__BUILD__';
 
 const { source, kind } = frameElement.dataset;
+const type = kind?.split('-')[0];
 let hasFailed = false;
 
 function tell(name, detail) {
@@ -31,7 +32,7 @@ function printer() {
 }
 
 /** Show what the interpreter prints, each piece at once; PyScript would log it by lines. */
-function takeOutput({ type, interpreter, io }) {
+function takeOutput({ interpreter, io }) {
   if (type === 'py') {
     interpreter.setStdout({ write: printer() });
     const { open, TextIOWrapper } = interpreter.pyimport('io');
@@ -64,11 +65,11 @@ async function run() {
   addEventListener('error', ({ error, message }) => showError(error ?? new Error(message)));
   addEventListener('unhandledrejection', ({ reason }) => showError(new Error(reason?.message ?? reason)));
   const script = document.createElement('script');
-  script.type = kind;
+  script.type = type;
   script.textContent = source;
   const config = { ...await pyscriptConfig(kind), plugins: ['!error'] }; // errors are shown here
   script.setAttribute('config', JSON.stringify(config));
-  script.addEventListener(`${kind}:done`, () => tell(hasFailed ? 'failed' : 'done'));
+  script.addEventListener(`${type}:done`, () => tell(hasFailed ? 'failed' : 'done'));
   document.head.append(script);
   const { hooks } = await import('../pyscript/core.js');
   hooks.main.onReady.add(takeOutput);

@@ -16,7 +16,6 @@ SNIPPET_URL = "./snippets/{}.py?v=__BUILD__"
 FRAME_URL = "./frame.html?v=__BUILD__"
 DOCUMENT_URL = "../docs/{}"
 EXAMPLE_URL = "https://github.com/mlc-ai/web-llm/tree/main/examples/{}"
-KINDS = ("mpy", "py")
 
 
 def set_state(state, status):
@@ -61,7 +60,7 @@ class SnippetPage:
         kinds = snippet["types"]
         element("kind").value = kind if kind in kinds else kinds[0]
         for option in element("kind").options:
-            option.disabled = option.value not in kinds
+            option.disabled = option.hidden = option.value not in kinds
         element("code").value = code
 
     def show(self, neighbours):

@@ -11,7 +11,7 @@ import json
 
 from py_engine import create_web_worker_mlc_engine
 
-NAME = {"type": "string", "pattern": "[A-Z][a-z]{2,9}"}
+NAME = {"type": "string", "pattern": "^[A-Z][a-z]{2,9}$"}
 WAND = {
     "type": "object",
     "properties": {

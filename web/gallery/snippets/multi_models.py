@@ -4,7 +4,7 @@ Two models in one engine: each request names one, and they answer at the same ti
 
 Section: Models
 WebLLM: multi-models
-Docs: api.md
+Docs: several-models.md
 """
 
 import asyncio

@@ -4,7 +4,7 @@ The engine computes in a worker of its own; the page goes on meanwhile.
 
 Section: Where the engine runs
 WebLLM: get-started-web-worker
-Docs: pyscript.md
+Docs: web-worker.md
 """
 
 import asyncio
