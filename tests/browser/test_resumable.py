@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -319,7 +318,7 @@ def test_storage_without_room(tab: EngineWorker, session_server: RecordingServer
     assert tab.run(listed, session="f") == []
 
 
-PAGES = Path(__file__).parent / "pages"
+SCRIPT = "tests/browser/pages/resumable_page.py"
 CALL = """(args) => Promise.race([
     call(...args), new Promise((_, fail) => setTimeout(fail, 240000, 'no answer in 240 s'))])"""
 
@@ -328,14 +327,10 @@ CALL = """(args) => Promise.race([
 def test_closed_page(browser: Browser, session_server: RecordingServer, interpreter: str) -> None:
     """Through the proxy, on MicroPython and Pyodide."""
     context = browser.new_context(base_url=session_server.url)
-    html = (PAGES / "proxy.html").read_text().replace("proxy_cases", "resumable_page")
-    context.route(
-        "**/resumable.html?*", lambda route: route.fulfill(body=html, content_type="text/html")
-    )
 
     def opened() -> Page:
         page = context.new_page()
-        page.goto(f"/resumable.html?interpreter={interpreter}")
+        page.goto(f"/python.html?interpreter={interpreter}&script={SCRIPT}")
         page.wait_for_function("globalThis.call !== undefined", timeout=120_000)
         page.evaluate(CALL, ["load"])
         return page

@@ -1,6 +1,6 @@
 // The fields of requests that do more than to choose how long and how random a reply is.
 
-import { answer, ask, check, chunksOf, GREEDY, MODEL, rejection, rejectsWith, same, STORY } from './common.mjs';
+import { answer, ask, check, chunksOf, GREEDY, MODEL, rejection, rejectsWith, same, STORY, textOf } from './common.mjs';
 import { StubEngine } from './stub_engine.mjs';
 
 const TOOLS = [{
@@ -126,6 +126,28 @@ export const requestCases = (single) => ({
     const extra_body = { enable_thinking: false, enable_latency_breakdown: true };
     const { usage } = await engine.chat.completions.create(ask(STORY, { ...GREEDY, extra_body }));
     same(usage.extra.latencyBreakdown.totalTime.length > 0, true);
+  },
+
+  async resumable() {
+    const engine = await single();
+    const whole = await answer(engine);
+    const extra_body = { resumable: { enabled: true, sessionId: 'npm' } };
+    const request = ask(STORY, { ...GREEDY, stream: true, extra_body });
+    let text = '';
+    for await (const chunk of await engine.chat.completions.create(request)) {
+      text += textOf([chunk]);
+      if (text.length > 10) break;
+    }
+    const [session] = await engine.listResumableSessions();
+    same([session.sessionId, session.resumable, session.recoveryMode], ['npm', true, 'token_replay']);
+    same((await engine.resumeChatCompletion('npm')).recoveredText, text);
+    const options = { continueGeneration: true, stream: true };
+    const rest = await chunksOf(await engine.resumeChatCompletion('npm', options));
+    same(text + textOf(rest), whole);
+    const stored = await engine.resumeChatCompletion('npm', options);
+    same([stored.recoveredText, stored.recoveryMode], [whole, 'text_only']);
+    await engine.deleteResumableSession('npm');
+    same(await engine.listResumableSessions(), []);
   },
 
   async requests_that_webllm_refuses() {
