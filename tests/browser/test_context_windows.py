@@ -24,7 +24,7 @@ windows = types.ModuleType("windows")
 windows.engine, windows.model_id = MLCEngine(), RECORD.model_id
 sys.modules["windows"] = windows
 """
-(EMBEDDED_MODEL,) = (Path(__file__).parents[2] / "web" / "models").glob("*-MLC")
+EMBEDDED_MODEL = Path(__file__).parents[2] / "web" / "models" / "Llama-Storyteller-7M-q4f16_1-MLC"
 LIMIT = 1024
 STORY = "Tell me a story about a dog and a ball. "
 
