@@ -112,12 +112,12 @@ HOT, COLD = {"temperature": 1.0}, {"temperature": 0.0}
     ("loaded", "expected", "equal"),
     [
         (None, None, True),
-        (None, [HOT], False),
-        ([HOT], None, False),
+        (None, [HOT, COLD], False),
+        ([HOT, COLD], None, False),
         ([HOT, COLD], [HOT, COLD], True),
         ([HOT, COLD], [COLD, HOT], False),
-        ([HOT], [HOT, COLD], False),
-        ([{**HOT, "top_p": 1.0}], [{"top_p": 1.0, **HOT}], True),
+        ([HOT, {}], [HOT, COLD], False),
+        ([{**HOT, "top_p": 1.0}, {}], [{"top_p": 1.0, **HOT}, {}], True),
     ],
 )
 def test_c13_a_reload_happens_where_options_differ(loaded: Any, expected: Any, equal: bool) -> None:
