@@ -18,6 +18,7 @@ from py_engine.tooling.site import Site
 from tests.conformance.encoder_fixtures import load_encoder_fixture, write_encoder_folder
 from tests.conformance.encoder_recipe import TEXT_CASE
 from tests.support.chrome_extension import ChromeExtension
+from tests.support.interpreters import IS_ALL
 from tests.support.site_server import RecordingServer
 
 PAGES = Path(__file__).parent / "pages"
@@ -54,12 +55,13 @@ WEBLLM_CANNOT = {
 }
 ENGINES = {
     "direct": Engine("direct", "py-engine"),
-    "web worker, Pyodide": Engine("web_worker", "py"),
-    "web worker, MicroPython": Engine("web_worker", "mpy"),
+    "web worker": Engine("web_worker", "mpy"),
     "service worker": Engine("service_worker", "mpy"),
     "extension": Engine("extension", "extension"),
     "WebLLM's client": Engine("webllm_client", "py", WEBLLM_CANNOT),
 }
+if IS_ALL:
+    ENGINES["web worker, Pyodide"] = Engine("web_worker", "py")
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from playwright.sync_api import Locator, Page, Playwright, expect
 from py_engine.tooling.server import SiteServer
 from py_engine.tooling.site import Site
 from tests.support.chrome_extension import ChromeExtension
+from tests.support.interpreters import INTERPRETERS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "chrome-extension.md"
 PAGES = Path(__file__).parent / "pages"
@@ -76,7 +77,7 @@ def extension(load_extension: Load) -> ChromeExtension:
     return load_extension()
 
 
-@pytest.fixture(scope="module", params=["mpy", "py"])
+@pytest.fixture(scope="module", params=INTERPRETERS)
 def cases_page(request: pytest.FixtureRequest, extension: ChromeExtension) -> Iterator[Page]:
     """A page where one of the interpreters has loaded the cases."""
     page = extension.open(f"extension_cases.html?interpreter={request.param}")

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.conftest import RecordingServer
 from tests.support.engine_worker import EngineWorker, WorkerError
+from tests.support.interpreters import INTERPRETERS
 
 HELPERS = '''
 import sys
@@ -323,7 +324,7 @@ CALL = """(args) => Promise.race([
     call(...args), new Promise((_, fail) => setTimeout(fail, 240000, 'no answer in 240 s'))])"""
 
 
-@pytest.mark.parametrize("interpreter", ["mpy", "py"])
+@pytest.mark.parametrize("interpreter", INTERPRETERS)
 def test_closed_page(browser: Browser, session_server: RecordingServer, interpreter: str) -> None:
     """Through the proxy, on MicroPython and Pyodide."""
     context = browser.new_context(base_url=session_server.url)

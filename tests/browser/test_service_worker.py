@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, BrowserContext
 from py_engine.tooling.site import Site
 from py_engine.tooling.steps import ROOT
 from tests.browser.conftest import ServeAltered
+from tests.support.interpreters import INTERPRETERS
 from tests.support.service_worker_page import PageError, ServiceWorkerPage
 from tests.support.site_server import RecordingServer
 
@@ -134,7 +135,7 @@ def test_a_page_that_leaves_in_mid_stream_frees_the_model(open_page: OpenPage, l
     assert other.result(asked) == "hello "
 
 
-@pytest.mark.parametrize("interpreter", ["mpy", "py"])
+@pytest.mark.parametrize("interpreter", INTERPRETERS)
 def test_requests_of_a_worker_that_was_stopped(open_page: OpenPage, interpreter: str) -> None:
     page = open_page(interpreter)
     page.run("start", url=SCRIPTED, model="some-model", keep_alive_ms=200)
@@ -244,7 +245,7 @@ def test_script_and_a_worker_that_cannot_start_again(
     assert page.run("call", method="get_gpu_vendor") == "numpy 3"
 
 
-@pytest.mark.parametrize("kind", ["mpy", "py"])
+@pytest.mark.parametrize("kind", INTERPRETERS)
 def test_chat_of_the_documentation(
     context: BrowserContext, server: RecordingServer, kind: str
 ) -> None:

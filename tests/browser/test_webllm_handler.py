@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.conftest import RecordingServer
+from tests.support.interpreters import INTERPRETERS
 
 SCRIPT = "tests/browser/webllm/handler_cases.py"
 SOURCE = (Path(__file__).parent / "webllm" / "handler_cases.py").read_text(encoding="utf-8")
@@ -23,7 +24,7 @@ RUN_CASE = """(name) => Promise.race([
     runCase(name), new Promise((settle) => setTimeout(settle, 60000, 'no answer in 60 s'))])"""
 
 
-@pytest.fixture(scope="module", params=["mpy", "py"])
+@pytest.fixture(scope="module", params=INTERPRETERS)
 def handler_page(
     request: pytest.FixtureRequest, browser: Browser, webllm_server: RecordingServer
 ) -> Iterator[Page]:
