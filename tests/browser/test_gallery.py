@@ -153,8 +153,9 @@ def outcome_of_text_completion(text: str) -> None:
 
 
 def outcome_of_openai_client(text: str) -> None:
-    kind, answer = text.strip().split("\n", 1)
-    assert kind == "openai.types.chat.chat_completion.ChatCompletion"
+    kind = "openai.types.chat.chat_completion.ChatCompletion"
+    _, found_kind, answer = text.partition(kind)  # before it Pyodide tells what it loads
+    assert found_kind
     assert "Llama Storyteller" in answer
 
 
@@ -236,7 +237,7 @@ def outcome_of_embeddings(text: str) -> None:
     assert list(answers) == given["QUESTIONS"]
     parts = dict(zip(answers, ("castle", "moon", "captain"), strict=True))
     assert all(part in answers[question] for question, part in parts.items())
-    assert len(text.rpartition("\n\n")[2].split()) > 10
+    assert len(text.rpartition("\n\n")[2].split()) > 2
 
 
 def outcome_of_local_files(text: str) -> None:

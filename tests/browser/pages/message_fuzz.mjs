@@ -6,6 +6,9 @@ const AT_ONCE = 12;
 const LONGEST_MS = 60_000;
 const NEVER_ANSWERED = new Set(['setLogLevel', 'setAppConfig', 'customRequest']);
 
+const [ANSWERED, SILENT] = [1, 2];
+const numberOf = (uuid) => Number(uuid?.split(' ')[1]);
+
 let random;
 
 function mulberry32(seed) {
@@ -104,7 +107,7 @@ class Fuzz {
   constructor(worker) {
     this.worker = worker;
     this.waiting = new Map();
-    this.answered = new Set();
+    this.states = new Uint8Array(2 ** 17); // of each message; of one size, lest the heap grow
     this.report = { sent: 0, answers: 0, kinds: {}, thrown: {}, twice: [], unasked: [], lost: [] };
     this.held = null;
     this.onAnswer = () => {};
@@ -119,8 +122,13 @@ class Fuzz {
     }
     const { report } = this;
     const waiting = this.waiting.get(data.uuid);
+    const number = numberOf(data.uuid);
+    const state = this.states[number];
+    this.states[number] = ANSWERED;
+    // Of a message that cannot be read even this is not known, that it has no answer.
+    if (state === SILENT && data.error?.name === 'MessageFormatError') return;
     if (!waiting) {
-      (this.answered.has(data.uuid) ? report.twice : report.unasked).push(JSON.stringify(data));
+      (state === ANSWERED ? report.twice : report.unasked).push(JSON.stringify(data));
       return;
     }
     report.answers++;
@@ -129,7 +137,6 @@ class Fuzz {
       report.thrown[name] = (report.thrown[name] ?? 0) + 1;
     }
     this.waiting.delete(data.uuid);
-    this.answered.add(data.uuid);
     waiting.resolve(data);
     this.onAnswer();
   }
@@ -139,6 +146,7 @@ class Fuzz {
     this.report.kinds[kind] = (this.report.kinds[kind] ?? 0) + 1;
     const message = { kind, uuid, content };
     if (NEVER_ANSWERED.has(kind)) {
+      this.states[numberOf(uuid)] = SILENT;
       this.worker.postMessage(message);
       return Promise.resolve();
     }
@@ -153,7 +161,7 @@ class Fuzz {
     const odd = pick(ODD);
     this.worker.postMessage(pick([
       () => odd(), () => ({ kind: 'getMessage', uuid: pick(['', null, undefined]) }),
-      () => ({ uuid: 'x', content: odd() }), () => [odd()], () => ({ target: 'other', data: odd() }),
+      () => ({ id: 'x', content: odd() }), () => [odd()], () => ({ target: 'other', data: odd() }),
     ])());
   }
 
