@@ -36,12 +36,11 @@ class InstantTransport(Transport):
 
     def connect(self, on_message: "Any", on_failure: "Any", on_restart: "Any" = None) -> None:
         self._on_message = on_message
+        self._reply = js.JSON.parse(json.dumps({"kind": "return", "content": CHUNK}))
 
     def post(self, message: "dict[str, Any]") -> None:
-        sent = to_js_message(message)
-        reply = js.JSON.parse(json.dumps({"kind": "return", "content": CHUNK}))
-        reply.uuid = sent.uuid
-        answer = from_js_message(reply)
+        self._reply.uuid = to_js_message(message).uuid
+        answer = from_js_message(self._reply)
         assert answer is not None
         self._on_message(answer)
 
