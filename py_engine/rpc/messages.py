@@ -28,8 +28,8 @@ HEARTBEAT = "heartbeat"
 _EXPECTED = ("modelId?", "chatOpts?", "appConfig?")
 
 _REQUEST = ("request", "streamId?") + _EXPECTED  # noqa: RUF005  MicroPython
-_STREAM = _REQUEST + ("selectedModelId?",)  # noqa: RUF005
-_RESUME = ("sessionId", "options?") + _EXPECTED  # noqa: RUF005
+_STREAM = _REQUEST + ("selectedModelId?",)  # noqa: RUF005  MicroPython
+_RESUME = ("sessionId", "options?") + _EXPECTED  # noqa: RUF005  MicroPython
 
 # Kinds of request, each with the fields of its content; "?" marks those that may be absent.
 # None: the content is null or, where NO_REPLY says so, a value of its own.
@@ -56,7 +56,7 @@ KINDS: "dict[str, tuple[str, ...] | None]" = {
     "modelCache": ("action", "modelId?", "appConfig?"),
     "listResumableSessions": None,
     "resumeChatCompletion": _RESUME,
-    "resumeChatCompletionStreamInit": _RESUME + ("streamId",),  # noqa: RUF005
+    "resumeChatCompletionStreamInit": _RESUME + ("streamId",),  # noqa: RUF005  MicroPython
     "deleteResumableSession": ("sessionId",),
     "setLogLevel": None,
     "setAppConfig": None,
