@@ -70,8 +70,9 @@ class ExtensionServiceWorkerMLCEngineHandler(WebWorkerMLCEngineHandler):
 
 
 def _wrapped(port: Any) -> Port:
-    if not hasattr(port, "onMessage"):
-        return port  # type: ignore[no-any-return]
-    from py_engine.rpc.extension_browser import Port as BrowserPort
+    if hasattr(port, "onMessage"):
+        from py_engine.rpc.extension_browser import Port as BrowserPort
 
-    return BrowserPort(port)
+        return BrowserPort(port)
+    ours: Port = port
+    return ours

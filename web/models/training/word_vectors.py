@@ -23,8 +23,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY))
-from py_engine.weights.convert import convert_model  # noqa: E402
-from py_engine.weights.quantization import stored_value  # noqa: E402
+from py_engine.weights.convert import convert_model  # noqa: E402  found by the path above
+from py_engine.weights.quantization import stored_value  # noqa: E402  found by the path above
 
 MODEL_ID = "Story-Words-1M-q4f16_1-MLC"
 QUANTIZATION = "q4f16_1"
