@@ -297,6 +297,17 @@ async def create_web_worker_mlc_engine(
     return engine
 
 
+async def reload_or_terminate(
+    engine: WebWorkerMLCEngine, model_id: "str | Sequence[str]", chat_opts: "Any"
+) -> None:
+    """Load, and end the client that nobody has seen yet when that fails or is cancelled."""
+    try:
+        await engine.reload(model_id, chat_opts)
+    except BaseException:
+        engine.terminate()
+        raise
+
+
 def _transport_to(worker: "Any") -> Transport:
     if isinstance(worker, Transport):
         return worker

@@ -7,7 +7,7 @@ import asyncio
 import logging
 
 from py_engine.errors import ConfigValueError, WorkerFailedError
-from py_engine.rpc.client import WebWorkerMLCEngine
+from py_engine.rpc.client import WebWorkerMLCEngine, reload_or_terminate
 from py_engine.rpc.transport import Transport
 
 TYPE_CHECKING = False
@@ -69,11 +69,7 @@ async def create_extension_service_worker_mlc_engine(
 ) -> ExtensionServiceWorkerMLCEngine:
     """Return an ExtensionServiceWorkerMLCEngine that has loaded `model_id`, or found it loaded."""
     engine = ExtensionServiceWorkerMLCEngine(engine_config, keep_alive_ms)
-    try:
-        await engine.reload(model_id, chat_opts)
-    except BaseException:
-        engine.terminate()
-        raise
+    await reload_or_terminate(engine, model_id, chat_opts)
     return engine
 
 

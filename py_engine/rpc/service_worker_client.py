@@ -6,7 +6,7 @@ Runs on CPython, Pyodide and MicroPython.
 import asyncio
 
 from py_engine.errors import RangeError
-from py_engine.rpc.client import WebWorkerMLCEngine
+from py_engine.rpc.client import WebWorkerMLCEngine, reload_or_terminate
 from py_engine.rpc.messages import HEARTBEAT
 from py_engine.rpc.transport import Transport
 
@@ -91,11 +91,7 @@ async def create_service_worker_mlc_engine(
 
         registration = await page_registration()
     engine = ServiceWorkerMLCEngine(registration, engine_config, keep_alive_ms)
-    try:
-        await engine.reload(model_id, chat_opts)
-    except BaseException:
-        engine.terminate()
-        raise
+    await reload_or_terminate(engine, model_id, chat_opts)
     return engine
 
 
