@@ -13,7 +13,7 @@ from pyodide.ffi import JsException
 
 from py_engine.config import AppConfig, ChatConfig, ModelRecord
 from py_engine.errors import ConfigurationError
-from py_engine.gpu.adapter import request_device
+from py_engine.gpu.adapter import GpuKeeper
 from py_engine.gpu.types import Device
 from py_engine.grammar import GrammarCompiler
 from py_engine.grammar.backend_browser import BrowserGrammarCompiler
@@ -41,6 +41,7 @@ class BrowserHost:
 
     def __init__(self) -> None:
         self._sources = BrowserSources(pywebllm_worker.siteUrl)
+        self._gpus = GpuKeeper()
 
     async def open_source(self, record: ModelRecord, app_config: AppConfig) -> ModelSource:
         """Return where the record's files are; a relative address is the site's."""
@@ -65,8 +66,8 @@ class BrowserHost:
     async def request_device(
         self, required_features: Sequence[str], memory_limit: int | None = None
     ) -> Device:
-        """Return a device of the browser's fastest GPU."""
-        return await request_device(required_features, memory_limit)
+        """Return a device of the browser's fastest GPU; the next one is on the same GPU."""
+        return await self._gpus.request_device(required_features, memory_limit)
 
     async def plan_memory(
         self, device: Device, checkpoint: Checkpoint, config: ChatConfig

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,9 +40,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 @pytest.fixture(scope="session")
-def session_server(site: Site) -> Iterator[RecordingServer]:
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tests' own models, which servers of the site have under /test-models/."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def session_server(site: Site, models_folder: Path) -> Iterator[RecordingServer]:
     """One server for the whole run; tests use `server`, which records their own requests."""
-    with RecordingServer(site.folder) as server:
+    with RecordingServer(site.folder, {"/test-models/": models_folder}) as server:
         yield server
 
 

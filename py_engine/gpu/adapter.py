@@ -9,6 +9,7 @@ import js
 from pyodide.ffi import to_js
 
 from py_engine import errors
+from py_engine.gpu.browser_gpu import BrowserGpu
 from py_engine.gpu.memory import default_memory_limit
 from py_engine.gpu.pipelines import LIMITS
 from py_engine.gpu.types import AdapterInfo
@@ -26,6 +27,41 @@ async def request_device(
     Raises WebGPUNotAvailableError, WebGPUNotFoundError, or FeatureSupportError for a feature in
     `required_features` that the adapter lacks.
     """
+    gpu = await _request_gpu(required_features)
+    return WebGPUDevice(gpu, _limited(memory_limit))
+
+
+class GpuKeeper:
+    """Gives out one device after the other, all on one GPU as long as nothing goes wrong on it.
+
+    What was compiled for one model is there for the next, which may have the same kernels.
+    """
+
+    def __init__(self) -> None:
+        self._gpu: BrowserGpu | None = None
+
+    async def request_device(
+        self, required_features: Iterable[str] = (), memory_limit: int | None = None
+    ) -> WebGPUDevice:
+        """Return a device as the function `request_device` does."""
+        gpu = self._gpu
+        if gpu is not None and not gpu.is_sound:
+            self._gpu = None
+            gpu.destroy()
+        if self._gpu is None:
+            self._gpu = await _request_gpu(required_features)
+        else:
+            check_features(required_features, self._gpu.features, self._gpu.info.vendor)
+        return WebGPUDevice(self._gpu, _limited(memory_limit), keeps_gpu=True)
+
+
+def _limited(memory_limit: int | None) -> int | None:
+    if memory_limit is not None:
+        return memory_limit
+    return default_memory_limit(getattr(js.navigator, "deviceMemory", None))
+
+
+async def _request_gpu(required_features: Iterable[str]) -> BrowserGpu:
     gpu = getattr(js.navigator, "gpu", None)
     if gpu is None:
         raise errors.WebGPUNotAvailableError(
@@ -45,10 +81,7 @@ async def request_device(
     device = await adapter.requestDevice(
         to_js({"requiredFeatures": features, "requiredLimits": limits, "label": "pywebllm"})
     )
-    if memory_limit is None:
-        memory_limit = default_memory_limit(getattr(js.navigator, "deviceMemory", None))
-    info = _adapter_info(gpu, adapter, features)
-    return WebGPUDevice(device, info, frozenset(features), memory_limit)
+    return BrowserGpu(device, _adapter_info(gpu, adapter, features), frozenset(features))
 
 
 def check_features(required: Iterable[str], offered: Iterable[str], vendor: str) -> None:

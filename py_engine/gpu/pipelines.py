@@ -33,7 +33,7 @@ class WebGPUKernel:
 
 
 class PipelineCompiler:
-    """Makes pipelines and the bind group layouts that they share.
+    """Makes pipelines and the bind group layouts that they share, and keeps them.
 
     `require_alive` raises DeviceLostError once the device is lost.
     """
@@ -43,6 +43,7 @@ class PipelineCompiler:
         self._limits = limits
         self._require_alive = require_alive
         self._layouts: dict[tuple[Access, ...], Any] = {}
+        self._pipelines: dict[tuple[str, tuple[Binding, ...]], tuple[Any, Any]] = {}
 
     async def compile(
         self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None
@@ -51,18 +52,16 @@ class PipelineCompiler:
         unique = {(spec.source, spec.bindings): spec for spec in specs}
         done = 0
 
-        async def compile_one(spec: KernelSpec) -> tuple[Any, Any]:
+        async def compile_one(key: tuple[str, tuple[Binding, ...]], spec: KernelSpec) -> None:
             nonlocal done
-            compiled = await self._create_pipeline(spec)
+            if key not in self._pipelines:
+                self._pipelines[key] = await self._create_pipeline(spec)
             done += 1
             if on_progress:
                 on_progress(done, len(unique))
-            return compiled
 
-        compiled = dict(
-            zip(unique, await asyncio.gather(*map(compile_one, unique.values())), strict=True)
-        )
-        return [WebGPUKernel(spec, *compiled[spec.source, spec.bindings]) for spec in specs]
+        await asyncio.gather(*(compile_one(key, spec) for key, spec in unique.items()))
+        return [WebGPUKernel(spec, *self._pipelines[spec.source, spec.bindings]) for spec in specs]
 
     async def _create_pipeline(self, spec: KernelSpec) -> tuple[Any, Any]:
         layout = self._bind_group_layout(spec.bindings)

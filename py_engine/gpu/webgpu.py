@@ -1,7 +1,8 @@
 """`gpu.types.Device` on the browser's `navigator.gpu`.
 
-`gpu/adapter.py` finds the adapter and `gpu/pipelines.py` compiles. The hot loop, replaying a
-program, is in `worker/gpu_bridge.mjs`, the module `pywebllm_bridge` in the worker.
+`gpu/adapter.py` finds the adapter, `gpu/browser_gpu.py` has what stays from one model to the next,
+and `gpu/pipelines.py` compiles. The hot loop, replaying a program, is in `worker/gpu_bridge.mjs`,
+the module `pywebllm_bridge` in the worker.
 """
 
 from __future__ import annotations
@@ -14,40 +15,30 @@ from typing import Any
 
 import js
 import pywebllm_bridge as bridge
-from pyodide.ffi import JsException, create_once_callable, create_proxy, to_js
+from pyodide.ffi import JsException, to_js
 
 from py_engine import errors
+from py_engine.gpu.browser_gpu import BrowserGpu, lost_error, reported_error
 from py_engine.gpu.memory import require_memory
-from py_engine.gpu.pipelines import LIMITS, PipelineCompiler, WebGPUKernel
-from py_engine.gpu.types import (
-    AdapterInfo,
-    Buffer,
-    Dispatch,
-    GpuMemory,
-    Kernel,
-    KernelSpec,
-    Limits,
-    Program,
-)
+from py_engine.gpu.pipelines import LIMITS, WebGPUKernel
+from py_engine.gpu.types import Buffer, Dispatch, GpuMemory, Kernel, KernelSpec, Program
 
 
 class WebGPUBuffer:
-    """A storage buffer; `destroy` frees its memory at once, and tells `on_destroyed`."""
+    """A storage buffer; `destroy` frees its memory at once, and takes it from `owner`."""
 
     def __init__(
-        self, handle: Any, nbytes: int, label: str, on_destroyed: Callable[[int], None]
+        self, handle: Any, nbytes: int, label: str, owner: dict[WebGPUBuffer, None]
     ) -> None:
         self.handle = handle
         self.nbytes = nbytes
         self.label = label
-        self._on_destroyed: Callable[[int], None] | None = on_destroyed
+        self._owner = owner
 
     def destroy(self) -> None:
         """Free the bytes on the GPU; may be called twice."""
         self.handle.destroy()
-        on_destroyed, self._on_destroyed = self._on_destroyed, None
-        if on_destroyed is not None:
-            on_destroyed(self.nbytes)
+        self._owner.pop(self, None)
 
 
 class WebGPUProgram:
@@ -83,30 +74,28 @@ class WebGPUProgram:
 
 
 class WebGPUDevice:
-    """A GPU device of the browser. See `gpu.types.Device` for what the methods do."""
+    """Buffers and work on a GPU of the browser. See `gpu.types.Device` for what the methods do.
+
+    `destroy` frees its buffers, and the GPU too unless `keeps_gpu`, for another one to use.
+    """
 
     def __init__(
-        self,
-        handle: Any,
-        info: AdapterInfo,
-        features: frozenset[str],
-        memory_limit: int | None = None,
+        self, gpu: BrowserGpu, memory_limit: int | None = None, *, keeps_gpu: bool = False
     ) -> None:
-        self.handle = handle
-        self.info = info
-        self.features = features
-        self.limits = Limits(
-            **{name: int(getattr(handle.limits, js_name)) for name, js_name in LIMITS.items()}
-        )
-        self.memory = GpuMemory()
+        self.handle = gpu.handle
+        self.info = gpu.info
+        self.features = gpu.features
+        self.limits = gpu.limits
         self.memory_limit = memory_limit
-        self._queue = handle.queue
-        self._ring = bridge.ReadbackRing.new(handle)
-        self._compiler = PipelineCompiler(handle, self.limits, self.require_alive)
-        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        handle.lost.then(create_once_callable(self._on_lost))
-        self._on_error = create_proxy(self._report_uncaptured)
-        handle.addEventListener("uncapturederror", self._on_error)
+        self._gpu = gpu
+        self._keeps_gpu = keeps_gpu
+        self._queue = gpu.handle.queue
+        self._buffers: dict[WebGPUBuffer, None] = {}
+        self._destroyed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    @property
+    def memory(self) -> GpuMemory:
+        return GpuMemory(len(self._buffers), sum(buffer.nbytes for buffer in self._buffers))
 
     def create_buffer(self, nbytes: int, label: str) -> WebGPUBuffer:
         self.require_alive()
@@ -123,12 +112,9 @@ class WebGPUDevice:
         handle = self.handle.createBuffer(
             size=size, label=label, usage=usage.STORAGE | usage.COPY_SRC | usage.COPY_DST
         )
-        self._count_buffers(1, size)
-        return WebGPUBuffer(handle, size, label, lambda nbytes: self._count_buffers(-1, -nbytes))
-
-    def _count_buffers(self, n_buffers: int, nbytes: int) -> None:
-        before = self.memory
-        self.memory = GpuMemory(before.n_buffers + n_buffers, before.nbytes + nbytes)
+        buffer = WebGPUBuffer(handle, size, label, self._buffers)
+        self._buffers[buffer] = None
+        return buffer
 
     def write_buffer(
         self,
@@ -185,7 +171,7 @@ class WebGPUDevice:
             await staging.mapAsync(js.GPUMapMode.READ)
             return bytes(js.Uint8Array.new(staging.getMappedRange()).to_bytes()[:size])
         except JsException as error:
-            raise self._read_failure(error) from error
+            raise self._gpu.read_failure(error) from error
         finally:
             staging.destroy()
 
@@ -193,7 +179,7 @@ class WebGPUDevice:
         self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None = None
     ) -> list[Kernel]:
         self.require_alive()
-        compiled = await self._compiler.compile(specs, on_progress)
+        compiled = await self._gpu.compiler.compile(specs, on_progress)
         return list(compiled)
 
     def program(self, dispatches: Sequence[Dispatch], label: str) -> Program:
@@ -232,7 +218,7 @@ class WebGPUDevice:
     def submit_and_read(self, program: Any, source: Buffer, offset: int) -> Awaitable[int]:
         """Replay a bridge program at once; awaiting gives one u32. Raises DeviceLostError."""
         self.require_alive()
-        return self._finish_read(self._ring.submitAndRead(program, _handle(source), offset))
+        return self._finish_read(self._gpu.ring.submitAndRead(program, _handle(source), offset))
 
     def submit_and_read_bytes(
         self, program: Any, source: Buffer, offset: int, nbytes: int
@@ -240,7 +226,7 @@ class WebGPUDevice:
         """Replay a bridge program at once; awaiting gives bytes. Raises DeviceLostError."""
         self.require_alive()
         return self._finish_read_bytes(
-            self._ring.submitAndReadBytes(program, _handle(source), offset, nbytes)
+            self._gpu.ring.submitAndReadBytes(program, _handle(source), offset, nbytes)
         )
 
     async def _finish_read_bytes(self, reading: Any) -> bytes:
@@ -249,9 +235,11 @@ class WebGPUDevice:
 
     async def _finish_read(self, reading: Any) -> Any:
         try:
-            return await reading
+            value = await reading
         except JsException as error:
-            raise self._read_failure(error) from error
+            raise self._gpu.read_failure(error) from error
+        self.require_alive()
+        return value
 
     @asynccontextmanager
     async def check(self, what: str) -> AsyncIterator[None]:
@@ -260,11 +248,15 @@ class WebGPUDevice:
             self.handle.pushErrorScope(kind)
         try:
             yield
+        except BaseException:
+            self._gpu.note_failure()
+            raise
         finally:
             found = [await self.handle.popErrorScope() for _ in range(2)]
         self.require_alive()
         for error in filter(None, found):
-            raise _reported(error, what)
+            self._gpu.note_failure()
+            raise reported_error(error, what)
 
     async def synchronize(self) -> None:
         self.require_alive()
@@ -272,47 +264,24 @@ class WebGPUDevice:
         self.require_alive()
 
     async def wait_lost(self) -> str:
-        return await asyncio.shield(self._lost)
+        ends = {self._gpu.lost, self._destroyed}
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        return done.pop().result()
 
     def destroy(self) -> None:
-        self.handle.removeEventListener("uncapturederror", self._on_error)
-        self._on_error.destroy()
-        self.handle.destroy()
+        if self._destroyed.done():
+            return
+        self._destroyed.set_result("destroyed: the engine has freed it")
+        for buffer in list(self._buffers):
+            buffer.destroy()
+        if not self._keeps_gpu:
+            self._gpu.destroy()
 
     def require_alive(self) -> None:
-        """Raise DeviceLostError when the device is lost: WebGPU itself would fail silently."""
-        if self._lost.done():
-            raise self._lost_error()
-
-    def _on_lost(self, info: Any) -> None:
-        if not self._lost.done():
-            self._lost.set_result(f"{info.reason}: {info.message}")
-
-    def _lost_error(self) -> errors.DeviceLostError:
-        reason = f" ({self._lost.result()})" if self._lost.done() else ""
-        return errors.DeviceLostError(
-            f"The GPU device was lost{reason}. This is often a lack of GPU memory: reload the"
-            " model, or choose a smaller one or a smaller context_window_size."
-        )
-
-    def _read_failure(self, error: JsException) -> errors.DeviceError:
-        # A lost device aborts what is being mapped, sometimes before it says that it is lost.
-        if self._lost.done() or error.name == "AbortError":
-            return self._lost_error()
-        return errors.ValidationError(f"Reading from the GPU failed: {error.message}")
-
-    def _report_uncaptured(self, event: Any) -> None:
-        js.console.error(f"WebGPU error outside of any check: {event.error.message}")
-
-
-def _reported(error: Any, what: str) -> errors.DeviceError:
-    text = f"The GPU refused while {what}: {error.message}"
-    if error.constructor.name == "GPUOutOfMemoryError":
-        return errors.OutOfMemoryError(
-            f"{text} The GPU's memory is full: close other tabs, or choose a smaller model or"
-            " context_window_size."
-        )
-    return errors.ValidationError(text)
+        """Raise DeviceLostError when the device is lost or destroyed."""
+        self._gpu.require_alive()
+        if self._destroyed.done():
+            raise lost_error(self._destroyed.result())
 
 
 def _handle(buffer: Buffer) -> Any:

@@ -14,7 +14,11 @@ from playwright.sync_api import Browser
 
 from py_engine.tooling.environment import ensure_node, ensure_webllm
 from py_engine.tooling.site import Site
-from tests.conformance.encoder_fixtures import load_encoder_fixture, write_encoder_folder
+from tests.conformance.encoder_fixtures import (
+    EncoderFixture,
+    load_encoder_fixture,
+    write_encoder_folder,
+)
 from tests.conformance.encoder_recipe import TEXT_CASE
 from tests.support.engine_worker import EngineWorker
 from tests.support.site_server import RecordingServer
@@ -55,12 +59,18 @@ def serve_altered(site: Site, tmp_path: Path) -> Iterator[ServeAltered]:
 
 
 @pytest.fixture(scope="session")
+def tiny_bert(models_folder: Path) -> EncoderFixture:
+    """A tiny BERT, which is under /test-models/tiny-bert/ as well."""
+    stored = load_encoder_fixture(TEXT_CASE)
+    write_encoder_folder(stored.case, models_folder / "tiny-bert")
+    return stored
+
+
+@pytest.fixture(scope="session")
 def webllm_server(
-    site: Site, tmp_path_factory: pytest.TempPathFactory
+    site: Site, models_folder: Path, tiny_bert: EncoderFixture
 ) -> Iterator[RecordingServer]:
-    """The site, with WebLLM (/webllm/index.js) and a tiny BERT beside it."""
-    encoder = tmp_path_factory.mktemp("encoder")
-    write_encoder_folder(load_encoder_fixture(TEXT_CASE).case, encoder)
-    mounts = {"/webllm/": ensure_webllm(ensure_node()), "/test-models/tiny-bert/": encoder}
+    """The site, with WebLLM (/webllm/index.js) and the tests' models beside it."""
+    mounts = {"/webllm/": ensure_webllm(ensure_node()), "/test-models/": models_folder}
     with RecordingServer(site.folder, mounts) as server:
         yield server

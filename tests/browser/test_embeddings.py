@@ -13,13 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from py_engine.tooling.site import Site
-from tests.conformance.encoder_fixtures import (
-    EncoderFixture,
-    load_encoder_fixture,
-    write_encoder_folder,
-)
-from tests.conformance.encoder_recipe import TEXT_CASE, TEXTS
+from tests.conformance.encoder_fixtures import EncoderFixture
+from tests.conformance.encoder_recipe import TEXTS
 from tests.support.engine_worker import EngineWorker
 
 PATH = "test-models/tiny-bert/"
@@ -61,15 +56,7 @@ sys.modules["embedding_helpers"] = helpers
 
 
 @pytest.fixture(scope="module")
-def fixture(site: Site) -> EncoderFixture:
-    """A tiny BERT, which the site serves as well."""
-    stored = load_encoder_fixture(TEXT_CASE)
-    write_encoder_folder(stored.case, site.folder / PATH)
-    return stored
-
-
-@pytest.fixture(scope="module")
-def worker(engine_worker: EngineWorker, fixture: EncoderFixture) -> Iterator[EngineWorker]:
+def worker(engine_worker: EngineWorker, tiny_bert: EncoderFixture) -> Iterator[EngineWorker]:
     engine_worker.run(HELPERS, PATH=PATH)
     yield engine_worker
     engine_worker.run("from embedding_helpers import engine\nawait engine.unload()")
@@ -90,26 +77,26 @@ def vectors(response: dict[str, Any]) -> np.ndarray:
 
 @pytest.mark.parametrize(("pooling", "normalize"), [("mean", True), ("cls", False)])
 def test_vectors_are_those_of_sentence_transformers(
-    worker: EngineWorker, fixture: EncoderFixture, pooling: str, normalize: bool
+    worker: EngineWorker, tiny_bert: EncoderFixture, pooling: str, normalize: bool
 ) -> None:
     options = {"pooling": pooling, "normalize": normalize, "max_batch_size": 2}
     [found] = worker.run(_create, options=options, requests=[{"input": TEXTS}])
-    expected = fixture.vectors(pooling, normalize)
+    expected = tiny_bert.vectors(pooling, normalize)
     np.testing.assert_allclose(vectors(found), expected, atol=TOLERANCE * np.abs(expected).max())
-    n_tokens = sum(map(len, fixture.sequences))
+    n_tokens = sum(map(len, tiny_bert.sequences))
     assert (found["object"], found["model"]) == ("list", "tiny-bert")
     assert found["usage"]["prompt_tokens"] == found["usage"]["total_tokens"] == n_tokens
     assert found["usage"]["extra"]["prefill_tokens_per_s"] > 0
 
 
-def test_forms_of_input_and_of_vectors(worker: EngineWorker, fixture: EncoderFixture) -> None:
+def test_forms_of_input_and_of_vectors(worker: EngineWorker, tiny_bert: EncoderFixture) -> None:
     """One text, written special tokens, token ids, base64 and fewer dimensions."""
-    ids = fixture.sequences[0]
+    ids = tiny_bert.sequences[0]
     requests: list[dict[str, Any]] = [
         {"input": TEXTS[0]},
         {"input": f"[CLS] {TEXTS[0]} [SEP]"},
         {"input": ids},
-        {"input": [ids, fixture.sequences[1]]},
+        {"input": [ids, tiny_bert.sequences[1]]},
         {"input": TEXTS[0], "encoding_format": "base64"},
         {"input": TEXTS[0], "dimensions": 8},
     ]
@@ -126,7 +113,7 @@ def test_forms_of_input_and_of_vectors(worker: EngineWorker, fixture: EncoderFix
     np.testing.assert_allclose(vectors(short)[0], cut, atol=1e-6)
 
 
-def test_many_texts_keep_their_order(worker: EngineWorker, fixture: EncoderFixture) -> None:
+def test_many_texts_keep_their_order(worker: EngineWorker, tiny_bert: EncoderFixture) -> None:
     """Far more than a batch, of all lengths; equal texts have equal vectors."""
     order = np.random.default_rng(5).integers(0, len(TEXTS), 90)
     [found] = worker.run(
@@ -134,7 +121,7 @@ def test_many_texts_keep_their_order(worker: EngineWorker, fixture: EncoderFixtu
         options={"pooling": "mean", "normalize": True},
         requests=[{"input": [TEXTS[i] for i in order]}],
     )
-    expected = fixture.vectors("mean", True)[order]
+    expected = tiny_bert.vectors("mean", True)[order]
     np.testing.assert_allclose(vectors(found), expected, atol=TOLERANCE)
     cosines = vectors(found) @ vectors(found).T
     equal = order[:, None] == order
@@ -207,7 +194,9 @@ def test_wrong_options_end_a_load_and_the_next_one_works(worker: EngineWorker) -
     assert result["unloaded"] == "ModelNotLoadedError"
 
 
-def test_an_encoder_beside_a_language_model(worker: EngineWorker, fixture: EncoderFixture) -> None:
+def test_an_encoder_beside_a_language_model(
+    worker: EngineWorker, tiny_bert: EncoderFixture
+) -> None:
     """Both answer at once; a request for the wrong one says so."""
 
     async def both() -> dict[str, Any]:
@@ -232,7 +221,7 @@ def test_an_encoder_beside_a_language_model(worker: EngineWorker, fixture: Encod
 
     found = worker.run(both)
     assert found["tokens"] == 4
-    expected = fixture.vectors("cls", False)[0]
+    expected = tiny_bert.vectors("cls", False)[0]
     for vector in found["vectors"]:
         np.testing.assert_allclose(vector, expected, atol=TOLERANCE * np.abs(expected).max())
     assert found["unclear"][0] == "UnclearModelToUseError"

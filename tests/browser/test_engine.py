@@ -245,6 +245,39 @@ def test_lost_device_fails_requests_and_a_reload_recovers(worker: EngineWorker) 
     assert found["tokens"] == 4
 
 
+def test_what_is_compiled_stays_until_the_device_is_lost(worker: EngineWorker) -> None:
+    async def pipelines_of_loads() -> list[int]:
+        from engine_helpers import MODEL_ID, host, loaded
+        from pyodide.code import run_js
+
+        counting = run_js("""(() => {
+          const device = GPUDevice.prototype, make = device.createComputePipelineAsync;
+          const counting = { made: 0, end() { device.createComputePipelineAsync = make; } };
+          device.createComputePipelineAsync = function (descriptor) {
+            counting.made++;
+            return make.call(this, descriptor);
+          };
+          return counting;
+        })()""")
+        engine = await loaded()
+        made = []
+        for loses_device in (True, False):
+            if loses_device:
+                host.device.handle.destroy()
+                await host.device.wait_lost()
+            else:
+                await engine.unload()
+            counting.made = 0
+            await engine.reload(MODEL_ID)
+            made.append(counting.made)
+        counting.end()
+        return made
+
+    first, second = worker.run(pipelines_of_loads)
+    assert first > 10
+    assert second == 0
+
+
 def test_unloading_frees_every_buffer_and_a_limit_refuses_before_the_download(
     worker: EngineWorker,
 ) -> None:

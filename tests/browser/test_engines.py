@@ -15,8 +15,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect
 
 from py_engine.tooling.environment import ensure_node, ensure_webllm
 from py_engine.tooling.site import Site
-from tests.conformance.encoder_fixtures import load_encoder_fixture, write_encoder_folder
-from tests.conformance.encoder_recipe import TEXT_CASE
+from tests.conformance.encoder_fixtures import EncoderFixture, write_encoder_folder
 from tests.support.chrome_extension import ChromeExtension
 from tests.support.interpreters import IS_ALL
 from tests.support.site_server import RecordingServer
@@ -65,19 +64,13 @@ if IS_ALL:
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny BERT."""
-    folder = tmp_path_factory.mktemp("encoder")
-    write_encoder_folder(load_encoder_fixture(TEXT_CASE).case, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def open_on_site(browser: Browser, site: Site, encoder: Path) -> Iterator[OpenPage]:
+def open_on_site(
+    browser: Browser, site: Site, models_folder: Path, tiny_bert: EncoderFixture
+) -> Iterator[OpenPage]:
     """Open a page in a profile of its own, on the site with the encoder and WebLLM beside it."""
     mounts = {
         "/engines.html": PAGES / "engines.html",
-        f"/{ENCODER}/": encoder,
+        "/test-models/": models_folder,
         "/webllm/": ensure_webllm(ensure_node()),
     }
     with RecordingServer(site.folder, mounts) as server:
@@ -95,13 +88,13 @@ def open_in_extension(
     playwright: Playwright,
     browser_type_launch_args: dict[str, Any],
     site: Site,
-    encoder: Path,
+    tiny_bert: EncoderFixture,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OpenPage]:
     """Open a page of the extension that the site is, with the encoder and the cases in it."""
     folder = tmp_path_factory.mktemp("extension") / "unpacked"
     shutil.copytree(site.folder, folder, copy_function=os.link)
-    shutil.copytree(encoder, folder / ENCODER)
+    write_encoder_folder(tiny_bert.case, folder / ENCODER)
     shutil.copytree(PAGES, folder / "tests" / "browser" / "pages")
     shutil.copy(PAGES / "engines.html", folder)
     profile = tmp_path_factory.mktemp("profile")

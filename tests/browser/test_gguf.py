@@ -7,17 +7,17 @@ of the embedded model.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
 
-from py_engine.tooling.site import Site
 from tests.support.embedded_gguf import FOLDER, embedded_gguf
 from tests.support.engine_worker import EngineWorker
 from tests.support.site_server import RecordingServer
 
-PATH = "test-models/story.gguf"
+FILE = "story.gguf"
 
 
 async def _chat(address: str) -> dict[str, Any]:
@@ -58,12 +58,10 @@ def worker(browser: Browser, session_server: RecordingServer) -> Iterator[Engine
 
 
 @pytest.fixture(scope="module")
-def chat(site: Site, worker: EngineWorker) -> dict[str, Any]:
+def chat(models_folder: Path, worker: EngineWorker) -> dict[str, Any]:
     """A chat with the GGUF file."""
-    file = site.folder / PATH
-    file.parent.mkdir(exist_ok=True)
-    file.write_bytes(embedded_gguf())
-    found: dict[str, Any] = worker.run(_chat, address=PATH)
+    (models_folder / FILE).write_bytes(embedded_gguf())
+    found: dict[str, Any] = worker.run(_chat, address=f"test-models/{FILE}")
     return found
 
 

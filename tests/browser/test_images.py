@@ -17,7 +17,6 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from py_engine.models.base import SamplingParams
-from py_engine.tooling.site import Site
 from tests.conformance.running import load_folder_on_numpy
 from tests.conformance.vision_recipe import (
     SOFT,
@@ -73,9 +72,9 @@ def data_url(pixels: Pixels) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(site: Site) -> Path:
-    folder = site.folder / PATH
-    folder.mkdir(parents=True, exist_ok=True)
+def folder(models_folder: Path) -> Path:
+    folder = models_folder / "vision"
+    folder.mkdir()
     write_vision_folder(load_vision_fixture(), folder)
     make_tokenizer().save(str(folder / "tokenizer.json"))
     config = {
