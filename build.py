@@ -27,6 +27,10 @@ from py_engine.tooling.site import DEFAULT_SITE, build_site
 from py_engine.tooling.steps import SetupError, only_one
 
 
+ALL_TESTS = ["-n", "auto", "--maxprocesses", "4"]
+"""Arguments of pytest for the whole suite; one chosen test needs no further processes."""
+
+
 def demo(options: argparse.Namespace) -> int:
     """Answer from the embedded model, in a window or in the terminal."""
     from py_engine.tooling.demo import run_demo
@@ -56,7 +60,7 @@ def test(options: argparse.Namespace) -> int:
     ensure_chromium()
     ensure_webllm(ensure_node())
     build_site(numpy="required")
-    return int(pytest.main(options.pytest_arguments))
+    return int(pytest.main(options.pytest_arguments or ALL_TESTS))
 
 
 def bench(options: argparse.Namespace) -> int:

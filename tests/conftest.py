@@ -30,7 +30,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()) or "browser" in item.path.parts:
             item.add_marker("browser")
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
+def _group(item: pytest.Item) -> str:
+    """Return a name shared by the tests that one of several processes runs: their pages are slow.
+
+    A file is a group, its browser tests another one; so is each engine of test_engines.py.
+    """
+    parts = [item.path.name]
+    if item.get_closest_marker("browser"):
+        parts.append("browser")
+    engine = getattr(item, "callspec", None) and item.callspec.params.get("engine")
+    if engine is not None:
+        parts.append(engine.kind)
+    return " ".join(parts)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,8 @@ _MEASURE = """
     };
     const globals = py.toPy({});
     await py.runPythonAsync(argument.source, { globals });
-    return JSON.parse(await globals.get('measure')(argument.model, argument.prompt, argument.runs));
+    return JSON.parse(await globals.get('measure')(
+        argument.model, argument.prompt, argument.runs, argument.replyTokens));
 """
 
 _LABELS = {
@@ -102,13 +103,14 @@ def measure(site_folder: Path) -> dict[str, Any]:
     return {key: figures[key] for key in _LABELS}
 
 
-def measure_model(page: Page, url: str, runs: int = 3) -> dict[str, Any]:
+def measure_model(page: Page, url: str, runs: int = 3, reply_tokens: int = 144) -> dict[str, Any]:
     """Load and run the embedded model in a new worker of the site at `url`; the best of `runs`."""
     argument = {
         "source": _WORKER_SOURCE.read_text(encoding="utf-8"),
         "model": f"{url}/{prebuilt_app_config.model_list[0].model}",
         "prompt": _LONG_PROMPT,
         "runs": runs,
+        "replyTokens": reply_tokens,
     }
     figures, _ = run_in_worker(page, url, _MEASURE, argument)
     found: dict[str, Any] = figures

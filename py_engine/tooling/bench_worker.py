@@ -36,10 +36,10 @@ from py_engine.storage.fetch_browser import FetchSource
 from py_engine.tokenizer import load_tokenizer
 from py_engine.weights.checkpoint import Checkpoint, open_checkpoint
 
-SHORT, LONG = 16, 144
+SHORT = 16
 COPY_BYTES, COPY_REPEATS = 32 << 20, 8
 
-# A reply that has not ended after LONG tokens.
+# A reply that has not ended after some hundred tokens.
 BENCH_SCHEMA = {
     "type": "array",
     "items": {
@@ -184,8 +184,11 @@ async def copy_bytes_per_s(device: WebGPUDevice, runs: int) -> float:
     return best
 
 
-async def measure(model_url: str, long_prompt: str, runs: int) -> str:
-    """Load the model of `model_url` and measure it; return figures as JSON, the best of `runs`."""
+async def measure(model_url: str, long_prompt: str, runs: int, reply_tokens: int) -> str:
+    """Load the model of `model_url` and measure it; return figures as JSON, the best of `runs`.
+
+    Replies have `reply_tokens` tokens, more than `SHORT`.
+    """
     started = time.perf_counter()
     heap = int(pyodide_js._module.HEAP8.length)
     device = await request_device()
@@ -210,11 +213,11 @@ async def measure(model_url: str, long_prompt: str, runs: int) -> str:
 
     async def per_token(meter: Meter) -> float:
         found = []
-        for n_tokens in (SHORT, LONG):
+        for n_tokens in (SHORT, reply_tokens):
             with meter() as read:
                 await reply(8, n_tokens)
                 found.append(read())
-        return (found[1] - found[0]) / (LONG - SHORT)
+        return (found[1] - found[0]) / (reply_tokens - SHORT)
 
     async def grammar_costs() -> dict[str, float]:
         """Decode with a grammar and without, in turn; time the grammar's own parts."""
@@ -226,8 +229,8 @@ async def measure(model_url: str, long_prompt: str, runs: int) -> str:
         compile_s = time.perf_counter() - started
         free, held = [], []
         for _ in range(runs + 1):
-            free.append((await reply(8, LONG)).statistics)
-            held.append((await reply(8, LONG, grammar)).statistics)
+            free.append((await reply(8, reply_tokens)).statistics)
+            held.append((await reply(8, reply_tokens, grammar)).statistics)
         latencies = [each.grammar_per_token_s for each in held]
         compiler.destroy()
         return {
@@ -240,7 +243,7 @@ async def measure(model_url: str, long_prompt: str, runs: int) -> str:
     await reply(len(prompt), SHORT)
     first = [(await reply(24, 1)).statistics for _ in range(runs)]
     prefill = [(await reply(len(prompt), 1)).statistics for _ in range(runs)]
-    decode = [(await reply(8, LONG)).statistics for _ in range(runs)]
+    decode = [(await reply(8, reply_tokens)).statistics for _ in range(runs)]
     decode_tokens_per_s = max(statistics.decode_tokens_per_s for statistics in decode)
     weight_bytes = weight_bytes_per_token(checkpoint, config)
     bandwidth = await copy_bytes_per_s(device, runs)

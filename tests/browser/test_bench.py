@@ -14,7 +14,7 @@ from tests.conftest import RecordingServer
 
 def test_costs_of_a_token(page: Page, server: RecordingServer) -> None:
     page.goto("/build.json")
-    figures = measure_model(page, server.url, runs=1)
+    figures = measure_model(page, server.url, runs=1, reply_tokens=48)
     assert figures["dispatches_per_token"] == 5 * figures["layers"] + 3
     assert figures["submits_per_token"] == 1
     assert figures["readbacks_per_token"] == 1
