@@ -26,7 +26,6 @@ from py_engine.tooling.environment import (
 from py_engine.tooling.site import DEFAULT_SITE, build_site
 from py_engine.tooling.steps import SetupError, only_one
 
-
 ALL_TESTS = ["-n", "auto", "--maxprocesses", "4"]
 """Arguments of pytest for the whole suite; one chosen test needs no further processes."""
 
