@@ -15,6 +15,7 @@ from py_engine.generation import (
     GenerationParams,
     LogitProcessor,
     Piece,
+    RunAheadDepth,
     Statistics,
 )
 from py_engine.grammars import ModelGrammars
@@ -54,6 +55,7 @@ class LoadedModel:
         self._message = ""
         self._has_raw_sequence = False
         self._cached = CachedTokens()
+        self._depth = RunAheadDepth()
 
     @property
     def message(self) -> str:
@@ -89,7 +91,9 @@ class LoadedModel:
 
     def generation(self, prompt: Sequence[int], params: GenerationParams) -> Generation:
         """Return a new reply to `prompt`. Errors: ContextWindowSizeExceededError."""
-        return Generation(self._text_model, self.tokenizer, prompt, params, self._cached)
+        return Generation(
+            self._text_model, self.tokenizer, prompt, params, self._cached, self._depth
+        )
 
     async def run(self, generation: Generation) -> AsyncGenerator[Piece, None]:
         """Generate a reply inside the caller's `turn`; yields its pieces."""
