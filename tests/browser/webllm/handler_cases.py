@@ -136,8 +136,9 @@ async def case_completions():
 
 async def case_interrupt():
     chat = await single()
+    await chat.reset_chat()  # so that a message is this reply's
     answer = asyncio.create_task(chat.chat_completion(ask("word " * 5000)))
-    while await chat.get_message() != "word ":
+    while not await chat.get_message():
         await asyncio.sleep(0)
     chat.interrupt_generate()
     same((await answer).choices[0].finish_reason, "abort")
