@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from py_engine.api.objects import ApiObject, plain
-from py_engine.engine import LOG_LEVELS, MLCEngine
+from py_engine.engine import MLCEngine
 from py_engine.errors import (
     ConfigurationFieldError,
     ConfigValueError,
@@ -20,6 +20,7 @@ from py_engine.errors import (
     UnclearModelToUseError,
     UnsupportedFieldsError,
 )
+from py_engine.log_levels import LOG_LEVELS
 from py_engine.models.base import SamplingParams
 from tests.support.engines import IDS, MESSAGES, TEXT, ask, engine_of, host_of, ids_of, text_of
 from tests.support.event_loop import in_clean_event_loop
