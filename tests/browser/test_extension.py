@@ -200,6 +200,7 @@ def test_popup_shows_the_conversation_of_the_one_before(
     expect(answers(later)).to_have_text(text)
     expect(later.locator(".message.user")).to_have_text("What is the capital of France?")
     later.locator("#clear").click()
+    expect(later.locator("#welcome")).to_be_visible()  # by then it is forgotten in the storage, too
     later.close()
 
 
