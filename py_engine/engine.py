@@ -21,24 +21,16 @@ from py_engine.chat import chat_job
 from py_engine.config import AppConfig, MLCEngineConfig
 from py_engine.engine_config import app_config as checked_app_config
 from py_engine.engine_config import engine_config as checked_config
-from py_engine.errors import ConfigValueError, ModelNotLoadedError, SpecifiedModelNotFoundError
+from py_engine.errors import ModelNotLoadedError, SpecifiedModelNotFoundError
 from py_engine.generation import LogitProcessor
 from py_engine.host import EngineHost
 from py_engine.loaded_model import LoadedModel
+from py_engine.log_levels import log_from
 from py_engine.model_set import ChatOpts, ModelSet, load_plan
 from py_engine.progress import ProgressCallback
 from py_engine.response_stream import ResponseStream
 from py_engine.resumable.sessions import ResumableSessions
 from py_engine.text_completion import completion_job
-
-LOG_LEVELS = {
-    "TRACE": 5,
-    "DEBUG": logging.DEBUG,
-    "INFO": logging.INFO,
-    "WARN": logging.WARNING,
-    "ERROR": logging.ERROR,
-    "SILENT": logging.CRITICAL + 1,
-}
 
 logger = logging.getLogger(__name__)
 
@@ -94,11 +86,7 @@ class MLCEngine:
 
     def set_log_level(self, log_level: str) -> None:
         """Log from this level on: TRACE, DEBUG, INFO, WARN, ERROR or SILENT."""
-        if log_level not in LOG_LEVELS:
-            raise ConfigValueError(
-                f"log_level is {log_level!r}, but must be one of {', '.join(LOG_LEVELS)}."
-            )
-        logging.getLogger("py_engine").setLevel(LOG_LEVELS[log_level])
+        log_from(log_level)
 
     async def register_local_files(self, name: str, files: Any) -> str:
         """Make files that the user picked loadable, and return their address, `local:NAME`.
@@ -256,11 +244,7 @@ class MLCEngine:
 
     async def runtime_stats_text(self, model_id: str | None = None) -> str:
         """Return the speeds since `reset_chat` as text; `usage` of a response has more."""
-        statistics = self._select(model_id, "runtime_stats_text").statistics
-        return (
-            f"prefill: {statistics.prefill_tokens_per_s:.4f} tokens/sec, "
-            f"decoding: {statistics.decode_tokens_per_s:.4f} tokens/sec"
-        )
+        return self._select(model_id, "runtime_stats_text").statistics.speeds_text()
 
     async def forward_tokens_and_sample(
         self, input_ids: Sequence[int], is_prefill: bool, model_id: str | None = None
@@ -270,15 +254,7 @@ class MLCEngine:
         The sequence begins with the first call after a chat completion or `reset_chat`.
         `is_prefill` is WebLLM's hint which kernels to use; it changes nothing here.
         """
-        model = self._select(model_id, "forward_tokens_and_sample")
-        size = model.config.vocab_size
-        ids = list(input_ids) if isinstance(input_ids, Sequence) else []
-        if not ids or not all(isinstance(i, int) and 0 <= i < size for i in ids):
-            raise ConfigValueError(
-                f"input_ids must be one or more token ids from 0 to {size - 1}, the model's "
-                "vocabulary."
-            )
-        return await model.forward(ids)
+        return await self._select(model_id, "forward_tokens_and_sample").forward(input_ids)
 
     async def get_max_storage_buffer_binding_size(self) -> int:
         """Return the largest buffer, in bytes, that the GPU can bind. Needs no model."""

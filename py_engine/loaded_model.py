@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 
 from py_engine.config import ChatConfig
 from py_engine.conversation import PromptRenderer
-from py_engine.errors import DeviceError, MLCError
+from py_engine.errors import ConfigValueError, DeviceError, MLCError
 from py_engine.generation import (
     CachedTokens,
     Generation,
@@ -114,16 +114,24 @@ class LoadedModel:
     async def forward(self, token_ids: Sequence[int]) -> int:
         """Append ids as they are to a sequence of raw ids and return one sampled token.
 
-        Raises ContextWindowSizeExceededError when they do not fit.
+        Errors: ConfigValueError for what are no ids of the vocabulary;
+        ContextWindowSizeExceededError when they do not fit.
         """
         model, config = self._text_model, self.config
+        size = config.vocab_size
+        ids = list(token_ids) if isinstance(token_ids, Sequence) else []
+        if not ids or not all(isinstance(i, int) and 0 <= i < size for i in ids):
+            raise ConfigValueError(
+                f"input_ids must be one or more token ids from 0 to {size - 1}, the model's "
+                "vocabulary."
+            )
         async with self.turn():
             if not self._has_raw_sequence:
                 self._cached.keep(0)
                 model.start(SamplingParams(config.temperature, config.top_p, new_seed()))
                 self._has_raw_sequence = True
-            for start in range(0, len(token_ids), model.prefill_chunk_size):
-                await model.prefill(token_ids[start : start + model.prefill_chunk_size])
+            for start in range(0, len(ids), model.prefill_chunk_size):
+                await model.prefill(ids[start : start + model.prefill_chunk_size])
             return (await model.sample()).token_id
 
     def reset(self, *, keep_stats: bool = False) -> None:

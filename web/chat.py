@@ -4,20 +4,21 @@ Runs unchanged on MicroPython (the default) and on Pyodide (`?interpreter=py`), 
 Also in the address: `model=ID` selects a model, `autoload=1` loads it at once.
 """
 
-import asyncio
 import json
 
 import js
+from chat_form import listen, start, written
 from chat_view import (
-    Answer,
     LoadProgress,
-    add_message,
+    Turn,
     add_model,
     element,
     fill_model_list,
     focus_prompt,
+    forget_messages,
     show_error,
     show_notice,
+    show_state,
 )
 from document_dialog import show_document
 from models_dialog import (
@@ -28,7 +29,7 @@ from models_dialog import (
     show_stored,
     written_record,
 )
-from pyscript import document, when
+from pyscript import when
 from webgpu_check import gpu_problem
 
 from py_engine.errors import DeviceError, MLCError, NetworkError, WorkerError
@@ -37,22 +38,6 @@ from py_engine.rpc.transport_browser import create_worker
 
 WORKER_URL = "./worker/web_worker.mjs?v=__BUILD__"
 MODEL_LIST_URL = "./py_engine/model_list.json?v=__BUILD__"
-running = []  # tasks; an event loop keeps only weak references
-
-
-def start(coroutine):
-    """Run a coroutine from an event handler; what goes wrong in it shows on the page."""
-
-    async def run():
-        try:
-            await coroutine
-        except Exception as error:
-            show_error(error)
-        finally:
-            running.remove(task)
-
-    task = asyncio.create_task(run())
-    running.append(task)
 
 
 class Chat:
@@ -73,8 +58,7 @@ class Chat:
     def set_state(self, state, status):
         """Enter a state (booting, ready, loading, loaded, generating, error) and show it."""
         self.state = state
-        document.documentElement.dataset.state = state
-        element("status").textContent = status
+        show_state(state, status)
         is_busy = state in ("booting", "loading", "generating")
         is_loaded = self.is_loaded()
         element("model").disabled = element("more-models").disabled = is_busy
@@ -84,9 +68,6 @@ class Chat:
         )
         element("clear").disabled = is_busy or not element("messages").childElementCount
         element("send").disabled = is_busy or not self.has_gpu
-        element("send").hidden = state == "generating"
-        element("stop").hidden = state != "generating"
-        element("loading").hidden = state != "loading"
         element("welcome").hidden = bool(self.messages) or not element("notice").hidden
 
     def is_loaded(self):
@@ -190,8 +171,8 @@ class Chat:
 
     async def send(self):
         """Send what is written, loading the selected model first if need be."""
-        text = element("prompt").value.strip()
-        if not text or element("send").disabled:
+        text = written()
+        if not text:
             return
         if not self.is_loaded():
             await self.load()
@@ -203,35 +184,27 @@ class Chat:
     async def answer(self, text):
         """Add a message of the user's and stream the answer to it into another."""
         self.is_stopping = False
-        element("notice").hidden = True
-        element("stats").textContent = ""
         self.messages.append({"role": "user", "content": text})
-        question, answer = add_message("user", text), Answer()
+        turn = Turn(text)
         self.set_state("generating", f"{self.loaded_id} is writing…")
         try:
             stream = await self.engine.chat.completions.create(**self.request())
             async for chunk in stream:
-                answer.take(chunk)
+                turn.answer.take(chunk)
                 if self.is_stopping:
                     self.engine.interrupt_generate()
         except MLCError as error:
-            self.take_back(question, answer)
+            self.messages.pop()
+            turn.take_back()
             if isinstance(error, (DeviceError, WorkerError)):
                 self.fail(error, "The engine failed; load the model again.")
             else:
                 show_error(error)
                 self.set_state("loaded", "The message could not be answered.")
             return
-        answer.finish()
-        self.messages.append({"role": "assistant", "content": answer.text})
+        turn.answer.finish()
+        self.messages.append({"role": "assistant", "content": turn.answer.text})
         self.set_state("loaded", f"{self.loaded_id} is ready.")
-
-    def take_back(self, question, answer):
-        """Remove a question that failed; it can be sent again from the field."""
-        content = self.messages.pop()["content"]
-        element("prompt").value = element("prompt").value or content
-        question.remove()
-        answer.remove()
 
     def request(self):
         """Return the chat request with what the settings say."""
@@ -256,9 +229,7 @@ class Chat:
     async def clear(self):
         """Start a new conversation."""
         self.messages = []
-        element("messages").replaceChildren()
-        element("notice").hidden = True
-        element("stats").textContent = ""
+        forget_messages()
         self.set_state(self.state, element("status").textContent)
         focus_prompt()
         if self.loaded_id:
@@ -325,33 +296,7 @@ def _(event):
     start(chat.use_files(event.target))
 
 
-@when("submit", "#chat-form")
-def _(event):
-    event.preventDefault()
-    start(chat.send())
-
-
-@when("keydown", "#prompt")
-def _(event):
-    if event.key == "Enter" and not event.shiftKey and not event.isComposing:
-        event.preventDefault()
-        start(chat.send())
-
-
-@when("keydown", document)
-def _(event):
-    if event.key == "Escape":
-        chat.stop()
-
-
-@when("click", "#stop")
-def _(event):
-    chat.stop()
-
-
-@when("click", "#clear")
-def _(event):
-    start(chat.clear())
+listen(chat)
 
 
 @when("click", "#suggestions")

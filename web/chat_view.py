@@ -25,6 +25,32 @@ def add(parent, tag, text="", class_name=""):
     return child
 
 
+def show_state(state, status):
+    """Show a state: "loading", "generating", or another of the page's."""
+    document.documentElement.dataset.state = state
+    element("status").textContent = status
+    element("send").hidden = state == "generating"
+    element("stop").hidden = state != "generating"
+    element("loading").hidden = state != "loading"
+
+
+class Turn:
+    """A question on the page, and the `answer` to it while it grows."""
+
+    def __init__(self, text):
+        element("notice").hidden = True
+        element("stats").textContent = ""
+        self._text = text
+        self._question = add_message("user", text)
+        self.answer = Answer()
+
+    def take_back(self):
+        """Take both off the page; the question can be sent again from the field."""
+        element("prompt").value = element("prompt").value or self._text
+        self._question.remove()
+        self.answer.remove()
+
+
 class Answer:
     """One answer on the page while it grows."""
 
@@ -163,6 +189,13 @@ def model_group(label):
     group = add(element("model"), "optgroup")
     group.label = label
     return group
+
+
+def forget_messages():
+    """Take the conversation off the page."""
+    element("messages").replaceChildren()
+    element("notice").hidden = True
+    element("stats").textContent = ""
 
 
 def add_message(role, text):

@@ -56,6 +56,13 @@ class Statistics:
         """Tokens after the first per second, 0 where there were none."""
         return self.decode_steps / self.decode_s if self.decode_s > 0 else 0.0
 
+    def speeds_text(self) -> str:
+        """Return the speeds in WebLLM's words."""
+        return (
+            f"prefill: {self.prefill_tokens_per_s:.4f} tokens/sec, "
+            f"decoding: {self.decode_tokens_per_s:.4f} tokens/sec"
+        )
+
     @property
     def time_per_output_token_s(self) -> float:
         """Seconds per token after the first, 0 where there were none."""

@@ -11,17 +11,10 @@ from py_engine.abort import until_aborted
 from py_engine.api.endpoints import Chat, Completions, Embeddings
 from py_engine.api.objects import ApiObject, plain
 from py_engine.errors import ConfigValueError, WorkerEngineModelNotLoadedError
-from py_engine.model_selection import select_model_id
 from py_engine.rpc.channel import Channel
-from py_engine.rpc.chunk_stream import ChunkStream, collect_dropped_streams
-from py_engine.rpc.client_values import (
-    checked_config,
-    given,
-    plain_config,
-    plain_request,
-)
-from py_engine.rpc.images import without_images
+from py_engine.rpc.client_values import checked_config, given, plain_config
 from py_engine.rpc.messages import INIT_PROGRESS
+from py_engine.rpc.model_requests import ModelRequests
 from py_engine.rpc.transport import Transport
 from py_engine.storage.picked import local_address, picked_entries
 
@@ -55,6 +48,7 @@ class WebWorkerMLCEngine:
         self._loads = 0  # counts reloads and unloads, so that only the latest sets the state
         self._on_progress = config.get("init_progress_callback")
         self._channel = Channel(_transport_to(worker), self._on_event)
+        self._requests = ModelRequests(self._channel)
         self.chat = Chat(self.chat_completion)
         self.completions = Completions(self.completion)
         self.embeddings = Embeddings(self.embedding)
@@ -141,16 +135,19 @@ class WebWorkerMLCEngine:
 
     async def chat_completion(self, request: "Mapping[str, Any]") -> "Any":
         """Answer an OpenAI chat request; with `stream` true return a ChunkStream."""
-        return await self._complete("chatCompletion", "ChatCompletionRequest", request)
+        state = self._expected_state()
+        return await self._requests.complete(
+            "chatCompletion", "ChatCompletionRequest", request, state
+        )
 
     async def completion(self, request: "Mapping[str, Any]") -> "Any":
         """Answer an OpenAI completion request; with `stream` true return a ChunkStream."""
-        return await self._complete("completion", "CompletionCreateParams", request)
+        state = self._expected_state()
+        return await self._requests.complete("completion", "CompletionCreateParams", request, state)
 
     async def embedding(self, request: "Mapping[str, Any]") -> ApiObject:
         """Answer an OpenAI embedding request."""
-        content = given(request=plain_request(request), **self._expected_state())
-        return ApiObject(await self._ask("embedding", content))
+        return await self._requests.embed(request, self._expected_state())
 
     async def count_tokens(
         self,
@@ -207,17 +204,8 @@ class WebWorkerMLCEngine:
         self, session_id: str, continue_generation: bool = False, stream: bool = False
     ) -> "Any":
         """Recover a generation that was cut off; streams what follows if both flags are set."""
-        content = self._expected_state() if self.model_id else {}
-        content["sessionId"] = session_id
-        content["options"] = {"continueGeneration": continue_generation, "stream": stream}
-        if not (continue_generation and stream):
-            return ApiObject(await self._channel.call("resumeChatCompletion", content))
-        kind = "resumeChatCompletionStreamInit"
-        content["streamId"] = stream_id = self._channel.new_uuid()
-        result = await self._channel.call(kind, content)
-        if result is not None:
-            return ApiObject(result)
-        return ChunkStream(self._channel, stream_id, lambda: self._channel.call(kind, content))
+        state = self._expected_state() if self.model_id else {}
+        return await self._requests.resume(session_id, continue_generation, stream, state)
 
     async def delete_resumable_session(self, session_id: str) -> None:
         """Forget what is stored of a generation."""
@@ -231,33 +219,6 @@ class WebWorkerMLCEngine:
         """End the worker; everything pending fails with WorkerFailedError."""
         self.model_id = self.chat_opts = None
         self._channel.close("The worker was ended by `engine.terminate()`; make a new one.")
-
-    async def _complete(self, kind: str, request_name: str, request: "Mapping[str, Any]") -> "Any":
-        collect_dropped_streams()
-        request, images = without_images(request)
-        request = plain_request(request)
-        content = given(request=request, **self._expected_state())
-        selected = select_model_id(content["modelId"], request.get("model"), request_name)
-        if not request.get("stream"):
-            return ApiObject(await self._ask(f"{kind}NonStreaming", content, images))
-        content["selectedModelId"] = selected
-        content["streamId"] = stream_id = self._channel.new_uuid()
-        await self._ask(f"{kind}StreamInit", content, images)
-        return ChunkStream(
-            self._channel, stream_id, lambda: self._ask(f"{kind}StreamInit", content, images)
-        )
-
-    async def _ask(
-        self, kind: str, content: "dict[str, Any]", attachments: "list[Any] | None" = None
-    ) -> "Any":
-        """Ask a model; when the caller is cancelled, the worker gives the request up too."""
-        content["streamId"] = content.get("streamId") or self._channel.new_uuid()
-        try:
-            return await self._channel.call(kind, content, attachments or None)
-        except asyncio.CancelledError:
-            if not self._channel.is_closed:
-                self._channel.send("completionStreamReturn", {"streamId": content["streamId"]})
-            raise
 
     def _expected_state(self) -> "dict[str, Any]":
         """Return what the worker should have loaded, sent along so that it can catch up."""

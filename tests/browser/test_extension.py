@@ -16,19 +16,18 @@ from playwright.sync_api import Locator, Page, Playwright, expect
 
 from py_engine.tooling.server import SiteServer
 from py_engine.tooling.site import Site
+from py_engine.tooling.steps import ROOT
 from tests.support.chrome_extension import ChromeExtension
 from tests.support.interpreters import INTERPRETERS
+from tests.support.page_cases import PAGE_SUPPORT, case_names, known_cases, run_case
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "chrome-extension.md"
+DOCUMENT = ROOT / "docs" / "chrome-extension.md"
 PAGES = Path(__file__).parent / "pages"
-CASE_FILES = sorted(PAGES.glob("extension_cases.*"))
-SOURCE = (PAGES / "extension_cases.py").read_text(encoding="utf-8")
-CASES = re.findall(r"^async def (case_\w+)", SOURCE, re.MULTILINE)
+CASE_FILES = [*PAGES.glob("extension_cases.*"), ROOT / PAGE_SUPPORT]
+CASES = case_names(PAGES / "extension_cases.py")
 MODEL = "Llama-Storyteller-7M-q4f16_1-MLC"
 POPUP = "worker/extension/popup.html"
-
-RUN_CASE = """(name) => Promise.race([
-    runCase(name), new Promise((settle) => setTimeout(settle, 300000, 'no answer in 300 s'))])"""
+SECONDS = 300  # for a case, in which the worker may boot and load the model
 
 
 class Load(Protocol):
@@ -105,11 +104,11 @@ def offscreen_page(load_extension: Load) -> Page:
 
 @pytest.mark.parametrize("case", CASES)
 def test_client(cases_page: Page, case: str) -> None:
-    assert cases_page.evaluate(RUN_CASE, case) == ""
+    assert run_case(cases_page, case, SECONDS) == ""
 
 
 def test_all_cases_are_known_to_the_page(cases_page: Page) -> None:
-    assert cases_page.evaluate("() => caseNames").split(",") == sorted(CASES)
+    assert known_cases(cases_page) == sorted(CASES)
 
 
 @pytest.fixture
@@ -126,7 +125,7 @@ def popup(extension: ChromeExtension) -> Iterator[Page]:
     ["case_chat", "case_structured_output", "case_a_client_that_leaves_frees_the_model"],
 )
 def test_engine_in_an_offscreen_document(offscreen_page: Page, case: str) -> None:
-    assert offscreen_page.evaluate(RUN_CASE, case) == ""
+    assert run_case(offscreen_page, case, SECONDS) == ""
 
 
 def test_worker_that_cannot_start_is_tried_again_with_the_next_client(
@@ -144,7 +143,8 @@ def test_worker_that_cannot_start_is_tried_again_with_the_next_client(
     page = broken.open("extension_cases.html?interpreter=mpy")
     page.expose_function("mend", mend)
     expect(page).to_have_title("ready", timeout=60_000)
-    assert page.evaluate(RUN_CASE, "broken_extension_says_so_and_can_be_mended") == ""
+    case = "broken_extension_says_so_and_can_be_mended"
+    assert run_case(page, case, SECONDS) == ""
 
 
 @pytest.mark.parametrize("is_offscreen", [False, True])
@@ -200,6 +200,7 @@ def test_popup_shows_the_conversation_of_the_one_before(
     expect(answers(later)).to_have_text(text)
     expect(later.locator(".message.user")).to_have_text("What is the capital of France?")
     later.locator("#clear").click()
+    expect(later.locator("#welcome")).to_be_visible()  # by then it is forgotten in the storage, too
     later.close()
 
 

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page
 from py_engine.tooling.steps import ROOT
 from tests.conftest import RecordingServer
 from tests.support.engine_worker import EngineWorker
+from tests.support.page_cases import run_case
 
 PAGES = Path(__file__).parent / "pages"
 DOCUMENT = (ROOT / "docs" / "openai-client.md").read_text(encoding="utf-8")
@@ -22,8 +23,6 @@ SNIPPET = DOCUMENT.partition("```html\n")[2].partition("```")[0]
 SOURCE = (PAGES / "openai_cases.py").read_text(encoding="utf-8")
 CASES = re.findall(r"^async def case_(\w+)", SOURCE, re.MULTILINE)
 
-RUN_CASE = """(name) => Promise.race([
-    runCase(name), new Promise((settle) => setTimeout(settle, 60000, 'no answer in 60 s'))])"""
 OPEN = """
 import sys
 import types
@@ -82,5 +81,5 @@ def test_page_of_the_documentation(openai_page: Page) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_on_the_page(openai_page: Page, case: str) -> None:
-    problem = openai_page.evaluate(RUN_CASE, case)
+    problem = run_case(openai_page, case)
     assert not problem, problem

@@ -119,3 +119,8 @@ async def text_of(stream: Any) -> str:
     async for chunk in stream:
         parts += [choice.delta.content or "" for choice in chunk.choices]
     return "".join(parts)
+
+
+def kinds(messages: list[dict[str, Any]]) -> list[str]:
+    """Return the kinds of messages."""
+    return [message["kind"] for message in messages]

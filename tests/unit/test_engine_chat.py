@@ -19,63 +19,9 @@ from py_engine.errors import (
     UnsupportedToolsError,
 )
 from py_engine.tokenizer import tokenizer_from_json
-from tests.support.fake_host import END, FakeHost, model_files
+from tests.support.engines import CALL, MESSAGES, TOOLS, ask, engine_that_says, ids_of
+from tests.support.fake_host import FakeHost, model_files
 from tests.support.tokenizer_files import tokenizer_json
-
-MESSAGES = [{"role": "user", "content": "Hi"}]
-TEMPLATE = (
-    "{% if tools %}{{ tools | tojson }}<tool_call>{% endif %}"
-    "{% for m in messages %}{{ m.role }}:{{ m.content }}"
-    "{% for call in m.tool_calls or [] %}{{ call.function.name }}{% endfor %}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant:"
-    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>{% endif %}"
-    "{% endif %}"
-)
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": name,
-            "parameters": {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}},
-        },
-    }
-    for name in ("weather", "time")
-]
-CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
-
-
-def ids_of(text: str) -> list[int]:
-    return asyncio.run(tokenizer_from_json(tokenizer_json("gpt2"))).encode(text)
-
-
-async def engine_that_says(
-    text: str, *, window: int = 2000, vocabulary: str = "", **config: Any
-) -> MLCEngine:
-    """Return an engine whose model answers everything with `text`, unless a grammar forbids it.
-
-    `vocabulary` is the text of another tokenizer.json.
-    """
-    vocabulary = vocabulary or tokenizer_json("gpt2")
-    host = FakeHost("model")
-    files = {"context_window_size": window, "conv_template": None} | config
-    host.files["model"] = model_files(**files) | {
-        "tokenizer.json": vocabulary,
-        "tokenizer_config.json": json.dumps({"chat_template": TEMPLATE}),
-    }
-    host.files["model"]["mlc-chat-config.json"] = json.dumps(
-        json.loads(host.files["model"]["mlc-chat-config.json"])
-        | {"tokenizer_files": ["tokenizer.json", "tokenizer_config.json"]}
-    )
-    tokenizer = await tokenizer_from_json(vocabulary)
-    host.scripts["model"] = [*tokenizer.encode(text), END]
-    engine = MLCEngine({"app_config": host.app_config}, host=host)
-    await engine.reload("model")
-    engine.host = host  # type: ignore[attr-defined]
-    return engine
-
-
-async def ask(engine: MLCEngine, **fields: Any) -> Any:
-    return await engine.chat.completions.create(**{"messages": MESSAGES, **fields})
 
 
 async def streamed(engine: MLCEngine, **fields: Any) -> tuple[dict[int, dict[str, Any]], list[Any]]:
@@ -132,7 +78,7 @@ def test_grammar_is_compiled_once_and_the_compiler_freed() -> None:
         form = {"type": "regex", "pattern": "yes|no"}
         for _ in range(2):
             assert (await ask(engine, response_format=form)).choices[0].message.content == "yes"
-        (compiler,) = engine.host.compilers  # type: ignore[attr-defined]
+        (compiler,) = engine.host.compilers
         assert len(compiler.compiled) == 1
         await engine.unload()
         assert compiler.is_destroyed
@@ -158,7 +104,7 @@ def test_bad_grammar_fails_at_once_and_the_next_request_works() -> None:
 def test_reply_is_checked_by_what_the_grammar_cannot_say(stream: bool) -> None:
     async def test() -> None:
         engine = await engine_that_says("1")
-        host = engine.host  # type: ignore[attr-defined]
+        host = engine.host
         schema = json.dumps({"type": "integer", "not": {"const": 1}})
         form = {"type": "json_object", "schema": schema}
 
@@ -213,7 +159,7 @@ def test_required_and_named_choice_are_enforced() -> None:
 
     async def test() -> None:
         engine = await engine_that_says(CALL)
-        host = engine.host  # type: ignore[attr-defined]
+        host = engine.host
         answer = (await ask(engine, tools=TOOLS, tool_choice="required")).choices[0]
         assert answer.finish_reason == "tool_calls"
         assert answer.message.content is None
@@ -283,7 +229,7 @@ def test_result_of_a_tool_goes_into_the_prompt() -> None:
             {"role": "tool", "tool_call_id": "call_1", "content": "25 degrees"},
         ]
         await ask(engine, messages=conversation, tools=TOOLS)
-        (model,) = engine.host.loaded  # type: ignore[attr-defined]
+        (model,) = engine.host.loaded
         tokenizer = await tokenizer_from_json(tokenizer_json("gpt2"))
         prompt = tokenizer.decode(model.sequence)
         assert "assistant:weather" in prompt
@@ -373,7 +319,7 @@ def test_choices_share_the_prefill() -> None:
     async def test() -> None:
         engine = await engine_that_says("yes")
         response = await ask(engine, n=3)
-        (model,) = engine.host.loaded  # type: ignore[attr-defined]
+        (model,) = engine.host.loaded
         prompt = response.usage.prompt_tokens
         assert model.kept == [0, prompt - 1, prompt - 1]
         assert response.usage.prompt_tokens_details.cached_tokens == 0
@@ -432,7 +378,7 @@ def test_all_sampling_fields_reach_the_model() -> None:
             repetition_penalty=1.2,
             logit_bias={"7": -100},
         )
-        (model,) = engine.host.loaded  # type: ignore[attr-defined]
+        (model,) = engine.host.loaded
         sampling = model.samplings[-1]
         assert (sampling.top_k, sampling.min_p) == (5, 0.1)
         assert (sampling.presence_penalty, sampling.frequency_penalty) == (0.5, 0)
@@ -500,7 +446,7 @@ def test_too_long_a_prompt_fails_before_any_work() -> None:
                 await ask(
                     engine, stream=stream, messages=[{"role": "user", "content": "word " * 40}]
                 )
-        (model,) = engine.host.loaded  # type: ignore[attr-defined]
+        (model,) = engine.host.loaded
         assert model.samplings == []
 
     asyncio.run(test())

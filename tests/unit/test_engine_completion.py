@@ -18,31 +18,20 @@ from py_engine.errors import (
     RangeError,
     UnclearModelToUseError,
 )
-from py_engine.tokenizer import tokenizer_from_json
+from tests.support.engines import engine_of, ids_of
 from tests.support.fake_host import END, FakeHost, model_files
-from tests.support.tokenizer_files import tokenizer_json
 
 TEXT = "The quick brown fox"
 EMBEDDER = {"model_type": "bert", "quantization": "q0f32"}
 
 
-def ids_of(text: str) -> list[int]:
-    return asyncio.run(tokenizer_from_json(tokenizer_json("gpt2"))).encode(text)
-
-
 IDS = ids_of(TEXT)
-
-
-async def engine_of(host: FakeHost) -> MLCEngine:
-    engine = MLCEngine({"app_config": host.app_config}, host=host)
-    await engine.reload(list(host.files))
-    return engine
 
 
 async def completing_engine() -> tuple[MLCEngine, Any]:
     host = FakeHost("model")
     host.scripts["model"] = [*IDS, END]
-    engine = await engine_of(host)
+    engine = await engine_of(host, "model")
     return engine, host.loaded[0]
 
 
@@ -158,7 +147,7 @@ def test_interruption_leaves_out_the_choices_to_come() -> None:
 async def embedding_engine() -> tuple[MLCEngine, FakeHost]:
     host = FakeHost("model", "embedder")
     host.files["embedder"] = model_files(**EMBEDDER)
-    return await engine_of(host), host
+    return await engine_of(host, *host.files), host
 
 
 def test_embeddings_beside_a_language_model() -> None:

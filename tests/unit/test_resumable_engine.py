@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from py_engine.engine import MLCEngine
 from py_engine.errors import (
     ConfigValueError,
     CrossContextLockUnavailableError,
@@ -21,9 +20,8 @@ from py_engine.errors import (
 )
 from py_engine.resumable.journal import RecordType, encoded, scan
 from py_engine.resumable.store import JOURNAL_FILE
-from tests.support.fake_host import FakeHost
+from tests.support.engines import CALL, TOOLS, HostedEngine, ask, engine_that_says
 from tests.support.memory_sessions import MemorySessions
-from tests.unit.test_engine_chat import CALL, TOOLS, ask, engine_that_says
 
 TEXT = "Once a naïve 🦊 fox said: stop it now, please."
 GREEDY = {"temperature": 0}
@@ -39,25 +37,20 @@ def asked(session_id: str = "s", **fields: Any) -> dict[str, Any]:
     return {"extra_body": {"resumable": {"enabled": True, "sessionId": session_id, **fields}}}
 
 
-def host_of(engine: MLCEngine) -> FakeHost:
-    host: FakeHost = engine.host  # type: ignore[attr-defined]
-    return host
-
-
-def sessions_of(engine: MLCEngine) -> MemorySessions:
-    sessions = host_of(engine).sessions
+def sessions_of(engine: HostedEngine) -> MemorySessions:
+    sessions = engine.host.sessions
     assert sessions is not None
     return sessions
 
 
 async def engine_after_a_crash(
     text: str, sessions: MemorySessions, journal: bytes, **config: Any
-) -> MLCEngine:
+) -> HostedEngine:
     """Return another tab's engine, to which the crash left this journal."""
     engine = await engine_that_says(text, **config)
     files = {name: dict(data) for name, data in sessions.data.items()}
     files["s"][JOURNAL_FILE] = journal
-    host_of(engine).sessions = MemorySessions(files)
+    engine.host.sessions = MemorySessions(files)
     return engine
 
 
@@ -163,14 +156,14 @@ def test_what_only_the_request_decides_is_replayed_by_decode_steps(
     async def run() -> None:
         engine = await engine_that_says(TEXT)
         await ask(engine, **fields, **asked())
-        (sampling,) = host_of(engine).loaded[0].samplings
-        prompt = [token for chunk in host_of(engine).loaded[0].chunks for token in chunk]
+        (sampling,) = engine.host.loaded[0].samplings
+        prompt = [token for chunk in engine.host.loaded[0].chunks for token in chunk]
         sessions = sessions_of(engine)
         records = scan(sessions.data["s"][JOURNAL_FILE]).records
         journal = b"".join(map(encoded, records[:28]))
         engine = await engine_after_a_crash(TEXT, sessions, journal)
         await engine.resume_chat_completion("s", True)
-        model = host_of(engine).loaded[0]
+        model = engine.host.loaded[0]
         drawn = [record.payload["tokenId"] for record in records[3:28]]
         assert model.samplings == [sampling]
         assert model.replayed == (drawn if is_exact else [])
@@ -252,7 +245,7 @@ def test_a_session_is_used_once_and_by_one() -> None:
         with pytest.raises(ResumableSessionActiveError):
             await engine.delete_resumable_session("s")
         other = await engine_that_says(TEXT)
-        host_of(other).sessions = sessions_of(engine)
+        other.host.sessions = sessions_of(engine)
         with pytest.raises(ResumableSessionActiveError):
             await ask(other, **asked())
         await stream.aclose()
@@ -300,7 +293,7 @@ def test_two_continuations_of_one_session() -> None:
 def test_interrupted_and_failed_generations_can_go_on() -> None:
     async def run() -> None:
         engine = await engine_that_says(TEXT)
-        model = host_of(engine).loaded[0]
+        model = engine.host.loaded[0]
         model.on_step = lambda number: engine.interrupt_generate() if number == 4 else None
         reply = await ask(engine, **asked())
         assert reply.choices[0].finish_reason == "abort"
@@ -360,7 +353,7 @@ def test_browsers_that_cannot_keep_anything(
 ) -> None:
     async def run() -> None:
         engine = await engine_that_says(TEXT)
-        host = host_of(engine)
+        host = engine.host
         host.sessions = {
             "file system": None,
             "locks": MemorySessions(has_locks=False),
@@ -397,7 +390,7 @@ def test_another_model_or_configuration_gives_the_text_and_the_reason() -> None:
         await engine.unload()
         reason = (await engine.resume_chat_completion("s", True)).reason
         assert "its model is 'model', but loaded is nothing" in reason
-        host = host_of(engine)
+        host = engine.host
         host.files["other"] = host.files["model"]
         engine.set_app_config(host.app_config)
         await engine.reload("other")
@@ -452,7 +445,7 @@ def test_a_logit_processor_is_refused_and_one_that_came_later_gives_the_text() -
 def test_an_unrecorded_request_touches_no_storage() -> None:
     async def run() -> None:
         engine = await engine_that_says(TEXT)
-        host_of(engine).sessions = None
+        engine.host.sessions = None
         assert (await ask(engine)).choices[0].message.content == TEXT
         off = {"extra_body": {"resumable": {"enabled": False}}}
         assert (await ask(engine, **off)).choices[0].message.content == TEXT

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from py_engine.errors import ResumableSessionActiveError, ResumableSessionNotFoundError
+from tests.support.engines import engine_that_says
 from tests.support.worker_pair import WorkerPair, text_of
-from tests.unit.test_engine_chat import engine_that_says
 
 TEXT = "Once upon a time a fox said hello."
 RESUMABLE = {"resumable": {"enabled": True, "sessionId": "s"}}

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from functools import wraps
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,17 +11,10 @@ from py_engine import errors
 from py_engine.rpc.channel import MAX_REPEATS
 from py_engine.rpc.extension_client import ExtensionServiceWorkerMLCEngine
 from py_engine.rpc.extension_handler import ExtensionServiceWorkerMLCEngineHandler
+from tests.support.event_loop import in_event_loop
 from tests.support.fake_extension import FakeExtension, FakePort
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.worker_pair import MODEL, PickedFile, ask, text_of
-
-
-def in_event_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), timeout=5))
-
-    return run
 
 
 def page_of(extension: FakeExtension, **config: Any) -> ExtensionServiceWorkerMLCEngine:

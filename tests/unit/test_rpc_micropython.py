@@ -113,6 +113,7 @@ def test_the_closure_is_small_and_knows_nothing_of_the_engine() -> None:
         "py_engine.rpc.extension_client",
         "py_engine.rpc.images",
         "py_engine.rpc.messages",
+        "py_engine.rpc.model_requests",
         "py_engine.rpc.service_worker_client",
         "py_engine.rpc.transport",
         "py_engine.rpc.transport_browser",

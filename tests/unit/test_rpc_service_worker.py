@@ -13,10 +13,10 @@ from py_engine.rpc.service_worker_client import (
     ServiceWorkerMLCEngine,
     create_service_worker_mlc_engine,
 )
+from tests.support.event_loop import in_event_loop
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.shared_worker import Page, PageEvent, SharedWorker
 from tests.support.worker_pair import MODEL, ask, text_of
-from tests.unit.test_rpc_pair import in_event_loop
 
 LONG = "word " * 500
 

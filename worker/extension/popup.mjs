@@ -7,8 +7,8 @@ globalThis.renderMarkdown = renderMarkdown;
 
 try {
   const interpreter = new URLSearchParams(location.search).get('interpreter') ?? 'mpy';
-  const modules = ['../../chat_view.py', '../../webgpu_check.py', './summary.py'];
-  await runPython('./popup.py?v=__BUILD__', { modules, interpreter });
+  const shared = ['chat_form', 'chat_view', 'webgpu_check'].map((name) => `../../${name}.py`);
+  await runPython('./popup.py?v=__BUILD__', { modules: [...shared, './summary.py'], interpreter });
 } catch (error) {
   document.documentElement.dataset.state = 'error';
   document.getElementById('status').textContent = `Python could not be started: ${error?.message ?? error}`;

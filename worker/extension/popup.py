@@ -3,19 +3,20 @@
 Runs on MicroPython, and with `?interpreter=py` on Pyodide; popup.mjs starts it.
 """
 
-import asyncio
 import json
 
 import js
+from chat_form import listen, start, written
 from chat_view import (
-    Answer,
     LoadProgress,
-    add_message,
+    Turn,
     add_model,
     element,
     focus_prompt,
+    forget_messages,
     show_error,
     show_notice,
+    show_state,
 )
 from pyscript import document, when
 from summary import ANSWER_TOKENS, cut_to_fit, summary_messages
@@ -29,22 +30,6 @@ PAGE_TEXT = "worker/extension/page_text.js"
 CONTEXT_WINDOW_SIZE = 1024  # where a model's record says nothing
 CONVERSATION = "conversation"  # kept until the browser is closed: popups close at every click
 MODEL = "model"
-running = []  # tasks; an event loop keeps only weak references
-
-
-def start(coroutine):
-    """Run a coroutine from an event handler; what goes wrong in it shows in the popup."""
-
-    async def run():
-        try:
-            await coroutine
-        except Exception as error:
-            popup.fail(error)
-        finally:
-            running.remove(task)
-
-    task = asyncio.create_task(run())
-    running.append(task)
 
 
 class Popup:
@@ -62,16 +47,12 @@ class Popup:
 
     def set_state(self, state, status):
         """Enter a state (booting, loading, ready, generating, error) and show it."""
-        document.documentElement.dataset.state = state
-        element("status").textContent = status
+        show_state(state, status)
         is_ready = state == "ready"
         is_generating = state == "generating"
         element("model").disabled = is_generating or self.engine is None
         element("send").disabled = element("summarise").disabled = not is_ready
-        element("send").hidden = is_generating
-        element("stop").hidden = not is_generating
         element("clear").disabled = is_generating or not self.turns
-        element("loading").hidden = state != "loading"
         element("welcome").hidden = bool(self.turns) or not element("notice").hidden
 
     def fail(self, error):
@@ -137,8 +118,8 @@ class Popup:
 
     async def send(self):
         """Send what is written."""
-        text = element("prompt").value.strip()
-        if text and not element("send").disabled:
+        text = written()
+        if text:
             element("prompt").value = ""
             await self.answer(text, text)
 
@@ -156,27 +137,23 @@ class Popup:
 
     async def answer(self, content, shown):
         """Add a turn and stream the answer to it."""
-        element("notice").hidden = True
-        element("stats").textContent = ""
-        turn = {"content": content, "shown": shown, "answer": ""}
-        self.turns.append(turn)
-        question, answer = add_message("user", shown), Answer()
+        kept = {"content": content, "shown": shown, "answer": ""}
+        self.turns.append(kept)
+        turn = Turn(shown)
         self.controller = AbortController()
         self.set_state("generating", "Writing…")
         reason = None
         try:
             async for chunk in await self.engine.chat.completions.create(**self.request()):
-                answer.take(chunk)
+                turn.answer.take(chunk)
         except AbortError:
             reason = "abort"
         except MLCError:
             self.turns.pop()
-            question.remove()
-            answer.remove()
-            element("prompt").value = element("prompt").value or shown
+            turn.take_back()
             raise
-        answer.finish(reason)
-        turn["answer"] = answer.text
+        turn.answer.finish(reason)
+        kept["answer"] = turn.answer.text
         await store(js.chrome.storage.session, CONVERSATION, json.dumps(self.turns))
         self.set_state("ready", f"{element('model').value} is ready.")
         focus_prompt()
@@ -196,7 +173,7 @@ class Popup:
         }
 
     def stop(self):
-        """End the answer that is being written; the text so far stays."""
+        """End the answer that is being written; at Escape the popup then does not close."""
         if document.documentElement.dataset.state == "generating" and self.controller is not None:
             self.controller.abort()
             return True
@@ -207,17 +184,14 @@ class Popup:
         kept = await js.chrome.storage.session.get(CONVERSATION)
         self.turns = json.loads(getattr(kept, CONVERSATION, "[]"))
         for turn in self.turns:
-            add_message("user", turn["shown"])
-            answer = Answer()
+            answer = Turn(turn["shown"]).answer
             answer.text = turn["answer"]
             answer.finish()
 
     def forget(self):
         """Start a new conversation."""
         self.turns = []
-        element("messages").replaceChildren()
-        element("notice").hidden = True
-        element("stats").textContent = ""
+        forget_messages()
 
     async def clear(self):
         """Start a new conversation, also for the popups to come."""
@@ -252,7 +226,7 @@ popup = Popup()
 
 @when("change", "#model")
 def _(event):
-    start(popup.load())
+    start(popup.load(), popup.fail)
 
 
 @when("submit", "#model-form")
@@ -260,38 +234,12 @@ def _(event):
     event.preventDefault()
 
 
-@when("submit", "#chat-form")
-def _(event):
-    event.preventDefault()
-    start(popup.send())
-
-
-@when("keydown", "#prompt")
-def _(event):
-    if event.key == "Enter" and not event.shiftKey and not event.isComposing:
-        event.preventDefault()
-        start(popup.send())
-
-
-@when("keydown", document)
-def _(event):
-    if event.key == "Escape" and popup.stop():
-        event.preventDefault()  # else the popup would close
-
-
-@when("click", "#stop")
-def _(event):
-    popup.stop()
-
-
 @when("click", "#summarise")
 def _(event):
-    start(popup.summarise())
+    start(popup.summarise(), popup.fail)
 
 
-@when("click", "#clear")
-def _(event):
-    start(popup.clear())
+listen(popup, popup.fail)
 
 
 try:

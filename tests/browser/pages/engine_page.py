@@ -3,11 +3,7 @@
 import engine_cases
 import engine_kinds
 import js
-
-try:
-    from pyodide.ffi import create_proxy
-except ImportError:  # MicroPython
-    from jsffi import create_proxy
+from page_support import create_proxy, problem_of
 
 shared = {}
 
@@ -16,7 +12,7 @@ async def run_case(name):
     if "engine" not in shared:
         kind = js.URLSearchParams.new(js.location.search).get("engine")
         shared["engine"] = await getattr(engine_kinds, kind)()
-    return await engine_cases.run(name, shared["engine"])
+    return await problem_of(engine_cases.run(name, shared["engine"]))
 
 
 js.caseNames = ",".join([name[5:] for name in dir(engine_cases) if name.startswith("case_")])

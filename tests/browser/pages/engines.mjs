@@ -2,13 +2,14 @@
 // a Chrome extension, on MicroPython.
 
 const FOLDER = './tests/browser/pages';
-const MODULES = ['engine_cases', 'engine_kinds', 'webllm_engine'].map((name) => `${FOLDER}/${name}.py`);
+const MODULES = ['page_support', 'engine_cases', 'engine_kinds', 'webllm_engine'].map(
+  (name) => `${FOLDER}/${name}.py`,
+);
 const PAGE = `${FOLDER}/engine_page.py`;
 
 async function inPyScript(name) {
-  const config = await (await fetch(`./pyscript-${name}.json`)).json();
-  config.files ??= {};
-  for (const module of MODULES) config.files[module] = module.replace(FOLDER, '.');
+  const { pyscriptConfig } = await import('/pyscript_config.mjs');
+  const config = await pyscriptConfig(name, MODULES);
   config.js_modules = { main: { [`${FOLDER}/webllm_client.mjs`]: 'webllm_client' } };
   const script = document.createElement('script');
   script.type = name === 'mpy' ? 'mpy' : 'py';

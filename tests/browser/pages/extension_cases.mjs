@@ -7,7 +7,7 @@ const options = new URLSearchParams(location.search);
 try {
   if (options.has('offscreen')) await Promise.all([openOffscreenEngine(), openOffscreenEngine()]);
   const interpreter = options.get('interpreter');
-  await runPython('./extension_cases.py', { interpreter });
+  await runPython('./extension_cases.py', { interpreter, modules: ['./page_support.py'] });
   document.title = 'ready';
 } catch (error) {
   document.title = `failed: ${error}`;

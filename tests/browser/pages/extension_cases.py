@@ -1,32 +1,26 @@
 """Cases of tests/browser/test_extension.py: the engine's interface in a page of the extension.
 
-One source for MicroPython and Pyodide. `runCase(name)` runs one from JavaScript and resolves to
-"" or to what went wrong. `killWorker()` and `mend()` are the test's; after the first the model's
-weights are only in the browser's storage, before the second Python cannot boot.
+One source for MicroPython and Pyodide; JavaScript runs a case with page_support.py's `runCase`.
+`killWorker()` and `mend()` are the test's; after the first the model's weights are only in the
+browser's storage, before the second Python cannot boot.
 """
 
 import asyncio
 import json
 
 import js
+import page_support
+from page_support import create_proxy, error_of, offer_cases, same, text_of
 
 import py_engine
 from py_engine import errors
-
-try:
-    from pyodide.ffi import create_proxy
-except ImportError:
-    from jsffi import create_proxy
 
 MODEL = "Llama-Storyteller-7M-q4f16_1-MLC"
 shared = {}  # the engine that most cases use
 
 
-def ask(text, **fields):
-    fields["messages"] = [{"role": "user", "content": text}]
-    fields.setdefault("max_tokens", 6)
-    fields.setdefault("temperature", 0)
-    return fields
+def ask(text, max_tokens=6, **fields):
+    return page_support.ask(text, max_tokens=max_tokens, temperature=0, **fields)
 
 
 async def engine():
@@ -37,26 +31,6 @@ async def engine():
 
 
 told = []
-
-
-async def text_of(stream):
-    text = ""
-    async for chunk in stream:
-        for choice in chunk.choices:
-            text += choice.delta.content or ""
-    return text
-
-
-async def error_of(awaitable):
-    try:
-        await awaitable
-    except Exception as error:
-        return error
-    raise AssertionError("nothing was raised")
-
-
-def same(found, wanted):
-    assert found == wanted, f"{found!r} is not {wanted!r}"
 
 
 async def case_chat():
@@ -89,21 +63,19 @@ async def case_structured_output():
 
 async def case_errors_arrive_as_their_class():
     chat = await engine()
-    error = await error_of(chat.chat_completion(ask("word " * 5000)))
-    assert isinstance(error, errors.ContextWindowSizeExceededError), error
-    error = await error_of(chat.embedding({"input": "hi"}))
-    assert isinstance(error, errors.EngineError), error
+    await error_of(chat.chat_completion(ask("word " * 5000)), errors.ContextWindowSizeExceededError)
+    await error_of(chat.embedding({"input": "hi"}), errors.EmbeddingUnsupportedModelError)
 
 
 async def case_images_and_files_are_refused():
     chat = await engine()
     image = {"type": "image_url", "image_url": {"url": js.ImageData.new(1, 1)}}
     message = {"role": "user", "content": [image]}
-    error = await error_of(chat.chat_completion({"messages": [message]}))
-    assert isinstance(error, errors.ConfigValueError) and "JSON only" in str(error), error
+    asked = chat.chat_completion({"messages": [message]})
+    await error_of(asked, errors.ConfigValueError, "JSON only")
     file = js.File.new(js.Array.of("GGUF"), "x.gguf")
-    error = await error_of(chat.register_local_files("x", file))
-    assert isinstance(error, errors.ConfigValueError) and "JSON only" in str(error), error
+    registered = chat.register_local_files("x", file)
+    await error_of(registered, errors.ConfigValueError, "JSON only")
 
 
 async def case_a_second_client_finds_the_model_loaded():
@@ -161,9 +133,7 @@ async def case_there_is_no_such_extension():
         error = caught
     assert "extension_id is 'none'" in str(error), error
     nobody = py_engine.ExtensionServiceWorkerMLCEngine({"extension_id": "a" * 32})
-    error = await error_of(nobody.reload(MODEL))
-    assert isinstance(error, errors.WorkerFailedError), error
-    assert "Receiving end does not exist" in str(error), error
+    await error_of(nobody.reload(MODEL), errors.WorkerFailedError, "Receiving end does not exist")
 
 
 async def case_a_killed_worker_is_started_again():
@@ -172,8 +142,7 @@ async def case_a_killed_worker_is_started_again():
     await stream.__anext__()
     told.clear()
     await js.killWorker()
-    error = await error_of(text_of(stream))
-    assert isinstance(error, errors.WorkerRestartedError), error
+    await error_of(text_of(stream), errors.WorkerRestartedError)
     same(told, ["gone"])
     reports = []
     chat.set_init_progress_callback(reports.append)
@@ -198,22 +167,11 @@ async def case_a_request_under_way_is_repeated():
 async def broken_extension_says_so_and_can_be_mended():
     create = py_engine.create_extension_service_worker_mlc_engine
     for _ in range(2):
-        error = await error_of(create(MODEL))
-        assert isinstance(error, errors.WorkerFailedError), error
-        assert "could not start" in str(error), error
+        await error_of(create(MODEL), errors.WorkerFailedError, "could not start")
     await js.mend()
     engine = await create(MODEL)
     reply = await engine.chat_completion(ask("Tell me a story."))
     same(reply.usage.completion_tokens, 6)
 
 
-async def run_case(name):
-    try:
-        await globals()[name]()
-    except Exception as error:
-        return f"{type(error).__name__}: {error}\n{getattr(error, 'remote_traceback', '')}"
-    return ""
-
-
-js.caseNames = ",".join(sorted(name for name in globals() if name.startswith("case_")))
-js.runCase = create_proxy(run_case)
+offer_cases(globals())

@@ -1,13 +1,12 @@
 """Cases of tests/browser/test_webllm_handler.py: our proxy, and a worker with WebLLM's handler.
 
-One source for MicroPython and Pyodide. `runCase(name)` runs one from JavaScript and resolves to
-"" or to what went wrong.
+One source for MicroPython and Pyodide; JavaScript runs a case with page_support.py's `runCase`.
 """
 
 import asyncio
 
 import js
-from pyscript.ffi import create_proxy
+from page_support import ask, error_of, offer_cases, same, text_of
 
 import py_engine
 from py_engine import errors
@@ -40,33 +39,6 @@ async def engine(*models):
 
 def single():
     return engine(FIRST)
-
-
-def ask(text, **fields):
-    fields["messages"] = [{"role": "user", "content": text}]
-    return fields
-
-
-async def text_of(stream):
-    text = ""
-    async for chunk in stream:
-        for choice in chunk.choices:
-            text += choice.delta.content or ""
-    return text
-
-
-async def raises(kind, awaitable, text=""):
-    try:
-        await awaitable
-    except errors.MLCError as error:
-        assert type(error) is kind, f"{type(error)}: {error}"
-        assert text in str(error), error
-        return error
-    raise AssertionError("nothing was raised")
-
-
-def same(found, wanted):
-    assert found == wanted, f"{found!r} is not {wanted!r}"
 
 
 async def case_progress():
@@ -148,7 +120,7 @@ async def case_aborted_stream():
     stream = await chat.chat.completions.create(signal=controller.signal, **request)
     await stream.__anext__()
     controller.abort("enough")
-    await raises(errors.AbortError, stream.__anext__(), "enough")
+    await error_of(stream.__anext__(), errors.AbortError, "enough")
     same((await chat.chat_completion(ask("next"))).choices[0].message.content, "next ")
 
 
@@ -164,8 +136,9 @@ async def case_completions():
 
 async def case_interrupt():
     chat = await single()
+    await chat.reset_chat()  # so that a message is this reply's
     answer = asyncio.create_task(chat.chat_completion(ask("word " * 5000)))
-    while await chat.get_message() != "word ":
+    while not await chat.get_message():
         await asyncio.sleep(0)
     chat.interrupt_generate()
     same((await answer).choices[0].finish_reason, "abort")
@@ -181,41 +154,41 @@ async def case_several_models():
     vectors = await chat.embeddings.create(input=["a", "bcd"], model=ENCODER)
     same([item.embedding for item in vectors.data], [[1], [3]])
     same(vectors.usage.extra.prefill_tokens_per_s, 12)
-    await raises(errors.UnclearModelToUseError, chat.chat_completion(ask("a")))
-    await raises(errors.UnclearModelToUseError, chat.get_message(), "Multiple models")
-    await raises(errors.SpecifiedModelNotFoundError, chat.get_message("third"), "third")
-    await raises(errors.IncorrectPipelineLoadedError, chat.chat_completion(ask("a", model=ENCODER)))
+    await error_of(chat.chat_completion(ask("a")), errors.UnclearModelToUseError)
+    await error_of(chat.get_message(), errors.UnclearModelToUseError, "Multiple models")
+    await error_of(chat.get_message("third"), errors.SpecifiedModelNotFoundError, "third")
+    asked = chat.chat_completion(ask("a", model=ENCODER))
+    await error_of(asked, errors.IncorrectPipelineLoadedError)
 
 
 async def case_errors():
     chat = await single()
     complete = chat.chat_completion
-    await raises(errors.ModelNotFoundError, chat.reload("missing"), "Cannot find model record")
-    await raises(errors.WorkerEngineModelNotLoadedError, complete(ask("hi")))
-    await raises(errors.ReloadModelIdNotUniqueError, chat.reload([FIRST, FIRST]))
+    await error_of(chat.reload("missing"), errors.ModelNotFoundError, "Cannot find model record")
+    await error_of(complete(ask("hi")), errors.WorkerEngineModelNotLoadedError)
+    await error_of(chat.reload([FIRST, FIRST]), errors.ReloadModelIdNotUniqueError)
     await chat.reload(FIRST)
-    await raises(errors.SeedTypeError, complete(ask("hi", seed=0.5)), "seed")
-    await raises(
-        errors.RangeError, complete(ask("hi", top_logprobs=7, logprobs=True)), "top_logprobs"
-    )
-    await raises(errors.NonNegativeError, complete(ask("hi", temperature=-1)), "temperature")
-    await raises(errors.UnsupportedFieldsError, chat.completions.create(prompt="a", suffix="b"))
+    await error_of(complete(ask("hi", seed=0.5)), errors.SeedTypeError, "seed")
+    asked = complete(ask("hi", top_logprobs=7, logprobs=True))
+    await error_of(asked, errors.RangeError, "top_logprobs")
+    await error_of(complete(ask("hi", temperature=-1)), errors.NonNegativeError, "temperature")
+    await error_of(chat.completions.create(prompt="a", suffix="b"), errors.UnsupportedFieldsError)
     stream = await complete(ask("fine BREAK", stream=True))
-    error = await raises(errors.RemoteError, text_of(stream), "the device is gone")
+    error = await error_of(text_of(stream), errors.RemoteError, "the device is gone")
     same((error.name, error.remote_traceback), ("Error", ""))
-    error = await raises(errors.RemoteError, chat.resume_chat_completion("none"))
+    await error_of(chat.resume_chat_completion("none"), errors.RemoteError)
     same((await complete(ask("next"))).choices[0].message.content, "next ")
 
 
 async def case_unload():
     chat = py_engine.WebWorkerMLCEngine(create_worker(WORKER), {"app_config": APP_CONFIG})
-    await raises(errors.ModelNotLoadedError, chat.get_message())
+    await error_of(chat.get_message(), errors.ModelNotLoadedError)
     await chat.reset_chat()
     await chat.reload(FIRST, {"temperature": 0})
     same((await chat.chat_completion(ask("a"))).choices[0].message.content, "a ")
     await chat.unload()
-    await raises(errors.WorkerEngineModelNotLoadedError, chat.chat_completion(ask("a")))
-    await raises(errors.ModelNotLoadedError, chat.get_message())
+    await error_of(chat.chat_completion(ask("a")), errors.WorkerEngineModelNotLoadedError)
+    await error_of(chat.get_message(), errors.ModelNotLoadedError)
     chat.terminate()
 
 
@@ -229,21 +202,12 @@ async def case_what_webllm_does_not_know():
         py_engine.list_models_in_cache(engine=chat),
         chat.register_local_files("mine", js.File.new(js.Array.of("GGUF"), "x.gguf")),
     ):
-        await raises(errors.UnknownMessageKindError, asked, "WebLLM")
+        await error_of(asked, errors.UnknownMessageKindError, "WebLLM")
     same((await running).choices[0].message.content, "word " * 100 + " ")  # it went on
     fresh = py_engine.WebWorkerMLCEngine(create_worker(WORKER))
-    await raises(errors.UnknownMessageKindError, fresh.get_gpu_memory(), "getGPUMemory")
+    await error_of(fresh.get_gpu_memory(), errors.UnknownMessageKindError, "getGPUMemory")
     same(type(await fresh.get_gpu_vendor()), str)
     fresh.terminate()
 
 
-async def run_case(name):
-    try:
-        await globals()[f"case_{name}"]()
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
-js.caseNames = ",".join(sorted(name[5:] for name in globals() if name.startswith("case_")))
-js.runCase = create_proxy(run_case)
+offer_cases(globals())
