@@ -10,6 +10,7 @@ from pyodide.ffi import to_js
 from py_engine.gpu.types import Binding, Buffer, Dispatch, Kernel
 from py_engine.gpu.webgpu import WebGPUBuffer
 from py_engine.kernels.wgsl import kernel_spec
+from py_engine.models.attention_limits import most_cache_bytes
 from py_engine.tooling.gpu_bench.clock import GpuClock
 from py_engine.tooling.gpu_bench.random_data import RandomData, with_source
 
@@ -40,9 +41,7 @@ COUNTS = (1, 10, 100, 1000)
 async def measure_copy(clock: GpuClock, data: RandomData, nbytes: int) -> dict[str, float]:
     """Copy a large buffer: bytes read plus bytes written per second, best of 5."""
     device = clock.device
-    nbytes = min(
-        nbytes, device.limits.max_buffer_size, device.limits.max_storage_buffer_binding_size
-    )
+    nbytes = min(nbytes, most_cache_bytes(device.limits))
     source = data.buffer(nbytes, "from", "codes")
     target = device.create_buffer(nbytes, "to")
     assert isinstance(source, WebGPUBuffer)
@@ -70,7 +69,7 @@ async def measure_copy(clock: GpuClock, data: RandomData, nbytes: int) -> dict[s
 async def measure_read(clock: GpuClock, data: RandomData, nbytes: int) -> list[dict[str, Any]]:
     """Read a large buffer once, 16 bytes a load, by grids of several sizes."""
     device = clock.device
-    nbytes = min(nbytes, device.limits.max_storage_buffer_binding_size)
+    nbytes = min(nbytes, most_cache_bytes(device.limits))
     source = data.buffer(nbytes, "words", "codes")
     output = device.create_buffer(16, "output")
     found = []

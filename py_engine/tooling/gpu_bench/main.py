@@ -69,7 +69,7 @@ class Bench:
         self.sweep_s = 100.0 if tiny else 30.0
         self.n_tokens = 4 if tiny else 64
         self.prompts = (32, 64) if tiny else (512, 2048)
-        self.large = (16 << 20) if tiny else (2 << 30)
+        self.large = (16 << 20) if tiny else (1 << 30)
 
     async def basics(self, name: str = "") -> None:
         """Measure what does not depend on the engine."""
@@ -154,7 +154,7 @@ class Bench:
         for shape in matrix_shapes(decoder_spec(model_config(name))):
 
             async def sweep(shape: MatrixShape = shape) -> Any:
-                found = GemvSweep(self.clock, self.data, shape, self.large // 8)
+                found = GemvSweep(self.clock, self.data, shape, self.large // 4)
                 try:
                     return await found.run(self.gemv_variants, self._until())
                 finally:
