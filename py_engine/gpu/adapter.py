@@ -74,7 +74,7 @@ async def _request_gpu(required_features: Iterable[str]) -> BrowserGpu:
             "WebGPU is there, but gives no adapter. Update the graphics driver, see chrome://gpu,"
             " and check that hardware acceleration is on in the browser's settings."
         )
-    offered = {str(feature) for feature in adapter.features.values()}
+    offered = {str(feature) for feature in adapter.features.keys()}
     check_features(required_features, offered, str(adapter.info.vendor))
     features = [feature for feature in _OPTIONAL_FEATURES if feature in offered]
     limits = {name: getattr(adapter.limits, name) for name in LIMITS.values()}

@@ -1,0 +1,190 @@
+"""Tokens per second of a decoder, and where the GPU's time of a step goes."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+from py_engine.gpu.types import KernelSpec
+from py_engine.models.base import Draw, SamplingParams
+from py_engine.models.ops import Step
+from py_engine.tooling.gpu_bench.clock import GpuClock
+from py_engine.tooling.gpu_bench.random_data import RandomData
+from py_engine.tooling.gpu_bench.random_model import GREEDY, RandomModel, place, set_position
+
+NUCLEUS = SamplingParams(temperature=0.7, top_p=0.95, seed=1)
+
+
+def cache_bytes(model: RandomModel, position: int) -> int:
+    """Return the bytes of keys and values that a step at a position reads."""
+    return sum(2 * (position + 1) * cache.shape.slot_bytes for cache in model.steps.caches)
+
+
+def weight_bytes(model: RandomModel) -> int:
+    """Return the bytes of weights that a step reads."""
+    steps = [step for step in model.steps.next_logits if step.kernel.name != "embed"]
+    return sum(model.bytes_of(name) for name in {name for step in steps for name in step.buffers})
+
+
+async def measure_decode(
+    clock: GpuClock, data: RandomData, model: RandomModel, position: int, n_tokens: int
+) -> dict[str, float]:
+    """Decode from a position: by the wall's clock with 1 to 8 steps in flight, and the GPU's."""
+    await place(model, data, position, 4 * n_tokens + 600)
+    decoder = model.decoder
+    found: dict[str, float] = {
+        "position": position,
+        "kv_bytes": cache_bytes(model, position),
+        "weight_bytes": weight_bytes(model),
+        "dispatches": len(model.steps.next_logits) + 1,
+    }
+    for name, sampling in (("greedy", GREEDY), ("top_p", NUCLEUS)):
+        decoder.start(sampling)
+        for in_flight in (1, 2, 4, 8) if name == "greedy" else (1, 8):
+            best = 0.0
+            for _ in range(2):
+                set_position(model, position)
+                best = max(best, n_tokens / await _decode(model, n_tokens, in_flight))
+            found[f"{name}_tokens_per_s_{in_flight}"] = best
+    decoder.start(GREEDY)
+    set_position(model, position)
+    await decoder.decode()
+    step = decoder._sampler._chained((decoder._next, decoder._sampler._parts["sample"]))
+    set_position(model, position)
+    started = time.perf_counter()
+    for _ in range(n_tokens):
+        step.submit()
+    found["cpu_us_of_submit"] = 1e6 * (time.perf_counter() - started) / n_tokens
+    await clock.device.synchronize()
+    found["unread_tokens_per_s"] = n_tokens / (time.perf_counter() - started)
+    set_position(model, position)
+    found["gpu_us"] = 1e6 * await clock.seconds(decoder._next)
+    bytes_read = found["kv_bytes"] + found["weight_bytes"]
+    found["gpu_bytes_per_s"] = 1e6 * bytes_read / found["gpu_us"]
+    return found
+
+
+async def _decode(model: RandomModel, n_tokens: int, in_flight: int) -> float:
+    """Return the seconds of so many steps."""
+    pending: deque[Awaitable[Draw]] = deque()
+    started = time.perf_counter()
+    for _ in range(n_tokens):
+        if len(pending) == in_flight:
+            await pending.popleft()
+        pending.append(model.decoder.decode())
+    while pending:
+        await pending.popleft()
+    return time.perf_counter() - started
+
+
+async def measure_kernels(
+    clock: GpuClock, data: RandomData, model: RandomModel, position: int
+) -> list[dict[str, Any]]:
+    """Time each kernel of a decode step at a position.
+
+    "alone" is the time of a dispatch in a pass of this kernel's dispatches in all layers; "in_step"
+    is by how much a whole step takes longer with them than without, over their number.
+    """
+    await place(model, data, position, 600)
+    decoder = model.decoder
+    steps = model.steps.next_logits
+    whole = await clock.seconds(decoder._next)
+    kernels = list({id(step.kernel): step.kernel for step in steps}.values())
+    rows = []
+    for kernel in kernels:
+        own = [step for step in steps if step.kernel is kernel]
+        others = [step for step in steps if step.kernel is not kernel]
+        alone = await clock.seconds(decoder._program(own, kernel.label)) / len(own)
+        without = await clock.seconds(decoder._program(others, "others"))
+        rows.append(
+            _row(kernel.label, len(own), alone, (whole - without) / len(own), _read(model, own))
+        )
+    read = 4 * model.spec.active_vocab_size
+    for name, sampling in (("draw greedy", GREEDY), ("draw top_p", NUCLEUS)):
+        decoder.start(sampling)
+        set_position(model, position)
+        alone = await clock.seconds(decoder._sampler._parts["sample"], repeats=4)
+        rows.append(_row(name, 1, alone, alone, read))
+    # Attention reads the cache as well.
+    for row in rows:
+        if row["kernel"] == "attention":
+            row["bytes"] = cache_bytes(model, position) // row["n"]
+            row["GB_per_s"] = row["bytes"] / row["alone_us"] / 1e3
+    return rows
+
+
+def _row(kernel: str, count: int, alone: float, in_step: float, read: int) -> dict[str, Any]:
+    return {
+        "kernel": kernel,
+        "n": count,
+        "alone_us": 1e6 * alone,
+        "in_step_us": 1e6 * in_step,
+        "total_us": 1e6 * alone * count,
+        "bytes": read,
+        "GB_per_s": read / alone / 1e9,
+    }
+
+
+def _read(model: RandomModel, steps: Sequence[Step]) -> int:
+    """Return the bytes of weights that each of the steps reads."""
+    if steps[0].kernel.name == "embed":
+        return 0
+    names = [name for step in steps for name in step.buffers]
+    return sum(map(model.bytes_of, names)) // len(steps)
+
+
+async def measure_prefill(clock: GpuClock, model: RandomModel, n_tokens: int) -> dict[str, float]:
+    """Prefill a prompt in the engine's chunks."""
+    decoder = model.decoder
+    chunk = decoder.prefill_chunk_size
+    decoder.start(GREEDY)
+    await decoder.reserve(n_tokens)
+    await decoder.prefill([1] * 8)  # to warm up
+    await decoder.sample()
+    decoder.start(GREEDY)
+    started = time.perf_counter()
+    for first in range(0, n_tokens, chunk):
+        await decoder.prefill([1 + i % 1000 for i in range(min(chunk, n_tokens - first))])
+    await decoder.sample()
+    seconds = time.perf_counter() - started
+    return {"tokens": n_tokens, "chunk": chunk, "tokens_per_s": n_tokens / seconds}
+
+
+async def measure_prefill_kernels(
+    clock: GpuClock, model: RandomModel, n_tokens: int
+) -> list[dict[str, Any]]:
+    """Time each kernel of a prefill chunk at the sequence's beginning."""
+    decoder, steps = model.decoder, model.steps.prefill
+    decoder.start(GREEDY)
+    await decoder.prefill([1] * n_tokens)
+    clock.device.write_buffer(decoder._buffers["state"], 0, _state(0, n_tokens))
+    rows = []
+    kernels = list({id(step.kernel): step.kernel for step in steps}.values())
+    for kernel in kernels:
+        own = [step for step in steps if step.kernel is kernel]
+        # One layer is enough: these kernels are not bound by memory.
+        program = decoder._program(own[:2], kernel.label)
+        program.set_n_tokens(n_tokens)
+        seconds = await clock.seconds(program, rounds=2) / len(own[:2])
+        rows.append(
+            {
+                "kernel": kernel.label,
+                "n": len(own),
+                "us": 1e6 * seconds,
+                "total_ms": 1e3 * seconds * len(own),
+                "TFLOP_per_s": _flops(kernel, n_tokens) / seconds / 1e12,
+            }
+        )
+    return rows
+
+
+def _flops(kernel: KernelSpec, n_tokens: int) -> float:
+    rows, columns = kernel.constants.get("ROWS", 0), kernel.constants.get("COLUMNS", 0)
+    return 2.0 * float(rows) * float(columns) * n_tokens if kernel.name == "gemm" else 0.0
+
+
+def _state(position: int, n_tokens: int) -> Any:
+    return array("I", [position, n_tokens, 1, 0])

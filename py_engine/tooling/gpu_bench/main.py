@@ -1,0 +1,217 @@
+"""The measurements in the order of their importance."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from py_engine.gpu.adapter import request_device
+from py_engine.gpu.webgpu import WebGPUDevice
+from py_engine.models.registry import decoder_spec
+from py_engine.tooling.gpu_bench.attention_sweep import SPLIT_VARIANTS, AttentionSweep
+from py_engine.tooling.gpu_bench.attention_variants import SplitVariant
+from py_engine.tooling.gpu_bench.basics import measure_copy, measure_dispatches, measure_read
+from py_engine.tooling.gpu_bench.clock import GpuClock
+from py_engine.tooling.gpu_bench.decoding import (
+    measure_decode,
+    measure_kernels,
+    measure_prefill,
+    measure_prefill_kernels,
+)
+from py_engine.tooling.gpu_bench.gemv_sweep import GemvSweep, MatrixShape, matrix_shapes
+from py_engine.tooling.gpu_bench.gemv_variants import Variant, variants
+from py_engine.tooling.gpu_bench.random_data import RandomData
+from py_engine.tooling.gpu_bench.random_model import RandomModel, model_config, random_model
+from py_engine.tooling.gpu_bench.report import Report, table
+
+_SHOWN = 12
+"""Variants that are printed; the file of figures has all."""
+
+# Every path of the variants, in workgroups that a CPU compiles soon.
+TINY_VARIANTS = (
+    Variant(1, 16),
+    Variant(2, 16, 2),
+    Variant(4, 16, unroll=2),
+    Variant(8, 16, math="sums"),
+    Variant(2, 16, input="staged"),
+    Variant(2, 16, 4, 2, "staged", "sums"),
+    Variant(2, 16, input="packed"),
+    Variant(2, 16, 2, 2, "packed"),
+)
+TINY_SPLITS = (SplitVariant(1, 16), SplitVariant(4, 16), SplitVariant(8, 32, 32))
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="gpu_bench")
+    parser.add_argument("parts", nargs="+", help="basics, or model=, gemv= or attention=NAME")
+    parser.add_argument("--budget", type=float, default=240, help="seconds")
+    parser.add_argument("--json", default="gpu_bench.json", help="file of the figures, in /out")
+    parser.add_argument("--tiny", action="store_true", help="little work, for a CPU")
+    return parser.parse_args(arguments)
+
+
+class Bench:
+    """One run: a device, its clock, and the report."""
+
+    def __init__(self, device: WebGPUDevice, data: RandomData, report: Report, tiny: bool) -> None:
+        self.device = device
+        self.data = data
+        self.report = report
+        self.clock = GpuClock(device, 0.001 if tiny else 0.01)
+        self.positions = (16, 64) if tiny else (128, 1024, 4096)
+        self.contexts = (17, 100) if tiny else (128, 512, 1024, 2048, 4096, 8192)
+        self.gemv_variants = TINY_VARIANTS if tiny else [*variants()]
+        self.splits = TINY_SPLITS if tiny else SPLIT_VARIANTS
+        self.sweep_s = 100.0 if tiny else 30.0
+        self.n_tokens = 4 if tiny else 64
+        self.prompts = (32, 64) if tiny else (512, 2048)
+        self.large = (16 << 20) if tiny else (1 << 30)
+
+    async def basics(self, name: str = "") -> None:
+        """Measure what does not depend on the engine."""
+        measure = self.report.measure
+        table(
+            [await measure("copy", lambda: measure_copy(self.clock, self.data, self.large)) or {}]
+        )
+        table(await measure("read", lambda: measure_read(self.clock, self.data, self.large)) or [])
+        _lines(await measure("dispatches", lambda: measure_dispatches(self.clock)))
+
+    async def model(self, name: str) -> None:
+        """Measure a model's decode, its kernels, and its prefill."""
+        started = time.perf_counter()
+        before = self.device.memory.nbytes
+
+        async def load() -> RandomModel:
+            return await random_model(self.device, model_config(name), self.data)
+
+        try:
+            model = await load()
+        except Exception as error:
+            self.report.say(f"{name} FAILED to load: {error}"[:600])
+            return
+        await self.device.synchronize()
+        loaded = {"load_s": time.perf_counter() - started}
+        loaded["gpu_bytes"] = self.device.memory.nbytes - before
+        self.report.keep(f"{name} load", loaded)
+        self.report.say(f"{name}: {loaded}")
+        try:
+            await self._decode(name, model)
+            await self._kernels(name, model)
+            await self._prefill(name, model)
+        finally:
+            model.decoder.destroy()
+
+    async def _decode(self, name: str, model: RandomModel) -> None:
+        rows = []
+        for position in self.positions:
+            figures = await self.report.measure(
+                f"{name} decode at {position}",
+                partial(measure_decode, self.clock, self.data, model, position, self.n_tokens),
+            )
+            if figures:
+                rows.append(figures)
+        _transposed(rows)
+
+    async def _kernels(self, name: str, model: RandomModel) -> None:
+        for position in self.positions:
+            table(
+                await self.report.measure(
+                    f"{name} kernels at {position}",
+                    partial(measure_kernels, self.clock, self.data, model, position),
+                )
+                or []
+            )
+
+    async def _prefill(self, name: str, model: RandomModel) -> None:
+        rows = []
+        for n_tokens in self.prompts:
+            figures = await self.report.measure(
+                f"{name} prefill of {n_tokens}",
+                partial(measure_prefill, self.clock, model, n_tokens),
+            )
+            if figures:
+                rows.append(figures)
+        table(rows)
+        n_tokens = min(self.prompts[0], model.decoder.prefill_chunk_size)
+        table(
+            await self.report.measure(
+                f"{name} kernels of a prefill of {n_tokens}",
+                lambda: measure_prefill_kernels(self.clock, model, n_tokens),
+            )
+            or []
+        )
+
+    def _until(self) -> float:
+        """Return when a sweep has to end."""
+        return time.perf_counter() + min(self.sweep_s, self.report.left_s - 3)
+
+    async def gemvs(self, name: str) -> None:
+        """Sweep over variants of decode's products at a model's shapes."""
+        for shape in matrix_shapes(decoder_spec(model_config(name))):
+
+            async def sweep(shape: MatrixShape = shape) -> Any:
+                found = GemvSweep(self.clock, self.data, shape, self.large // 4)
+                try:
+                    return await found.run(self.gemv_variants, self._until())
+                finally:
+                    found.destroy()
+
+            title = f"{name} GEMV {shape.role} {shape.rows}x{shape.columns}"
+            rows = await self.report.measure(title, sweep, 2 * self.sweep_s) or []
+            best = [row for i, row in enumerate(rows) if i < _SHOWN or row["variant"] == "engine"]
+            table(best)
+
+    async def attention(self, name: str) -> None:
+        """Sweep over variants of decode's attention at a model's shape."""
+        spec = decoder_spec(model_config(name))
+        shape = spec.attention(next(iter(spec.attention_layers.values())))
+
+        async def sweep() -> Any:
+            found = AttentionSweep(self.clock, self.data, shape)
+            try:
+                return await found.run(self.splits, self.contexts, self._until())
+            finally:
+                found.destroy()
+
+        title = f"{name} attention of decode"
+        table(await self.report.measure(title, sweep, 2 * self.sweep_s) or [])
+
+
+def _lines(figures: dict[str, Any] | None) -> None:
+    for name, value in (figures or {}).items():
+        print(f"    {name:<28} {value:.4g}")
+
+
+def _transposed(rows: list[dict[str, Any]]) -> None:
+    """Print figures of several positions with a line for each figure."""
+    if rows:
+        table(
+            [
+                {"": name, **{f"at {row['position']}": float(row[name]) for row in rows}}
+                for name in rows[0]
+                if name != "position"
+            ]
+        )
+
+
+async def run(arguments: Sequence[str]) -> None:
+    """Measure the parts in their order as far as the time allows."""
+    options = _options([str(argument) for argument in arguments])
+    report = Report(Path("/out") / options.json, options.budget)
+    device = await request_device()
+    report.say(f"{device.info!r} {device.limits} {sorted(device.features)}")
+    report.keep("adapter", {"info": repr(device.info), "limits": repr(device.limits)})
+    bench = Bench(device, await RandomData.compiled(device), report, options.tiny)
+    runs: dict[str, Callable[[str], Awaitable[None]]] = {
+        "basics": bench.basics,
+        "model": bench.model,
+        "gemv": bench.gemvs,
+        "attention": bench.attention,
+    }
+    for part in options.parts:
+        kind, _, name = part.partition("=")
+        await runs[kind](name)
