@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "host",
         "browser_host",
         "progress",
+        "log_levels",
     ),
     ("generation", "conversation"),
     ("api", "tokenizer", "grammar", "output"),
