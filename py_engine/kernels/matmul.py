@@ -17,6 +17,7 @@ from typing import Literal
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 
 Activation = Literal["none", "silu", "gelu", "gelu_tanh"]
@@ -137,7 +138,7 @@ def gemv(
     norm: Norm | None = None,
     first_output: int = 0,
     n_outputs: int | None = None,
-    lanes: int | None = None,
+    tuning: Tuning = PLAIN,
 ) -> KernelSpec:
     """Build a decode product of one token.
 
@@ -146,13 +147,13 @@ def gemv(
     `n_outputs` is None for a matrix in one part.
     """
     product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
-    subgroups = lanes is not None
+    subgroups = tuning.lanes is not None
     constants = product.constants
     constants["WORKGROUP"] = _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP
     if norm is not None:
         constants |= {"EPSILON": float(norm.eps), "norm": norm.kind}
     # A vocabulary of 262,144 has more workgroups than fit into one dimension of a grid.
-    groups = product.groups(lanes, quads_per_workgroup=1)
+    groups = product.groups(tuning.lanes, quads_per_workgroup=1)
     height = -(-groups // MAX_GROUPS)
     width = -(-groups // height)
     constants["GROUPS_X"] = width
@@ -203,7 +204,7 @@ def gemm(
     epilogue: Epilogue = STORE,
     first_output: int = 0,
     n_outputs: int | None = None,
-    lanes: int | None = None,
+    tuning: Tuning = PLAIN,
 ) -> KernelSpec:
     """Build a prefill product of up to `max_tokens` tokens; `state` holds how many there are.
 
@@ -211,7 +212,7 @@ def gemm(
     (max_tokens, n_outputs). Rows of tokens that are not there stay untouched.
     """
     product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
-    subgroups = lanes is not None
+    subgroups = tuning.lanes is not None
     return kernel_spec(
         "gemm",
         label,
@@ -223,7 +224,7 @@ def gemm(
             *product.outputs(max_tokens),
         ),
         constants={**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS},
-        groups_x=product.groups(lanes, quads_per_workgroup=8),
+        groups_x=product.groups(tuning.lanes, quads_per_workgroup=8),
         tokens_per_group=4 if subgroups else 32,
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
     )

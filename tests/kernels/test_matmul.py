@@ -16,6 +16,7 @@ from py_engine.kernels import matmul
 from py_engine.kernels.formats import WeightFormat
 from py_engine.kernels.matmul import Epilogue, gemm, gemv
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.tuning import PLAIN, Tuning
 from tests.kernels.cases import (
     RunKernel,
     assert_close,
@@ -90,7 +91,7 @@ def check_gemv(
     weight_format: WeightFormat,
     epilogue: Epilogue,
     shape: tuple[int, int],
-    lanes: int | None,
+    tuning: Tuning,
 ) -> None:
     rows, columns = shape
     rng = np.random.default_rng(rows * columns)
@@ -99,30 +100,28 @@ def check_gemv(
     inputs["x"] = rng.normal(size=columns).astype(np.float32)
     inputs |= bias_inputs(rng, epilogue, width)
     inputs["output"] = output_before(rng, epilogue, 1, width, 1)
-    spec = gemv("gemv under test", weight_format, rows, columns, epilogue=epilogue, lanes=lanes)
+    spec = gemv("gemv under test", weight_format, rows, columns, epilogue=epilogue, tuning=tuning)
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], TOLERANCE)
 
 
 @pytest.mark.parametrize(("name", "shape"), cases(GEMV_SHAPES))
-def test_gemv(
-    run_kernel: RunKernel, variant: int | None, name: str, shape: tuple[int, int]
-) -> None:
-    check_gemv(run_kernel, "q4f16_1", EPILOGUES[name], shape, variant)
+def test_gemv(run_kernel: RunKernel, tuning: Tuning, name: str, shape: tuple[int, int]) -> None:
+    check_gemv(run_kernel, "q4f16_1", EPILOGUES[name], shape, tuning)
 
 
 def test_gemv_with_more_workgroups_than_a_dimension_has(
-    run_kernel: RunKernel, variant: int | None, monkeypatch: pytest.MonkeyPatch
+    run_kernel: RunKernel, tuning: Tuning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A vocabulary of 262,144 needs 65,536 where a workgroup has four rows, one too many."""
     monkeypatch.setattr(matmul, "MAX_GROUPS", 5)
-    check_gemv(run_kernel, "q4f16_1", STORE, GEMV_SHAPES[0], variant)
-    check_gemv(run_kernel, "q4f16_1", SWIGLU, GEMV_SHAPES[0], variant)
+    check_gemv(run_kernel, "q4f16_1", STORE, GEMV_SHAPES[0], tuning)
+    check_gemv(run_kernel, "q4f16_1", SWIGLU, GEMV_SHAPES[0], tuning)
 
 
 @pytest.mark.parametrize("lanes", [None, 4, 32, 64, 128])
 def test_grids_of_large_vocabularies_fit(lanes: int | None) -> None:
     for rows in (262144, 262208, 65535 * 4, 1 << 20):
-        spec = gemv("lm_head", "q4f16_1", rows, 640, norm=Norm("rms", 1e-6), lanes=lanes)
+        spec = gemv("lm_head", "q4f16_1", rows, 640, norm=Norm("rms", 1e-6), tuning=Tuning(lanes))
         width, height, _ = spec.workgroups()
         assert max(width, height) <= 65535
         rows_per_group = 4 * max(1, 64 // lanes) if lanes else 4
@@ -133,14 +132,12 @@ def test_grids_of_large_vocabularies_fit(lanes: int | None) -> None:
 def test_gemv_of_every_format(
     run_kernel: RunKernel, lanes: int | None, weight_format: WeightFormat
 ) -> None:
-    check_gemv(run_kernel, weight_format, STORE, GEMV_SHAPES[0], lanes)
+    check_gemv(run_kernel, weight_format, STORE, GEMV_SHAPES[0], Tuning(lanes))
 
 
 @pytest.mark.parametrize("columns", [32, 96, 1056])
 @pytest.mark.parametrize("kind", NORMS)
-def test_gemv_folds_a_norm(
-    run_kernel: RunKernel, variant: int | None, kind: str, columns: int
-) -> None:
+def test_gemv_folds_a_norm(run_kernel: RunKernel, tuning: Tuning, kind: str, columns: int) -> None:
     norm = NORMS[kind]
     rng = np.random.default_rng(columns)
     inputs = matrix_inputs(rng, "q4f16_1", 6, columns)
@@ -148,13 +145,13 @@ def test_gemv_folds_a_norm(
     inputs["x"] = rng.normal(40, 3, columns).astype(np.float32)
     inputs |= norm_inputs(rng, norm, columns)
     inputs["output"] = poisoned(6)
-    spec = gemv("gemv under test", "q4f16_1", 6, columns, norm=norm, lanes=variant)
+    spec = gemv("gemv under test", "q4f16_1", 6, columns, norm=norm, tuning=tuning)
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], 2e-5)
 
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_gemv_of_a_part_writes_into_its_place(
-    run_kernel: RunKernel, variant: int | None, gated: bool
+    run_kernel: RunKernel, tuning: Tuning, gated: bool
 ) -> None:
     epilogue = Epilogue(bias=True, activation="silu", gated=gated)
     rng = np.random.default_rng(gated)
@@ -170,7 +167,7 @@ def test_gemv_of_a_part_writes_into_its_place(
         epilogue=epilogue,
         first_output=7,
         n_outputs=31,
-        lanes=variant,
+        tuning=tuning,
     )
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], TOLERANCE)
 
@@ -180,7 +177,7 @@ def check_gemm(
     weight_format: WeightFormat,
     epilogue: Epilogue,
     shape: tuple[int, int, int, int],
-    lanes: int | None,
+    tuning: Tuning,
 ) -> None:
     rows, columns, n_tokens, max_tokens = shape
     rng = np.random.default_rng(rows * columns + n_tokens)
@@ -191,7 +188,13 @@ def check_gemm(
     inputs |= bias_inputs(rng, epilogue, width)
     inputs["output"] = output_before(rng, epilogue, n_tokens, width, max_tokens)
     spec = gemm(
-        "gemm under test", weight_format, rows, columns, max_tokens, epilogue=epilogue, lanes=lanes
+        "gemm under test",
+        weight_format,
+        rows,
+        columns,
+        max_tokens,
+        epilogue=epilogue,
+        tuning=tuning,
     )
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)
     assert_close(result["output"], TOLERANCE)
@@ -201,29 +204,29 @@ def check_gemm(
 def test_gemm(
     run_kernel: RunKernel, lanes: int | None, name: str, shape: tuple[int, int, int, int]
 ) -> None:
-    check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, lanes)
+    check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, Tuning(lanes))
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)
 def test_gemm_of_every_format(
     run_kernel: RunKernel, lanes: int | None, weight_format: WeightFormat
 ) -> None:
-    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], lanes)
+    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], Tuning(lanes))
 
 
 @pytest.mark.parametrize("shape", GEMM_SHAPES)
 def test_gemm_by_tiles(run_kernel: RunKernel, shape: tuple[int, int, int, int]) -> None:
-    check_gemm(run_kernel, "q4f16_1", EPILOGUES["bias gated gelu_tanh"], shape, None)
+    check_gemm(run_kernel, "q4f16_1", EPILOGUES["bias gated gelu_tanh"], shape, PLAIN)
 
 
 @pytest.mark.parametrize("weight_format", ["q0f32", "q3f16_1", "q6_k"])
 def test_gemm_by_tiles_of_other_formats(run_kernel: RunKernel, weight_format: WeightFormat) -> None:
-    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], None)
+    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], PLAIN)
 
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_gemm_of_a_part_writes_into_its_place(
-    run_kernel: RunKernel, variant: int | None, gated: bool
+    run_kernel: RunKernel, tuning: Tuning, gated: bool
 ) -> None:
     epilogue = Epilogue(bias=True, activation="silu", gated=gated)
     rng = np.random.default_rng(gated)
@@ -241,6 +244,6 @@ def test_gemm_of_a_part_writes_into_its_place(
         epilogue=epilogue,
         first_output=7,
         n_outputs=31,
-        lanes=variant,
+        tuning=tuning,
     )
     assert_close(expected_and_found(run_kernel, spec, inputs, 6)["output"], TOLERANCE)
