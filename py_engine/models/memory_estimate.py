@@ -22,8 +22,9 @@ def estimate_memory(
 
     It is the plan that loading makes of such files when all follow the configuration's
     `quantization`. `limits` are those of WebGPU where none are given; they change how buffers are
-    split, not how large they are together. `active_vocab_size` is as the configuration has it,
-    while loading lowers it to the tokenizer's.
+    split, not how large they are together. Loading takes about a MB more where decode's attention
+    shares its keys out. `active_vocab_size` is as the configuration has it, while loading lowers it
+    to the tokenizer's.
     Errors: those of the family, UnknownArchitectureError, UnknownQuantizationError,
     LimitSupportError.
     """
