@@ -64,13 +64,15 @@ class Tuning:
     `lanes` are those of the largest subgroup, None to do without subgroups; the forms that only
     some adapters get rely on all subgroups having as many. `workgroup_bytes` of memory are there
     for a workgroup. `split_keys` is None where one workgroup attends to all keys of a KV head,
-    `gemv` where all products of one token have the form that runs everywhere.
+    `gemv` where all products of one token have the form that runs everywhere. The draw takes
+    at most `sample_threads`.
     """
 
     lanes: int | None = None
     workgroup_bytes: int = Limits().max_compute_workgroup_storage_size
     split_keys: SplitKeys | None = None
     gemv: GemvForms | None = None
+    sample_threads: int = 256
 
 
 PLAIN = Tuning()
@@ -89,14 +91,26 @@ _NVIDIA = Tuning(
         wide_rows=4096,
         deep_ratio=3,
     ),
+    # With 256 threads a draw with top_p took 1.6 ms of 128,256 logits, most of it waiting.
+    sample_threads=1024,
 )
 
 _MEASURED = {("nvidia", 32): _NVIDIA}
 """By vendor and lanes: the forms that were measured there."""
 
 
+_MEASURED_THREADS = 1024
+_MEASURED_BYTES = 32768
+"""What these forms need of the limits: a draw's sums take 25 KiB."""
+
+
 def tuning_for(info: AdapterInfo, limits: Limits) -> Tuning:
     """Return the forms for an adapter with these limits."""
     lanes = info.subgroup_size_max
     measured = PLAIN if lanes is None else _MEASURED.get((info.vendor, lanes), PLAIN)
+    if (
+        limits.max_compute_invocations_per_workgroup < _MEASURED_THREADS
+        or limits.max_compute_workgroup_storage_size < _MEASURED_BYTES
+    ):
+        measured = PLAIN
     return replace(measured, lanes=lanes, workgroup_bytes=limits.max_compute_workgroup_storage_size)

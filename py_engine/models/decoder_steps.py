@@ -34,8 +34,9 @@ class DecoderSteps:
     `next_logits` takes the last drawn token through embedding, layers and head. `prefill` runs the
     layers over a chunk, `first_logits` takes its last row through the head. `recall` puts tokens
     that the sequence already has where a chunk's tokens lie; it is empty where nothing is ever
-    computed again. `caches` are the KV caches of all layers,
-    and `split_bytes` what attention that shares keys out needs for its parts.
+    computed again. `caches` are the KV caches of all layers, and
+    `split_bytes` what attention that shares keys out needs for its parts. Kernels are in the forms
+    of `tuning`.
     """
 
     next_logits: tuple[Step, ...]
@@ -44,6 +45,7 @@ class DecoderSteps:
     recall: tuple[Step, ...]
     caches: tuple[LayerCache, ...]
     split_bytes: int
+    tuning: Tuning
 
     def __iter__(self) -> Iterator[Step]:
         """Return all steps."""
@@ -81,6 +83,7 @@ def decoder_steps(
         recall=(_recall(spec, prefill),) if spec.long_rope else (),
         caches=every_cache,
         split_bytes=max((split_bytes(s, split) for s, split in splits if split), default=0),
+        tuning=tuning,
     )
 
 

@@ -142,7 +142,7 @@ class Bench:
                     if "tokens_per_s" in figure
                 },
             }
-            for position in plain.keys() & tuned.keys()
+            for position in sorted(plain.keys() & tuned.keys())
         ]
         self.report.say(f"{name}: tuned over plain")
         self.report.keep(f"{name} tuned over plain", rows)
