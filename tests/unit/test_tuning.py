@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from py_engine.gpu.types import AdapterInfo, Limits
-from py_engine.kernels.attention_shape import AttentionShape
-from py_engine.kernels.attention_split import key_split
+from py_engine.kernels.attention_shape import AttentionShape, QkNorm, SlidingWindow
+from py_engine.kernels.attention_split import attention_combine, attention_split, key_split
 from py_engine.kernels.tuning import PLAIN, Tuning, tuning_for
 
 H200 = Limits(max_compute_workgroup_storage_size=49152, max_compute_invocations_per_workgroup=1024)
@@ -44,3 +44,13 @@ def test_keys_are_split_by_the_number_of_kv_heads_and_the_memory() -> None:
     assert many is not None and many.workgroup < 256
     assert key_split(AttentionShape(256, 1, 256, 8192), tuned) is None
     assert key_split(AttentionShape(32, 8, 128, 8192), PLAIN) is None
+
+
+def test_split_attention_has_as_many_buffers_as_every_adapter() -> None:
+    window = SlidingWindow.for_chunks(100, 4, 8)
+    shape = AttentionShape(8, 2, 64, 4096, window, QkNorm("full_rms", 1e-6), gated=True)
+    split = key_split(shape, tuning_for(AdapterInfo("nvidia", subgroup_size_max=32), H200))
+    assert split is not None
+    for build in (attention_split, attention_combine):
+        kernel = build("attention", shape, split)
+        assert len(kernel.bindings) <= Limits().max_storage_buffers_per_shader_stage
