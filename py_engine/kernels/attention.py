@@ -26,8 +26,20 @@ from py_engine.kernels.wgsl import STATE, STATE_WORDS, kernel_spec
 _Access = Literal["read", "read_write"]
 _NORMS = ("q_norm", "k_norm")
 
+DECODE_ACCESS: Mapping[str, _Access] = {
+    "qkv": "read",
+    "q_norm": "read",
+    "k_norm": "read",
+    "rope": "read",
+    "state": "read",
+    "k_cache": "read_write",
+    "v_cache": "read_write",
+    "output": "read_write",
+}
+"""What decode's attention does with its buffers, in the order of its bindings."""
 
-def _snippets(shape: AttentionShape, *, cooperative: bool) -> tuple[str, ...]:
+
+def snippets(shape: AttentionShape, *, cooperative: bool) -> tuple[str, ...]:
     """Return the WGSL that the kernels share.
 
     `cooperative`: all threads of a workgroup work on one token, and so may add up its row together.
@@ -53,7 +65,7 @@ def _snippets(shape: AttentionShape, *, cooperative: bool) -> tuple[str, ...]:
     )
 
 
-def _constants(shape: AttentionShape) -> dict[str, int | float | bool | str]:
+def attention_constants(shape: AttentionShape) -> dict[str, int | float | bool | str]:
     coarse, fine_bits = shape.rope_rows
     window, norm, scaling = shape.window, shape.qk_norm, shape.query_scaling
     constants: dict[str, int | float | bool | str] = {
@@ -82,7 +94,7 @@ def _constants(shape: AttentionShape) -> dict[str, int | float | bool | str]:
     return constants
 
 
-def _bindings(
+def bindings(
     shape: AttentionShape, max_tokens: int, access: Mapping[str, _Access]
 ) -> tuple[Binding, ...]:
     """Return the buffers that `access` names, in its order: those of norms and RoPE if any."""
@@ -117,22 +129,9 @@ def attention_decode(label: str, shape: AttentionShape) -> KernelSpec:
     return kernel_spec(
         "attention_decode",
         label,
-        snippets=(*_snippets(shape, cooperative=True), "attention_decode"),
-        bindings=_bindings(
-            shape,
-            1,
-            {
-                "qkv": "read",
-                "q_norm": "read",
-                "k_norm": "read",
-                "rope": "read",
-                "state": "read",
-                "k_cache": "read_write",
-                "v_cache": "read_write",
-                "output": "read_write",
-            },
-        ),
-        constants=_constants(shape),
+        snippets=(*snippets(shape, cooperative=True), "attention_decode"),
+        bindings=bindings(shape, 1, DECODE_ACCESS),
+        constants=attention_constants(shape),
         groups_x=shape.heads_in_cache,
     )
 
@@ -142,8 +141,8 @@ def rope_append(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpe
     return kernel_spec(
         "rope_append",
         label,
-        snippets=(*_snippets(shape, cooperative=True), "rope_append"),
-        bindings=_bindings(
+        snippets=(*snippets(shape, cooperative=True), "rope_append"),
+        bindings=bindings(
             shape,
             max_tokens,
             {
@@ -156,7 +155,7 @@ def rope_append(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpe
                 "v_cache": "read_write",
             },
         ),
-        constants=_constants(shape),
+        constants=attention_constants(shape),
         groups_x=-(-2 * shape.heads_in_cache * (shape.head_dim // 8) // WORKGROUP),
         tokens_per_group=1,
     )
@@ -172,8 +171,8 @@ def attention_prefill(label: str, shape: AttentionShape, max_tokens: int) -> Ker
     return kernel_spec(
         "attention_prefill",
         label,
-        snippets=(*_snippets(shape, cooperative=False), ahead, "attention_prefill"),
-        bindings=_bindings(
+        snippets=(*snippets(shape, cooperative=False), ahead, "attention_prefill"),
+        bindings=bindings(
             shape,
             max_tokens,
             {
@@ -187,7 +186,7 @@ def attention_prefill(label: str, shape: AttentionShape, max_tokens: int) -> Ker
                 "output": "read_write",
             },
         ),
-        constants=_constants(shape)
+        constants=attention_constants(shape)
         | {"IMAGE_TOKENS": shape.image_tokens, "STATE_IMAGES": STATE_IMAGES},
         groups_x=shape.heads_in_cache * (shape.n_heads // shape.n_kv_heads),
         tokens_per_group=WORKGROUP,

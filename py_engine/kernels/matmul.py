@@ -17,6 +17,7 @@ from typing import Literal
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.tuning import PLAIN, GemvForm, Tuning
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 
 Activation = Literal["none", "silu", "gelu", "gelu_tanh"]
@@ -137,7 +138,7 @@ def gemv(
     norm: Norm | None = None,
     first_output: int = 0,
     n_outputs: int | None = None,
-    lanes: int | None = None,
+    tuning: Tuning = PLAIN,
 ) -> KernelSpec:
     """Build a decode product of one token.
 
@@ -146,15 +147,15 @@ def gemv(
     `n_outputs` is None for a matrix in one part.
     """
     product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
-    subgroups = lanes is not None
+    form = _form(product, norm, tuning)
+    if form is not None:
+        return _team_gemv(label, product, norm, form, tuning)
+    subgroups = tuning.lanes is not None
     constants = product.constants
     constants["WORKGROUP"] = _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP
     if norm is not None:
         constants |= {"EPSILON": float(norm.eps), "norm": norm.kind}
-    # A vocabulary of 262,144 has more workgroups than fit into one dimension of a grid.
-    groups = product.groups(lanes, quads_per_workgroup=1)
-    height = -(-groups // MAX_GROUPS)
-    width = -(-groups // height)
+    width, height = _grid(product.groups(tuning.lanes, quads_per_workgroup=1))
     constants["GROUPS_X"] = width
     variant = "subgroup" if subgroups else "workgroup"
     return kernel_spec(
@@ -177,6 +178,73 @@ def gemv(
         groups_x=width,
         groups_y=height,
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
+    )
+
+
+def _grid(groups: int) -> tuple[int, int]:
+    """Return width and height of a grid of at least so many workgroups.
+
+    A vocabulary of 262,144 has more than fit into one dimension.
+    """
+    height = -(-groups // MAX_GROUPS)
+    return -(-groups // height), height
+
+
+def _form(product: _Product, norm: Norm | None, tuning: Tuning) -> GemvForm | None:
+    """Return the form that `tuning` asks for, None where it does not apply.
+
+    It is for formats of 4-bit codes, without LayerNorm, and x must fit into workgroup memory if it
+    is staged there.
+    """
+    is_coded = "weight_q4" in MATRIX_FORMATS[product.weight_format].snippets
+    if tuning.gemv is None or tuning.lanes is None or not is_coded:
+        return None
+    if norm is not None and norm.kind != "rms":
+        return None
+    form = tuning.gemv.choose(product.rows, product.columns)
+    subgroups = form.workgroup // tuning.lanes
+    staged = 4 * (product.columns + product.columns // BLOCK + subgroups) if form.staged else 0
+    combined = 20 * subgroups if form.split > 1 else 0
+    return form if staged + combined <= tuning.workgroup_bytes else None
+
+
+def _team_gemv(
+    label: str, product: _Product, norm: Norm | None, form: GemvForm, tuning: Tuning
+) -> KernelSpec:
+    lanes = tuning.lanes or 1
+    teams = form.workgroup // lanes // form.split
+    assert teams, f"{form} is too small for subgroups of {lanes}"
+    width, height = _grid(-(-product.quads * (4 // form.rows) // teams))
+    constants = product.constants | {
+        "WORKGROUP": form.workgroup,
+        "LANES": lanes,
+        "R": form.rows,
+        "SPLIT": form.split,
+        "UNROLL": form.unroll,
+        "GROUPS_X": width,
+    }
+    if norm is not None:
+        constants |= {"EPSILON": float(norm.eps), "norm": norm.kind}
+    columns = product.columns
+    return kernel_spec(
+        "gemv",
+        label,
+        snippets=(
+            *product.snippets,
+            *_input_norm(norm),
+            "gemv_team",
+            f"gemv_input_{'staged' if form.staged else 'storage'}",
+        ),
+        bindings=(
+            *product.weights,
+            Binding("x", "read", f"array<vec4f, {columns // 4}>"),
+            *(norm.bindings(columns) if norm else ()),
+            *product.outputs(1),
+        ),
+        constants=constants,
+        groups_x=width,
+        groups_y=height,
+        directives=SUBGROUP_DIRECTIVES,
     )
 
 
@@ -203,7 +271,7 @@ def gemm(
     epilogue: Epilogue = STORE,
     first_output: int = 0,
     n_outputs: int | None = None,
-    lanes: int | None = None,
+    tuning: Tuning = PLAIN,
 ) -> KernelSpec:
     """Build a prefill product of up to `max_tokens` tokens; `state` holds how many there are.
 
@@ -211,7 +279,7 @@ def gemm(
     (max_tokens, n_outputs). Rows of tokens that are not there stay untouched.
     """
     product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
-    subgroups = lanes is not None
+    subgroups = tuning.lanes is not None
     return kernel_spec(
         "gemm",
         label,
@@ -223,7 +291,7 @@ def gemm(
             *product.outputs(max_tokens),
         ),
         constants={**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS},
-        groups_x=product.groups(lanes, quads_per_workgroup=8),
+        groups_x=product.groups(tuning.lanes, quads_per_workgroup=8),
         tokens_per_group=4 if subgroups else 32,
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
     )

@@ -16,7 +16,13 @@ import numpy.typing as npt
 
 from py_engine.kernels import reference_encoder as encoder
 from py_engine.kernels import reference_vision as vision
-from py_engine.kernels.reference_attention import attention_decode, attention_prefill, rope_append
+from py_engine.kernels.reference_attention import (
+    attention_combine,
+    attention_decode,
+    attention_prefill,
+    attention_split,
+    rope_append,
+)
 from py_engine.kernels.reference_delta import gated_delta
 from py_engine.kernels.reference_formats import matrix_values
 from py_engine.kernels.reference_relay import group_part, pack_blocks, quantize_rows, relay
@@ -136,7 +142,8 @@ REFERENCES: dict[str, Callable[[Constants, int, Buffers], None]] = {
     reference.__name__: reference
     for reference in (
         gemv, gemm, embed, row_norm, last_row, remember, recall,
-        attention_decode, rope_append, attention_prefill, gated_delta,
+        attention_decode, attention_split, attention_combine, rope_append, attention_prefill,
+        gated_delta,
         sample, mask, adjust, logprobs,
         relay, quantize_rows, pack_blocks, group_part,
         encoder.attention_bidirectional, encoder.pool,

@@ -37,20 +37,31 @@ def _normed(constants: Constants, x: Array, weights: Array) -> Array:
     return normed
 
 
+def _rows(constants: Constants, qkv: Array, n_tokens: int) -> tuple[Array, Array, Array]:
+    """Return queries (each before its gate), k and v of the projection's rows."""
+    kv_heads = constants["N_KV_HEADS"]
+    queries = constants["HEADS_PER_QUERY"] * constants["N_HEADS"]
+    rows = qkv.reshape(-1, queries + 2 * kv_heads, constants["HEAD_DIM"])
+    q, k, v = np.split(rows[:n_tokens].astype(np.float64), [queries, queries + kv_heads], axis=1)
+    return q, k, v
+
+
+def _gates(constants: Constants, queries: Array) -> Array:
+    """Return what lies behind every query: itself where there are no gates."""
+    each = constants["HEADS_PER_QUERY"]
+    return queries[:, each - 1 :: each]
+
+
 def _split_heads(
     constants: Constants, buffers: Buffers, n_tokens: int
 ) -> tuple[Array, Array, Array, Array]:
     """Return q, k, v and the gates, (tokens, heads, head_dim), q and k normed if they are."""
-    heads, kv_heads = constants["N_HEADS"], constants["N_KV_HEADS"]
-    each = constants["HEADS_PER_QUERY"]
-    rows = buffers["qkv"].reshape(-1, each * heads + 2 * kv_heads, constants["HEAD_DIM"])
-    rows = rows[:n_tokens].astype(np.float64)
-    queries, k, v = np.split(rows, [each * heads, each * heads + kv_heads], axis=1)
-    q, gates = queries[:, ::each], queries[:, each - 1 :: each]
+    queries, k, v = _rows(constants, buffers["qkv"], n_tokens)
+    q = queries[:, :: constants["HEADS_PER_QUERY"]]
     if "QK_NORM" in constants:
         q = _normed(constants, q, buffers["q_norm"])
         k = _normed(constants, k, buffers["k_norm"])
-    return q, k, v, gates
+    return q, k, v, _gates(constants, queries)
 
 
 def _cache(constants: Constants, words: Array) -> Array:
@@ -106,6 +117,32 @@ def _attend(
 
     They see `ahead` more tokens than those up to themselves.
     """
+    scores, v = _scores(constants, buffers, q, at, ahead)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    _write_output(constants, buffers, np.einsum("htk,khd->thd", weights, v), gates)
+
+
+def _cached_queries(constants: Constants) -> slice:
+    """Return the query heads of the cache's KV heads."""
+    n_rep = constants["N_HEADS"] // constants["N_KV_HEADS"]
+    first = constants["FIRST_CACHE_HEAD"] * n_rep
+    return slice(first, first + constants["CACHE_HEADS"] * n_rep)
+
+
+def _write_output(constants: Constants, buffers: Buffers, out: Array, gates: Array) -> None:
+    """Write the heads of the cache, (tokens, heads, head_dim), behind their gates."""
+    here = _cached_queries(constants)
+    if constants["HEADS_PER_QUERY"] == 2:
+        out = out / (1 + np.exp(-gates[:, here]))
+    rows = buffers["output"].reshape(-1, constants["N_HEADS"], constants["HEAD_DIM"])
+    rows[: len(out), here] = out
+
+
+def _scores(
+    constants: Constants, buffers: Buffers, q: Array, at: Array, ahead: Array | int = 0
+) -> tuple[Array, Array]:
+    """Return scores (heads, tokens, keys) and values (keys, heads, head_dim), keys in order."""
     sinks, n_rep = constants["SINKS"], constants["N_HEADS"] // constants["N_KV_HEADS"]
     hidden = np.maximum(0, at + 1 - constants.get("WINDOW", at[-1] + 1))
     kept = np.arange(at[-1] + 1)
@@ -113,9 +150,7 @@ def _attend(
     slots = _slots(constants, kept)
     k = np.repeat(_cache(constants, buffers["k_cache"])[slots], n_rep, axis=1).astype(np.float64)
     v = np.repeat(_cache(constants, buffers["v_cache"])[slots], n_rep, axis=1).astype(np.float64)
-    first = constants["FIRST_CACHE_HEAD"] * n_rep
-    here = slice(first, first + k.shape[1])
-    q = q[:, here] * _query_scale(constants, at)[:, None, None]
+    q = q[:, _cached_queries(constants)] * _query_scale(constants, at)[:, None, None]
     scores = np.einsum("thd,khd->htk", _rotate(constants, buffers, q, at), k)
     if sinks:
         from_window = np.einsum("thd,khd->htk", _rotate(constants, buffers, q, at - hidden), k)
@@ -124,14 +159,7 @@ def _attend(
         scores = constants["SOFT_CAP"] * np.tanh(scores / constants["SOFT_CAP"])
     last = (at + ahead)[:, None]
     visible = (kept <= last) & ((kept < sinks) | (kept >= sinks + hidden[:, None]))
-    scores = np.where(visible, scores, -np.inf)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    out = np.einsum("htk,khd->thd", weights, v)
-    if constants["HEADS_PER_QUERY"] == 2:
-        out = out / (1 + np.exp(-gates[:, here]))
-    rows = buffers["output"].reshape(-1, constants["N_HEADS"], constants["HEAD_DIM"])
-    rows[: len(at), here] = out
+    return np.where(visible, scores, -np.inf), v
 
 
 def attention_decode(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
@@ -140,6 +168,50 @@ def attention_decode(constants: Constants, n_tokens: int, buffers: Buffers) -> N
     q, k, v, gates = _split_heads(constants, buffers, 1)
     _append(constants, buffers, k, v, at)
     _attend(constants, buffers, q, gates, at)
+
+
+def _split_parts(constants: Constants, buffers: Buffers) -> Array:
+    """Return the parts (heads, splits, head_dim + 4): sums, maximum, denominator, two zeros."""
+    return buffers["split_parts"].reshape(-1, constants["SPLITS"], constants["HEAD_DIM"] + 4)
+
+
+def _split_starts(constants: Constants, n_keys: int) -> range:
+    """Return the first keys of the parts."""
+    size = max(constants["LEAST_KEYS"], -(-n_keys // constants["SPLITS"]))
+    return range(0, n_keys, size)
+
+
+def attention_split(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
+    """As `attention_decode`, but leave for each part of the keys what joins it to the others."""
+    at = np.array([int(buffers["state"][constants["STATE_POSITION"]])])
+    q, k, v, _ = _split_heads(constants, buffers, 1)
+    _append(constants, buffers, k, v, at)
+    scores, v = _scores(constants, buffers, q, at)
+    parts, size = _split_parts(constants, buffers), constants["HEAD_DIM"]
+    starts = _split_starts(constants, len(v))
+    for part, first in enumerate(starts):
+        keys = slice(first, first + starts.step)
+        here = scores[:, 0, keys]
+        weights = np.exp(here - here.max(axis=-1, keepdims=True))
+        parts[:, part, :size] = np.einsum("hk,khd->hd", weights, v[keys])
+        parts[:, part, size] = here.max(axis=-1)
+        parts[:, part, size + 1] = weights.sum(axis=-1)
+        parts[:, part, size + 2 :] = 0
+
+
+def attention_combine(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
+    """Join the parts."""
+    position = int(buffers["state"][constants["STATE_POSITION"]])
+    n_keys = min(position + 1, constants.get("WINDOW", position + 1))
+    n_parts, size = len(_split_starts(constants, n_keys)), constants["HEAD_DIM"]
+    parts = _split_parts(constants, buffers)[:, :n_parts].astype(np.float64)
+    weights = np.exp(parts[..., size] - parts[..., size].max(axis=1, keepdims=True))
+    out = (weights[..., None] * parts[..., :size]).sum(axis=1)
+    out /= (weights * parts[..., size + 1]).sum(axis=1)[:, None]
+    gates = out
+    if "qkv" in buffers:
+        gates = _gates(constants, _rows(constants, buffers["qkv"], 1)[0])
+    _write_output(constants, buffers, out[None], gates)
 
 
 def rope_append(constants: Constants, n_tokens: int, buffers: Buffers) -> None:

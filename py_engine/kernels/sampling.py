@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from py_engine.gpu.types import Access, Binding, KernelSpec
+from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.wgsl import STATE, STATE_RW, STATE_WORDS, kernel_spec
 
 SAMPLING_BYTES = 40
@@ -57,19 +58,22 @@ def _constants(vocabulary: int) -> dict[str, int | float | bool | str]:
     return {"VOCABULARY": vocabulary, "WORKGROUP": _MAX_WORKGROUP}
 
 
-def _constants_of_one_workgroup(vocabulary: int) -> dict[str, int | float | bool | str]:
+def _constants_of_one_workgroup(
+    vocabulary: int, most_threads: int = _MAX_WORKGROUP
+) -> dict[str, int | float | bool | str]:
     """Return the constants of a kernel of one workgroup; few tokens need few threads."""
     threads = -(-vocabulary // (16 * _TOKENS_PER_THREAD)) * 16  # workgroup_reduce.wgsl: sixteenths
-    return {"VOCABULARY": vocabulary, "WORKGROUP": min(threads, _MAX_WORKGROUP)}
+    return {"VOCABULARY": vocabulary, "WORKGROUP": min(threads, most_threads)}
 
 
-def sample(label: str, vocabulary: int) -> KernelSpec:
+def sample(label: str, vocabulary: int, tuning: Tuning = PLAIN) -> KernelSpec:
     """Build the kernel that draws a token from logits f32 (vocabulary,) and advances `state`.
 
     Applies temperature, top_k, top_p and min_p of `sampling`, in that order, and counts the token.
     The same logits, seed and step give the same token. Ties at the border of top_k or top_p are all
     kept; the greedy choice among equal logits is the lowest id. `probabilities` is scratch of the
-    logits' shape.
+    logits' shape. Another number of threads adds masses up in another order, which changes
+    the token only where the random number falls within rounding of a border.
     """
     return kernel_spec(
         "sample",
@@ -82,7 +86,7 @@ def sample(label: str, vocabulary: int) -> KernelSpec:
             _vector("counts", "read_write", "u32", vocabulary),
             STATE_RW,
         ),
-        constants={**_constants_of_one_workgroup(vocabulary), **STATE_WORDS},
+        constants={**_constants_of_one_workgroup(vocabulary, tuning.sample_threads), **STATE_WORDS},
         groups_x=1,
     )
 

@@ -81,7 +81,8 @@ class Decoder:
         self._first = self._program(steps.first_logits, "first logits")
         self._recall = self._program(steps.recall, "recall")
         self._record()
-        drawing = {role: kernels[k] for role, k in sampler_kernels(self.vocab_size).items()}
+        sampling = sampler_kernels(self.vocab_size, steps.tuning)
+        drawing = {role: kernels[kernel] for role, kernel in sampling.items()}
         self._sampler = Sampler(device, self.vocab_size, drawing, buffers)
 
     def _program(self, steps: Sequence[Step], label: str) -> Program:

@@ -47,6 +47,7 @@ def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
         **{f"prefill {name}": 4 * size * chunk for name, size in rows.items()},
         "prefill tokens": 4 * chunk,
         "history": 4 * spec.context_window_size,
+        "split_parts": steps.split_bytes,
     }
     used = {name: size for name, size in sizes.items() if name in steps.buffers}
     tables = {

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape
+from py_engine.kernels.attention_split import attention_combine, attention_split, key_split
 from py_engine.kernels.delta import gated_delta
 from py_engine.kernels.matmul import Epilogue
 from py_engine.kernels.rows import last_row
+from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.vision import image_rows
 from py_engine.models.delta_states import state_names
 from py_engine.models.kv_cache import LayerCache
@@ -59,14 +61,14 @@ class DecoderOps(Ops):
         spec: DecoderSpec,
         layouts: Layouts,
         caches: LayerCaches,
-        lanes: int | None,
+        tuning: Tuning,
         chunk: int | None,
     ) -> None:
         super().__init__(
             layouts,
             spec.norm,
             row_widths(spec),
-            lanes=lanes,
+            tuning=tuning,
             max_tokens=chunk,
             prefix="" if chunk is None else "prefill ",
             rows=ROWS,
@@ -110,6 +112,7 @@ class DecoderOps(Ops):
             "q_norm": f"layers.{index}.q_norm",
             "k_norm": f"layers.{index}.k_norm",
             "rope": f"rope {self._layers[index].rope}",
+            "split_parts": "split_parts",
             "output": "attended",
         }
         for cache in self._caches[index]:
@@ -119,7 +122,12 @@ class DecoderOps(Ops):
     def _attention_kernels(self, shape: AttentionShape) -> Iterator[KernelSpec]:
         chunk = self.max_tokens
         if chunk is None:
-            yield self.kernel(attention_decode, "attention", shape=shape)
+            split = key_split(shape, self._tuning)
+            if split is None:
+                yield self.kernel(attention_decode, "attention", shape=shape)
+            else:
+                yield self.kernel(attention_split, "attention", shape=shape, split=split)
+                yield self.kernel(attention_combine, "combine", shape=shape, split=split)
             return
         yield self.kernel(rope_append, "rope", shape=shape, max_tokens=chunk)
         yield self.kernel(attention_prefill, "attention", shape=shape, max_tokens=chunk)

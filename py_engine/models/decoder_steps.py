@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from itertools import chain
 
 from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.attention_split import key_split, split_bytes
 from py_engine.kernels.history import recall, remember
 from py_engine.kernels.matmul import Epilogue
 from py_engine.kernels.rows import Ids
+from py_engine.kernels.tuning import Tuning
 from py_engine.models.decoder_ops import DecoderOps, layer_caches
 from py_engine.models.kv_cache import LayerCache
 from py_engine.models.ops import Step
@@ -32,7 +34,9 @@ class DecoderSteps:
     `next_logits` takes the last drawn token through embedding, layers and head. `prefill` runs the
     layers over a chunk, `first_logits` takes its last row through the head. `recall` puts tokens
     that the sequence already has where a chunk's tokens lie; it is empty where nothing is ever
-    computed again. `caches` are the KV caches of all layers.
+    computed again. `caches` are the KV caches of all layers, and
+    `split_bytes` what attention that shares keys out needs for its parts. Kernels are in the forms
+    of `tuning`.
     """
 
     next_logits: tuple[Step, ...]
@@ -40,6 +44,8 @@ class DecoderSteps:
     first_logits: tuple[Step, ...]
     recall: tuple[Step, ...]
     caches: tuple[LayerCache, ...]
+    split_bytes: int
+    tuning: Tuning
 
     def __iter__(self) -> Iterator[Step]:
         """Return all steps."""
@@ -57,23 +63,27 @@ class DecoderSteps:
 
 
 def decoder_steps(
-    spec: DecoderSpec, layouts: Layouts, most_cache_bytes: int, lanes: int | None
+    spec: DecoderSpec, layouts: Layouts, most_cache_bytes: int, tuning: Tuning
 ) -> DecoderSteps:
-    """Return a decoder's programs, for subgroups of at most `lanes` (None: without).
+    """Return a decoder's programs of kernels in the forms of `tuning`.
 
     `most_cache_bytes` is what one buffer of the KV cache can have.
     """
     caches = layer_caches(spec, most_cache_bytes)
-    decode = DecoderOps(spec, layouts, caches, lanes, None)
-    prefill = DecoderOps(spec, layouts, caches, lanes, spec.prefill_chunk_size)
+    decode = DecoderOps(spec, layouts, caches, tuning, None)
+    prefill = DecoderOps(spec, layouts, caches, tuning, spec.prefill_chunk_size)
     head = tuple(_head(spec, decode))
     remembers = (_remember(spec, decode),) if spec.long_rope else ()
+    every_cache = tuple(chain.from_iterable(caches.values()))
+    splits = ((cache.shape, key_split(cache.shape, tuning)) for cache in every_cache)
     return DecoderSteps(
         next_logits=(*remembers, *_layers(spec, decode, "drawn", "state"), *head),
         prefill=tuple(_layers(spec, prefill, "tokens", "prefill tokens")),
         first_logits=(prefill.last_row(), *head),
         recall=(_recall(spec, prefill),) if spec.long_rope else (),
-        caches=tuple(chain.from_iterable(caches.values())),
+        caches=every_cache,
+        split_bytes=max((split_bytes(s, split) for s, split in splits if split), default=0),
+        tuning=tuning,
     )
 
 

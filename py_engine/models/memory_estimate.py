@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from py_engine.config import ChatConfig
 from py_engine.gpu.types import Limits
+from py_engine.kernels.tuning import PLAIN
 from py_engine.models.attention_limits import most_cache_bytes
 from py_engine.models.decoder_memory import decoder_memory
 from py_engine.models.decoder_steps import decoder_steps
@@ -21,8 +22,9 @@ def estimate_memory(
 
     It is the plan that loading makes of such files when all follow the configuration's
     `quantization`. `limits` are those of WebGPU where none are given; they change how buffers are
-    split, not how large they are together. `active_vocab_size` is as the configuration has it,
-    while loading lowers it to the tokenizer's.
+    split, not how large they are together. Loading takes about a MB more where decode's attention
+    shares its keys out. `active_vocab_size` is as the configuration has it, while loading lowers it
+    to the tokenizer's.
     Errors: those of the family, UnknownArchitectureError, UnknownQuantizationError,
     LimitSupportError.
     """
@@ -32,6 +34,5 @@ def estimate_memory(
     if config.model_type in ENCODERS:
         return encoder_memory(encoder_spec(config), weights.gpu_bytes, config.quantization)
     spec = decoder_spec(config)
-    # Subgroups decide between kernels that use the same buffers.
-    steps = decoder_steps(spec, weights.layouts, most_cache_bytes(limits), lanes=None)
+    steps = decoder_steps(spec, weights.layouts, most_cache_bytes(limits), PLAIN)
     return decoder_memory(spec, steps, weights.gpu_bytes, config.quantization)

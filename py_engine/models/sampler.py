@@ -20,6 +20,7 @@ from py_engine.kernels.sampling import (
     pack_sampling,
     sample,
 )
+from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.base import MAX_TOP_LOGPROBS, Draw, SamplingParams
 
@@ -34,10 +35,10 @@ _BUFFERS = {
 }
 
 
-def sampler_kernels(vocab_size: int) -> dict[str, KernelSpec]:
+def sampler_kernels(vocab_size: int, tuning: Tuning) -> dict[str, KernelSpec]:
     """Return the sampler's kernels by role."""
     return {
-        "sample": sample("sample", vocab_size),
+        "sample": sample("sample", vocab_size, tuning),
         "mask": mask("mask", vocab_size),
         "adjust": adjust("adjust", vocab_size),
         "logprobs": logprobs("logprobs", vocab_size, MAX_TOP_LOGPROBS),

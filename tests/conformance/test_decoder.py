@@ -10,11 +10,15 @@ logits of 33 tokens come from a batch that is padded at the left.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from py_engine.gpu.types import AdapterInfo, Limits
+from py_engine.kernels.tuning import SplitKeys, tuning_for
+from py_engine.models import loader
 from tests.conformance.cases import FROM_CHECKPOINTS, GOLDEN, N_PROMPT
 from tests.conformance.fixtures import Fixture, fixture_names, load_fixture
 from tests.conformance.running import Decoded, decode_in_worker, decode_on_numpy
@@ -71,6 +75,19 @@ def test_decoder_in_other_chunks(name: str, chunk: int, tmp_path: Path) -> None:
     """Chunks of one token, of an odd number, a last chunk of one, and a single one are the same."""
     fixture = load_fixture(name)
     assert_agrees(fixture, decode_on_numpy(tmp_path, fixture, {"prefill_chunk_size": chunk}))
+
+
+@pytest.mark.parametrize("name", ["gqa_tied_q4f16", "gemma2_q4f16", "mistral_window_24_q0f32"])
+def test_decoder_as_tuned(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The programs of an adapter with forms of its own, in which short sequences are split too."""
+    limits = Limits(
+        max_compute_workgroup_storage_size=49152, max_compute_invocations_per_workgroup=1024
+    )
+    tuned = tuning_for(AdapterInfo("nvidia", subgroup_size_max=32), limits)
+    tuned = replace(tuned, split_keys=SplitKeys(workgroup=64, workgroups=14, least_keys=5))
+    monkeypatch.setattr(loader, "tuning_for", lambda info, limits: tuned)
+    fixture = load_fixture(name)
+    assert_agrees(fixture, decode_on_numpy(tmp_path, fixture))
 
 
 @pytest.mark.parametrize("family", sorted(set(GOLDEN) - set(FROM_CHECKPOINTS)))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape, rope_table
+from py_engine.kernels.attention_split import (
+    attention_combine,
+    attention_split,
+    key_split,
+    split_bytes,
+)
+from py_engine.kernels.tuning import PLAIN, Tuning
 from tests.kernels.cases import POISON, RunKernel, padded, poisoned
 
 Array = np.ndarray
 THETA = 10000.0
+SPLIT_KERNELS = (attention_split, attention_combine)
 _NORMS = ("q_norm", "k_norm")
 
 
@@ -78,6 +86,24 @@ def inputs_for(
     return {binding.name: everything[binding.name] for binding in spec.bindings}
 
 
+def decode_runner(run: RunKernel, shape: AttentionShape, tuning: Tuning) -> RunKernel:
+    """Return what runs the form that `tuning` asks for in place of `attention_decode`."""
+    split = key_split(shape, tuning)
+    if split is None:
+        return run
+    kernels = [build("decode under test", shape, split) for build in SPLIT_KERNELS]
+
+    def run_all(spec: KernelSpec, buffers: Mapping[str, bytes], n_tokens: int) -> dict[str, bytes]:
+        parts = poisoned(split_bytes(shape, split) // 4)
+        held = {**buffers, "split_parts": padded(parts)}
+        for kernel in kernels:
+            held |= run(kernel, {b.name: held[b.name] for b in kernel.bindings}, n_tokens)
+        assert held["split_parts"].endswith(padded(parts)[4 * len(parts) :])
+        return {b.name: held[b.name] for b in spec.bindings if b.access == "read_write"}
+
+    return run_all
+
+
 def assert_same_caches(result: dict[str, tuple[Array, Array]]) -> None:
     for name in ("k_cache", "v_cache"):
         expected, found = (x.view(np.float16).astype(np.float32) for x in result[name])
@@ -95,6 +121,7 @@ def attend_in_steps(
     offset: int = 0,
     norms: Sequence[Array] = (),
     factor: float = 1.0,
+    tuning: Tuning = PLAIN,
 ) -> Array:
     """Take a sequence through the kernels: chunks of prefill, a chunk of 0 being a decode step."""
     kinds = {
@@ -112,7 +139,8 @@ def attend_in_steps(
 
     def dispatch(kind: str, n_tokens: int) -> None:
         spec = kinds[kind]
-        held.update(run(spec, {b.name: held[b.name] for b in spec.bindings}, n_tokens))
+        runner = decode_runner(run, shape, tuning) if kind == "decode" else run
+        held.update(runner(spec, {b.name: held[b.name] for b in spec.bindings}, n_tokens))
 
     outputs, done = [], 0
     for chunk in chunks:

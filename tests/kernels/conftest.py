@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.tuning import PLAIN, GemvForm, GemvForms, SplitKeys, Tuning
 from tests.conftest import EngineWorker
 from tests.kernels.cases import RunKernel
+
+SPLIT = Tuning(split_keys=SplitKeys(workgroup=64, workgroups=14, least_keys=9))
 
 
 async def _dispatch(
@@ -67,11 +70,56 @@ def lanes(engine_worker: EngineWorker) -> int | None:
     return found
 
 
-@pytest.fixture(params=["subgroups", "plain"])
-def variant(request: pytest.FixtureRequest, lanes: int | None) -> int | None:
-    """The lanes to build a kernel for: those of the adapter, then none."""
+@pytest.fixture(params=["one workgroup", "split", "split without subgroups"])
+def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
+    """The forms of decode's attention; splits are small, so that short sequences have several."""
+    if request.param == "one workgroup":
+        return PLAIN
+    if request.param == "split":
+        if lanes is None:
+            pytest.skip("this adapter has no subgroups")
+        return replace(SPLIT, lanes=lanes)
+    return SPLIT
+
+
+def one_form(lanes: int | None, form: GemvForm) -> Tuning:
+    """Return what gives every matrix a form, in workgroup memory of a size that many have."""
+    return Tuning(lanes, 32768, gemv=GemvForms(form, form, form, 0, 1 << 30))
+
+
+GEMV_FORMS = {
+    "four rows": GemvForm(4, 16),
+    "two rows, unrolled": GemvForm(2, 8, unroll=2),
+    "four rows, shared": GemvForm(4, 16, split=4),
+    "two rows, shared": GemvForm(2, 16, split=2, unroll=2),
+    "four rows, staged": GemvForm(4, 32, unroll=2, staged=True),
+    "two rows, staged": GemvForm(2, 16, unroll=2, staged=True),
+}
+"""Workgroups are for subgroups of 4, as SwiftShader has them; larger ones scale them up."""
+
+
+def scaled(form: GemvForm, lanes: int) -> GemvForm:
+    """Return a form of `GEMV_FORMS` with as many subgroups of `lanes`."""
+    return replace(form, workgroup=form.workgroup // 4 * lanes)
+
+
+@pytest.fixture(params=["subgroups", "plain", *GEMV_FORMS])
+def gemv_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
+    """Every form of a product of one token."""
     if request.param == "plain":
-        return None
+        return PLAIN
     if lanes is None:
         pytest.skip("this adapter has no subgroups")
-    return lanes
+    if request.param == "subgroups":
+        return Tuning(lanes)
+    return one_form(lanes, scaled(GEMV_FORMS[request.param], lanes))
+
+
+@pytest.fixture(params=["subgroups", "plain"])
+def tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
+    """The forms to build a kernel in: with the adapter's subgroups, then without."""
+    if request.param == "plain":
+        return PLAIN
+    if lanes is None:
+        pytest.skip("this adapter has no subgroups")
+    return Tuning(lanes)

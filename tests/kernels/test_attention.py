@@ -11,7 +11,8 @@ import pytest
 
 from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape, QkNorm
-from tests.kernels.attention_cases import assert_same_caches, inputs_for
+from py_engine.kernels.tuning import Tuning
+from tests.kernels.attention_cases import assert_same_caches, decode_runner, inputs_for
 from tests.kernels.cases import RunKernel, assert_close, expected_and_found
 
 TOLERANCE = 2e-3
@@ -26,12 +27,17 @@ QK_NORMS = [None, QkNorm("head_rms", 0.5)]
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("position", [0, 1, 63, 64, 200, 255])
 def test_attention_decode(
-    run_kernel: RunKernel, shape: tuple[int, int, int], position: int, norm: QkNorm | None
+    run_kernel: RunKernel,
+    decode_tuning: Tuning,
+    shape: tuple[int, int, int],
+    position: int,
+    norm: QkNorm | None,
 ) -> None:
     heads = AttentionShape(*shape, 256, qk_norm=norm)
     spec = attention_decode("attention under test", heads)
     inputs = inputs_for(spec, heads, position, 1)
-    result = expected_and_found(run_kernel, spec, inputs)
+    run = decode_runner(run_kernel, heads, decode_tuning)
+    result = expected_and_found(run, spec, inputs)
     assert_same_caches(result)
     assert_close(result["output"], TOLERANCE)
 

@@ -12,14 +12,17 @@ from py_engine.kernels.attention_shape import (
     QueryScaling,
     SlidingWindow,
 )
+from py_engine.kernels.tuning import PLAIN, Tuning
 from tests.kernels.attention_cases import (
     assert_same_caches,
     attend_in_steps,
+    decode_runner,
     direct_attention,
     inputs_for,
     norm_weights,
 )
 from tests.kernels.cases import RunKernel, assert_close, expected_and_found, run_reference
+from tests.kernels.conftest import SPLIT
 from tests.kernels.test_attention import TOLERANCE
 
 CHUNKS = [9, 0, 0, 1, 17, 0, 0, 0]
@@ -79,26 +82,40 @@ PARTS = {
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.3])
+@pytest.mark.parametrize("tuning", [PLAIN, SPLIT], ids=["one workgroup", "split"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_references_equal_the_definitions(name: str, factor: float) -> None:
+def test_references_equal_the_definitions(name: str, tuning: Tuning, factor: float) -> None:
     shape = FAMILIES[name]
     rng = np.random.default_rng(len(name))
     n_tokens = sum(chunk or 1 for chunk in CHUNKS)
     qkv = rng.normal(0.1, 1, (n_tokens, shape.qkv_heads, shape.head_dim)).astype(np.float32)
     norms = [norm_weights(rng, shape, heads) for heads in (shape.n_heads, shape.n_kv_heads)]
-    found = attend_in_steps(run_reference, shape, qkv, CHUNKS, norms=norms, factor=factor)
+    found = attend_in_steps(
+        run_reference, shape, qkv, CHUNKS, norms=norms, factor=factor, tuning=tuning
+    )
     # The definitions know of no cache in f16.
     assert_close((direct_attention(shape, qkv, norms, factor), found), TOLERANCE)
 
 
 @pytest.mark.parametrize("position", [0, 40])
 @pytest.mark.parametrize("name", [*FAMILIES, *WITH_SINKS, *PARTS])
-def test_kernels_equal_the_references(run_kernel: RunKernel, name: str, position: int) -> None:
+def test_kernels_equal_the_references(
+    run_kernel: RunKernel, decode_tuning: Tuning, name: str, position: int
+) -> None:
     shape = {**FAMILIES, **WITH_SINKS, **PARTS}[name]
     spec = attention_decode("decode under test", shape)
-    result = expected_and_found(run_kernel, spec, inputs_for(spec, shape, position, 1, factor=1.3))
+    run = decode_runner(run_kernel, shape, decode_tuning)
+    result = expected_and_found(run, spec, inputs_for(spec, shape, position, 1, factor=1.3))
     assert_same_caches(result)
     assert_close(result["output"], TOLERANCE)
+
+
+@pytest.mark.parametrize("position", [0, 40])
+@pytest.mark.parametrize("name", [*FAMILIES, *WITH_SINKS, *PARTS])
+def test_prefill_kernels_equal_the_references(
+    run_kernel: RunKernel, name: str, position: int
+) -> None:
+    shape = {**FAMILIES, **WITH_SINKS, **PARTS}[name]
     spec = rope_append("append under test", shape, 20)
     inputs = inputs_for(spec, shape, position, 17, max_tokens=20, factor=1.3)
     assert_same_caches(expected_and_found(run_kernel, spec, inputs, 17))
@@ -108,13 +125,16 @@ def test_kernels_equal_the_references(run_kernel: RunKernel, name: str, position
 
 
 @pytest.mark.parametrize("slots", [41, 64, 100])
-def test_a_cache_has_as_many_slots_as_its_buffer(run_kernel: RunKernel, slots: int) -> None:
+def test_a_cache_has_as_many_slots_as_its_buffer(
+    run_kernel: RunKernel, decode_tuning: Tuning, slots: int
+) -> None:
     """One pipeline runs over a small buffer, and over a large one that begins like it."""
     shape = AttentionShape(4, 2, 16, 10_000)
     assert shape.grows
     spec = attention_decode("decode under test", shape)
     inputs = inputs_for(spec, shape, 40, 1, slots=slots)
-    result = expected_and_found(run_kernel, spec, inputs)
+    run = decode_runner(run_kernel, shape, decode_tuning)
+    result = expected_and_found(run, spec, inputs)
     assert_same_caches(result)
     assert_close(result["output"], TOLERANCE)
 

@@ -10,11 +10,13 @@ import pytest
 
 from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape, QkNorm, SlidingWindow
+from py_engine.kernels.tuning import PLAIN, Tuning
 from tests.conformance.dense import dense_attention
 from tests.kernels.attention_cases import (
     THETA,
     assert_same_caches,
     attend_in_steps,
+    decode_runner,
     inputs_for,
     inv_freq_of,
 )
@@ -44,6 +46,7 @@ def windowed(
 @pytest.mark.parametrize(("shape", "window"), CASES, ids=str)
 def test_decode(
     run_kernel: RunKernel,
+    decode_tuning: Tuning,
     shape: tuple[int, int, int],
     window: tuple[int, int, int],
     norm: QkNorm | None,
@@ -51,11 +54,12 @@ def test_decode(
     """Before, on and past the border of the window, and where the ring has gone round."""
     heads = windowed(shape, window, norm)
     spec = attention_decode("attention under test", heads)
+    run = decode_runner(run_kernel, heads, decode_tuning)
     size, sinks, _ = window
     ring = heads.slots - sinks
     for position in sorted({0, sinks, size - 1, size, sinks + ring - 1, sinks + 3 * ring, 3001}):
         inputs = inputs_for(spec, heads, position, 1)
-        result = expected_and_found(run_kernel, spec, inputs)
+        result = expected_and_found(run, spec, inputs)
         assert_same_caches(result)
         assert_close(result["output"], TOLERANCE)
 
@@ -86,12 +90,12 @@ def random_sequence(shape: tuple[int, int, int], n_tokens: int) -> tuple[np.ndar
 
 
 def assert_steps_equal_the_dense_rule(
-    run: RunKernel, size: int, sinks: int, chunks: list[int]
+    run: RunKernel, size: int, sinks: int, chunks: list[int], tuning: Tuning = PLAIN
 ) -> None:
     shape = (4, 2, 16)
     qkv, q, k, v = random_sequence(shape, sum(chunk or 1 for chunk in chunks))
     heads = windowed(shape, (size, sinks, max(1, *chunks)))
-    found = attend_in_steps(run, heads, qkv, chunks)
+    found = attend_in_steps(run, heads, qkv, chunks, tuning=tuning)
     # Keys that the cache rounds to f16 move an output by 2^-11 of the largest, a few times.
     assert_close((dense_attention(q, k, v, size, sinks, THETA), found), TOLERANCE)
 
@@ -123,9 +127,9 @@ def test_references_equal_the_dense_rule(size: int, sinks: int, chunks: list[int
 
 @pytest.mark.parametrize(("size", "sinks", "chunks"), STEPS)
 def test_kernels_equal_the_dense_rule(
-    run_kernel: RunKernel, size: int, sinks: int, chunks: list[int]
+    run_kernel: RunKernel, decode_tuning: Tuning, size: int, sinks: int, chunks: list[int]
 ) -> None:
-    assert_steps_equal_the_dense_rule(run_kernel, size, sinks, chunks)
+    assert_steps_equal_the_dense_rule(run_kernel, size, sinks, chunks, decode_tuning)
 
 
 def test_references_are_exact_far_out() -> None:

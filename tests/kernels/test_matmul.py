@@ -16,6 +16,7 @@ from py_engine.kernels import matmul
 from py_engine.kernels.formats import WeightFormat
 from py_engine.kernels.matmul import Epilogue, gemm, gemv
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.tuning import PLAIN, GemvForm, GemvForms, Tuning
 from tests.kernels.cases import (
     RunKernel,
     assert_close,
@@ -23,6 +24,7 @@ from tests.kernels.cases import (
     matrix_inputs,
     poisoned,
 )
+from tests.kernels.conftest import GEMV_FORMS, one_form, scaled
 
 TOLERANCE = 5e-6
 FORMATS: tuple[WeightFormat, ...] = get_args(WeightFormat)
@@ -90,7 +92,7 @@ def check_gemv(
     weight_format: WeightFormat,
     epilogue: Epilogue,
     shape: tuple[int, int],
-    lanes: int | None,
+    tuning: Tuning,
 ) -> None:
     rows, columns = shape
     rng = np.random.default_rng(rows * columns)
@@ -99,30 +101,30 @@ def check_gemv(
     inputs["x"] = rng.normal(size=columns).astype(np.float32)
     inputs |= bias_inputs(rng, epilogue, width)
     inputs["output"] = output_before(rng, epilogue, 1, width, 1)
-    spec = gemv("gemv under test", weight_format, rows, columns, epilogue=epilogue, lanes=lanes)
+    spec = gemv("gemv under test", weight_format, rows, columns, epilogue=epilogue, tuning=tuning)
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], TOLERANCE)
 
 
 @pytest.mark.parametrize(("name", "shape"), cases(GEMV_SHAPES))
 def test_gemv(
-    run_kernel: RunKernel, variant: int | None, name: str, shape: tuple[int, int]
+    run_kernel: RunKernel, gemv_tuning: Tuning, name: str, shape: tuple[int, int]
 ) -> None:
-    check_gemv(run_kernel, "q4f16_1", EPILOGUES[name], shape, variant)
+    check_gemv(run_kernel, "q4f16_1", EPILOGUES[name], shape, gemv_tuning)
 
 
 def test_gemv_with_more_workgroups_than_a_dimension_has(
-    run_kernel: RunKernel, variant: int | None, monkeypatch: pytest.MonkeyPatch
+    run_kernel: RunKernel, gemv_tuning: Tuning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A vocabulary of 262,144 needs 65,536 where a workgroup has four rows, one too many."""
     monkeypatch.setattr(matmul, "MAX_GROUPS", 5)
-    check_gemv(run_kernel, "q4f16_1", STORE, GEMV_SHAPES[0], variant)
-    check_gemv(run_kernel, "q4f16_1", SWIGLU, GEMV_SHAPES[0], variant)
+    check_gemv(run_kernel, "q4f16_1", STORE, GEMV_SHAPES[0], gemv_tuning)
+    check_gemv(run_kernel, "q4f16_1", SWIGLU, GEMV_SHAPES[0], gemv_tuning)
 
 
 @pytest.mark.parametrize("lanes", [None, 4, 32, 64, 128])
 def test_grids_of_large_vocabularies_fit(lanes: int | None) -> None:
     for rows in (262144, 262208, 65535 * 4, 1 << 20):
-        spec = gemv("lm_head", "q4f16_1", rows, 640, norm=Norm("rms", 1e-6), lanes=lanes)
+        spec = gemv("lm_head", "q4f16_1", rows, 640, norm=Norm("rms", 1e-6), tuning=Tuning(lanes))
         width, height, _ = spec.workgroups()
         assert max(width, height) <= 65535
         rows_per_group = 4 * max(1, 64 // lanes) if lanes else 4
@@ -133,13 +135,43 @@ def test_grids_of_large_vocabularies_fit(lanes: int | None) -> None:
 def test_gemv_of_every_format(
     run_kernel: RunKernel, lanes: int | None, weight_format: WeightFormat
 ) -> None:
-    check_gemv(run_kernel, weight_format, STORE, GEMV_SHAPES[0], lanes)
+    check_gemv(run_kernel, weight_format, STORE, GEMV_SHAPES[0], Tuning(lanes))
+
+
+@pytest.mark.parametrize("form", GEMV_FORMS)
+@pytest.mark.parametrize("weight_format", [name for name in FORMATS if name.startswith("q4")])
+def test_gemv_of_every_format_of_codes(
+    run_kernel: RunKernel, lanes: int | None, weight_format: WeightFormat, form: str
+) -> None:
+    if lanes is None:
+        pytest.skip("this adapter has no subgroups")
+    tuning = one_form(lanes, scaled(GEMV_FORMS[form], lanes))
+    check_gemv(run_kernel, weight_format, STORE, GEMV_SHAPES[0], tuning)
+
+
+def test_forms_of_gemv_apply_where_they_can() -> None:
+    def is_team(norm: Norm | None = None, fmt: WeightFormat = "q4f16_1", columns: int = 64) -> bool:
+        tuning = one_form(4, GEMV_FORMS["four rows, staged"])
+        return "R" in gemv("under test", fmt, 64, columns, norm=norm, tuning=tuning).constants
+
+    assert is_team() and is_team(NORMS["rms"]) and is_team(fmt="q4g32")
+    assert not is_team(NORMS["layer"])
+    assert not is_team(fmt="q3f16_1")
+    assert is_team(columns=7680) and not is_team(columns=8192)
+
+
+def test_a_matrix_gets_the_form_of_its_shape() -> None:
+    wide, narrow, deep = (GemvForm(4, size) for size in (32, 64, 128))
+    forms = GemvForms(wide, narrow, deep, wide_rows=4096, deep_ratio=3)
+    assert forms.choose(16384, 2048) is wide
+    assert forms.choose(4096, 14336) is deep
+    assert forms.choose(2048, 2048) is narrow
 
 
 @pytest.mark.parametrize("columns", [32, 96, 1056])
 @pytest.mark.parametrize("kind", NORMS)
 def test_gemv_folds_a_norm(
-    run_kernel: RunKernel, variant: int | None, kind: str, columns: int
+    run_kernel: RunKernel, gemv_tuning: Tuning, kind: str, columns: int
 ) -> None:
     norm = NORMS[kind]
     rng = np.random.default_rng(columns)
@@ -148,13 +180,13 @@ def test_gemv_folds_a_norm(
     inputs["x"] = rng.normal(40, 3, columns).astype(np.float32)
     inputs |= norm_inputs(rng, norm, columns)
     inputs["output"] = poisoned(6)
-    spec = gemv("gemv under test", "q4f16_1", 6, columns, norm=norm, lanes=variant)
+    spec = gemv("gemv under test", "q4f16_1", 6, columns, norm=norm, tuning=gemv_tuning)
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], 2e-5)
 
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_gemv_of_a_part_writes_into_its_place(
-    run_kernel: RunKernel, variant: int | None, gated: bool
+    run_kernel: RunKernel, gemv_tuning: Tuning, gated: bool
 ) -> None:
     epilogue = Epilogue(bias=True, activation="silu", gated=gated)
     rng = np.random.default_rng(gated)
@@ -170,7 +202,7 @@ def test_gemv_of_a_part_writes_into_its_place(
         epilogue=epilogue,
         first_output=7,
         n_outputs=31,
-        lanes=variant,
+        tuning=gemv_tuning,
     )
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], TOLERANCE)
 
@@ -180,7 +212,7 @@ def check_gemm(
     weight_format: WeightFormat,
     epilogue: Epilogue,
     shape: tuple[int, int, int, int],
-    lanes: int | None,
+    tuning: Tuning,
 ) -> None:
     rows, columns, n_tokens, max_tokens = shape
     rng = np.random.default_rng(rows * columns + n_tokens)
@@ -191,7 +223,13 @@ def check_gemm(
     inputs |= bias_inputs(rng, epilogue, width)
     inputs["output"] = output_before(rng, epilogue, n_tokens, width, max_tokens)
     spec = gemm(
-        "gemm under test", weight_format, rows, columns, max_tokens, epilogue=epilogue, lanes=lanes
+        "gemm under test",
+        weight_format,
+        rows,
+        columns,
+        max_tokens,
+        epilogue=epilogue,
+        tuning=tuning,
     )
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)
     assert_close(result["output"], TOLERANCE)
@@ -201,29 +239,29 @@ def check_gemm(
 def test_gemm(
     run_kernel: RunKernel, lanes: int | None, name: str, shape: tuple[int, int, int, int]
 ) -> None:
-    check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, lanes)
+    check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, Tuning(lanes))
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)
 def test_gemm_of_every_format(
     run_kernel: RunKernel, lanes: int | None, weight_format: WeightFormat
 ) -> None:
-    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], lanes)
+    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], Tuning(lanes))
 
 
 @pytest.mark.parametrize("shape", GEMM_SHAPES)
 def test_gemm_by_tiles(run_kernel: RunKernel, shape: tuple[int, int, int, int]) -> None:
-    check_gemm(run_kernel, "q4f16_1", EPILOGUES["bias gated gelu_tanh"], shape, None)
+    check_gemm(run_kernel, "q4f16_1", EPILOGUES["bias gated gelu_tanh"], shape, PLAIN)
 
 
 @pytest.mark.parametrize("weight_format", ["q0f32", "q3f16_1", "q6_k"])
 def test_gemm_by_tiles_of_other_formats(run_kernel: RunKernel, weight_format: WeightFormat) -> None:
-    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], None)
+    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], PLAIN)
 
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_gemm_of_a_part_writes_into_its_place(
-    run_kernel: RunKernel, variant: int | None, gated: bool
+    run_kernel: RunKernel, tuning: Tuning, gated: bool
 ) -> None:
     epilogue = Epilogue(bias=True, activation="silu", gated=gated)
     rng = np.random.default_rng(gated)
@@ -241,6 +279,6 @@ def test_gemm_of_a_part_writes_into_its_place(
         epilogue=epilogue,
         first_output=7,
         n_outputs=31,
-        lanes=variant,
+        tuning=tuning,
     )
     assert_close(expected_and_found(run_kernel, spec, inputs, 6)["output"], TOLERANCE)

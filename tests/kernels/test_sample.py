@@ -10,10 +10,13 @@ import pytest
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.reference_sampling import kept_by_top_k, kept_by_top_p
 from py_engine.kernels.sampling import sample
+from py_engine.kernels.tuning import Tuning
 from tests.kernels.cases import RunKernel, expected_and_found, poisoned
 from tests.kernels.sampling_cases import packed, state_words
 
 VOCABULARIES = [1, 2, 31, 33, 255, 256, 257, 4096, 50257]
+
+TUNINGS = [Tuning(sample_threads=n) for n in (256, 48)]
 
 
 def inputs_for(logits: np.ndarray, step: int = 0, **sampling: Any) -> dict[str, np.ndarray]:
@@ -42,20 +45,24 @@ def drawn_token(run_kernel: RunKernel, logits: np.ndarray, step: int = 0, **samp
     return draw(run_kernel, spec, inputs_for(logits, step, **sampling))[1][2]
 
 
+@pytest.mark.parametrize("tuning", TUNINGS, ids=str)
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
 def test_greedy_takes_the_largest_and_advances_the_state(
-    run_kernel: RunKernel, vocabulary: int
+    run_kernel: RunKernel, vocabulary: int, tuning: Tuning
 ) -> None:
     logits = np.random.default_rng(vocabulary).normal(size=vocabulary)
     inputs = inputs_for(logits, 7, temperature=0.0, seed=5)
-    expected, found = draw(run_kernel, sample("s", vocabulary), inputs)
+    expected, found = draw(run_kernel, sample("s", vocabulary, tuning), inputs)
     assert found == expected == [20, 1, int(np.argmax(logits)), 8]
 
 
+@pytest.mark.parametrize("tuning", TUNINGS, ids=str)
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)
-def test_every_filter_at_once_equals_the_reference(run_kernel: RunKernel, vocabulary: int) -> None:
+def test_every_filter_at_once_equals_the_reference(
+    run_kernel: RunKernel, vocabulary: int, tuning: Tuning
+) -> None:
     logits = np.random.default_rng(vocabulary).normal(0, 2, vocabulary)
-    spec = sample("s", vocabulary)
+    spec = sample("s", vocabulary, tuning)
     for step in range(3):
         inputs = inputs_for(logits, step, temperature=0.8, top_k=40, top_p=0.9, min_p=0.02, seed=11)
         expected, found = draw(run_kernel, spec, inputs)
@@ -68,12 +75,15 @@ def test_greedy_takes_the_lowest_of_equal_logits(run_kernel: RunKernel) -> None:
     assert drawn_token(run_kernel, logits, temperature=0.0) == 300
 
 
+@pytest.mark.parametrize("tuning", TUNINGS, ids=str)
 @pytest.mark.parametrize("top_p", [1.0, 0.9, 0.5, 1e-5])
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
-def test_draw_equals_the_reference(run_kernel: RunKernel, temperature: float, top_p: float) -> None:
+def test_draw_equals_the_reference(
+    run_kernel: RunKernel, tuning: Tuning, temperature: float, top_p: float
+) -> None:
     vocabulary = 1003
     logits = np.random.default_rng(3).normal(0, 3, vocabulary)
-    spec = sample("s", vocabulary)
+    spec = sample("s", vocabulary, tuning)
     for step in range(8):
         inputs = inputs_for(
             logits, step, temperature=temperature, top_p=top_p, seed=0x1234_5678_9ABC

@@ -32,7 +32,7 @@ def weight_bytes(model: RandomModel) -> int:
 async def measure_decode(
     clock: GpuClock, data: RandomData, model: RandomModel, position: int, n_tokens: int
 ) -> dict[str, float]:
-    """Decode from a position: by the wall's clock with 1 to 8 steps in flight, and the GPU's."""
+    """Decode from a position: by the wall's clock with 1 and 8 steps in flight, and the GPU's."""
     await place(model, data, position, 4 * n_tokens + 600)
     decoder = model.decoder
     found: dict[str, float] = {
@@ -41,14 +41,17 @@ async def measure_decode(
         "weight_bytes": weight_bytes(model),
         "dispatches": len(model.steps.next_logits) + 1,
     }
-    for name, sampling in (("greedy", GREEDY), ("top_p", NUCLEUS)):
+    for name, sampling, in_flight in (
+        ("greedy", GREEDY, 1),
+        ("greedy", GREEDY, 8),
+        ("top_p", NUCLEUS, 8),
+    ):
         decoder.start(sampling)
-        for in_flight in (1, 2, 4, 8) if name == "greedy" else (1, 8):
-            best = 0.0
-            for _ in range(2):
-                set_position(model, position)
-                best = max(best, n_tokens / await _decode(model, n_tokens, in_flight))
-            found[f"{name}_tokens_per_s_{in_flight}"] = best
+        set_position(model, position)
+        await _decode(model, 4, in_flight)  # to warm up
+        set_position(model, position)
+        seconds = await _decode(model, n_tokens, in_flight)
+        found[f"{name}_tokens_per_s_{in_flight}"] = n_tokens / seconds
     decoder.start(GREEDY)
     set_position(model, position)
     await decoder.decode()
@@ -59,9 +62,8 @@ async def measure_decode(
         step.submit()
     found["cpu_us_of_submit"] = 1e6 * (time.perf_counter() - started) / n_tokens
     await clock.device.synchronize()
-    found["unread_tokens_per_s"] = n_tokens / (time.perf_counter() - started)
     set_position(model, position)
-    found["gpu_us"] = 1e6 * await clock.seconds(decoder._next)
+    found["gpu_us"] = 1e6 * await clock.seconds(decoder._next, rounds=2)
     bytes_read = found["kv_bytes"] + found["weight_bytes"]
     found["gpu_bytes_per_s"] = 1e6 * bytes_read / found["gpu_us"]
     return found
@@ -80,6 +82,13 @@ async def _decode(model: RandomModel, n_tokens: int, in_flight: int) -> float:
     return time.perf_counter() - started
 
 
+async def logits_at(model: RandomModel, data: RandomData, position: int) -> array[float]:
+    """Return the logits of a step at a position."""
+    await place(model, data, position, 600)
+    model.decoder.next_logits()
+    return await model.decoder.read_logits()
+
+
 async def measure_kernels(
     clock: GpuClock, data: RandomData, model: RandomModel, position: int
 ) -> list[dict[str, Any]]:
@@ -91,14 +100,14 @@ async def measure_kernels(
     await place(model, data, position, 600)
     decoder = model.decoder
     steps = model.steps.next_logits
-    whole = await clock.seconds(decoder._next)
+    whole = await clock.seconds(decoder._next, rounds=2)
     kernels = list({id(step.kernel): step.kernel for step in steps}.values())
     rows = []
     for kernel in kernels:
         own = [step for step in steps if step.kernel is kernel]
         others = [step for step in steps if step.kernel is not kernel]
-        alone = await clock.seconds(decoder._program(own, kernel.label)) / len(own)
-        without = await clock.seconds(decoder._program(others, "others"))
+        alone = await clock.seconds(decoder._program(own, kernel.label), rounds=2) / len(own)
+        without = await clock.seconds(decoder._program(others, "others"), rounds=2)
         rows.append(
             _row(kernel.label, len(own), alone, (whole - without) / len(own), _read(model, own))
         )
@@ -106,7 +115,7 @@ async def measure_kernels(
     for name, sampling in (("draw greedy", GREEDY), ("draw top_p", NUCLEUS)):
         decoder.start(sampling)
         set_position(model, position)
-        alone = await clock.seconds(decoder._sampler._parts["sample"], repeats=4)
+        alone = await clock.seconds(decoder._sampler._parts["sample"], rounds=2, repeats=4)
         rows.append(_row(name, 1, alone, alone, read))
     # Attention reads the cache as well.
     for row in rows:

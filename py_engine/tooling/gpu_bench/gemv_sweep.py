@@ -13,6 +13,7 @@ from py_engine.gpu.types import Buffer, Dispatch, Kernel
 from py_engine.kernels.formats import MATRIX_FORMATS
 from py_engine.kernels.matmul import gemv
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.tuning import Tuning, tuning_for
 from py_engine.models.spec import DecoderSpec
 from py_engine.tooling.gpu_bench.clock import GpuClock
 from py_engine.tooling.gpu_bench.gemv_variants import EPSILON, Variant, gemv_variant
@@ -78,7 +79,7 @@ class GemvSweep:
             buffer.destroy()
 
     async def run(self, chosen: Iterable[Variant], until: float) -> list[dict[str, Any]]:
-        """Return a row for the engine's kernel and for each variant, the fastest first.
+        """Return a row for the plain form, the engine's, and each variant, the fastest first.
 
         What is not begun when `time.perf_counter()` is `until` is left out.
         """
@@ -86,10 +87,18 @@ class GemvSweep:
         lanes = device.info.subgroup_size_max
         assert lanes is not None, "the variants need subgroups"
         norm = Norm("rms", EPSILON) if shape.norm else None
-        engine = gemv("engine", "q4f16_1", shape.rows, shape.columns, norm=norm, lanes=lanes)
-        (kernel,) = await device.compile([engine])
-        self._expected = await self._result(kernel)
-        rows = [self._row("engine", 0.0, await self._seconds(kernel))]
+        tunings = {"plain": Tuning(lanes), "engine": tuning_for(device.info, device.limits)}
+        plain, engine = await device.compile(
+            [
+                gemv(name, "q4f16_1", shape.rows, shape.columns, norm=norm, tuning=tuning)
+                for name, tuning in tunings.items()
+            ]
+        )
+        self._expected = await self._result(plain)
+        rows = [
+            self._row("plain", 0.0, await self._seconds(plain)),
+            await self._checked("engine", engine, _TOLERANCE["staged"]),
+        ]
         most_bytes = device.limits.max_compute_workgroup_storage_size
         fitting = [each for each in chosen if each.fits(shape.columns, lanes, most_bytes)]
         # In batches: the driver compiles several at a time, and what is done is kept.
@@ -103,16 +112,16 @@ class GemvSweep:
             ]
             kernels = await device.compile(specs)
             for variant, kernel in zip(batch, kernels, strict=True):
-                rows.append(await self._checked(variant, kernel))
+                rows.append(await self._checked(str(variant), kernel, _TOLERANCE[variant.input]))
         return sorted(rows, key=lambda row: float(row["us"]))
 
-    async def _checked(self, variant: Variant, kernel: Kernel) -> dict[str, Any]:
-        """Return a variant's row: its time only if its output is the engine's."""
+    async def _checked(self, variant: str, kernel: Kernel, tolerance: float) -> dict[str, Any]:
+        """Return a variant's row: its time only if its output is the plain form's."""
         found = await self._result(kernel)
         error = math.dist(found, self._expected) / math.hypot(*self._expected)
-        if not error < _TOLERANCE[variant.input]:
+        if not error < tolerance:
             return self._row(f"WRONG {variant}", error, math.inf)
-        return self._row(str(variant), error, await self._seconds(kernel))
+        return self._row(variant, error, await self._seconds(kernel))
 
     def _row(self, name: str, error: float, seconds: float) -> dict[str, Any]:
         return {

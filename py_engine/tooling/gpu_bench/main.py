@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
+from array import array
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from py_engine.gpu.adapter import request_device
 from py_engine.gpu.webgpu import WebGPUDevice
+from py_engine.kernels.tuning import GemvForm, GemvForms, SplitKeys, Tuning, tuning_for
 from py_engine.models.registry import decoder_spec
-from py_engine.tooling.gpu_bench.attention_sweep import SPLIT_VARIANTS, AttentionSweep
-from py_engine.tooling.gpu_bench.attention_variants import SplitVariant
 from py_engine.tooling.gpu_bench.basics import measure_copy, measure_dispatches, measure_read
 from py_engine.tooling.gpu_bench.clock import GpuClock
 from py_engine.tooling.gpu_bench.decoding import (
+    logits_at,
     measure_decode,
     measure_kernels,
     measure_prefill,
@@ -42,12 +45,23 @@ TINY_VARIANTS = (
     Variant(2, 16, input="packed"),
     Variant(2, 16, 2, 2, "packed"),
 )
-TINY_SPLITS = (SplitVariant(1, 16), SplitVariant(4, 16), SplitVariant(8, 32, 32))
+
+TINY_TUNING = Tuning(
+    split_keys=SplitKeys(workgroup=32, workgroups=12, least_keys=8),
+    gemv=GemvForms(
+        wide=GemvForm(4, 32, unroll=2, staged=True),
+        narrow=GemvForm(2, 32, unroll=2, staged=True),
+        deep=GemvForm(4, 16, split=4),
+        wide_rows=512,
+        deep_ratio=2,
+    ),
+)
+"""The same forms as an H200's, for subgroups of 4."""
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gpu_bench")
-    parser.add_argument("parts", nargs="+", help="basics, or model=, gemv= or attention=NAME")
+    parser.add_argument("parts", nargs="+", help="basics, or model= or gemv=NAME")
     parser.add_argument("--budget", type=float, default=240, help="seconds")
     parser.add_argument("--json", default="gpu_bench.json", help="file of the figures, in /out")
     parser.add_argument("--tiny", action="store_true", help="little work, for a CPU")
@@ -63,11 +77,11 @@ class Bench:
         self.report = report
         self.clock = GpuClock(device, 0.001 if tiny else 0.01)
         self.positions = (16, 64) if tiny else (128, 1024, 4096)
-        self.contexts = (17, 100) if tiny else (128, 512, 1024, 2048, 4096, 8192)
         self.gemv_variants = TINY_VARIANTS if tiny else [*variants()]
-        self.splits = TINY_SPLITS if tiny else SPLIT_VARIANTS
+        tuned = tuning_for(device.info, device.limits)
+        self.tuned = replace(TINY_TUNING, lanes=tuned.lanes) if tiny else tuned
         self.sweep_s = 100.0 if tiny else 30.0
-        self.n_tokens = 4 if tiny else 64
+        self.n_tokens = 4 if tiny else 32
         self.prompts = (32, 64) if tiny else (512, 2048)
         self.large = (16 << 20) if tiny else (1 << 30)
 
@@ -81,46 +95,76 @@ class Bench:
         _lines(await measure("dispatches", lambda: measure_dispatches(self.clock)))
 
     async def model(self, name: str) -> None:
-        """Measure a model's decode, its kernels, and its prefill."""
-        started = time.perf_counter()
-        before = self.device.memory.nbytes
+        """Measure a model's kernels and decode, in plain forms and as tuned, and its prefill."""
+        forms = {"plain": Tuning(self.device.info.subgroup_size_max), "tuned": self.tuned}
+        decodes: dict[str, dict[int, dict[str, float]]] = {}
+        logits: dict[str, array[float]] = {}
+        for form, tuning in forms.items():
+            title = f"{name} {form}"
+            started, before = time.perf_counter(), self.device.memory.nbytes
+            try:
+                model = await random_model(self.device, model_config(name), self.data, tuning)
+            except Exception as error:
+                self.report.say(f"{title} FAILED to load: {error}"[:600])
+                return
+            await self.device.synchronize()
+            loaded = {"load_s": time.perf_counter() - started}
+            loaded["gpu_bytes"] = self.device.memory.nbytes - before
+            self.report.keep(f"{title} load", loaded)
+            self.report.say(f"{title}: {loaded}")
+            try:
+                logits[form] = await logits_at(model, self.data, self.positions[-1])
+                await self._kernels(title, model)
+                decodes[form] = await self._decode(title, model)
+                if form == "tuned":
+                    await self._prefill(title, model)
+            finally:
+                model.decoder.destroy()
+        if logits["plain"]:
+            difference = math.dist(logits["plain"], logits["tuned"]) / math.hypot(*logits["plain"])
+            self.report.say(f"{name}: tuned logits differ by {difference:.3g}")
+            self.report.keep(f"{name} logits", {"error": difference})
+        self._compare(name, decodes["plain"], decodes["tuned"])
 
-        async def load() -> RandomModel:
-            return await random_model(self.device, model_config(name), self.data)
+    def _compare(
+        self,
+        name: str,
+        plain: dict[int, dict[str, float]],
+        tuned: dict[int, dict[str, float]],
+    ) -> None:
+        """Print tuned tokens per second over plain ones."""
+        rows = [
+            {
+                "position": str(position),
+                **{
+                    figure: tuned[position][figure] / plain[position][figure]
+                    for figure in plain[position]
+                    if "tokens_per_s" in figure
+                },
+            }
+            for position in sorted(plain.keys() & tuned.keys())
+        ]
+        self.report.say(f"{name}: tuned over plain")
+        self.report.keep(f"{name} tuned over plain", rows)
+        table(rows)
 
-        try:
-            model = await load()
-        except Exception as error:
-            self.report.say(f"{name} FAILED to load: {error}"[:600])
-            return
-        await self.device.synchronize()
-        loaded = {"load_s": time.perf_counter() - started}
-        loaded["gpu_bytes"] = self.device.memory.nbytes - before
-        self.report.keep(f"{name} load", loaded)
-        self.report.say(f"{name}: {loaded}")
-        try:
-            await self._decode(name, model)
-            await self._kernels(name, model)
-            await self._prefill(name, model)
-        finally:
-            model.decoder.destroy()
-
-    async def _decode(self, name: str, model: RandomModel) -> None:
-        rows = []
+    async def _decode(self, title: str, model: RandomModel) -> dict[int, dict[str, float]]:
+        found = {}
         for position in self.positions:
             figures = await self.report.measure(
-                f"{name} decode at {position}",
+                f"{title} decode at {position}",
                 partial(measure_decode, self.clock, self.data, model, position, self.n_tokens),
             )
             if figures:
-                rows.append(figures)
-        _transposed(rows)
+                found[position] = figures
+        _transposed([*found.values()])
+        return found
 
-    async def _kernels(self, name: str, model: RandomModel) -> None:
-        for position in self.positions:
+    async def _kernels(self, title: str, model: RandomModel) -> None:
+        for position in self.positions[:2]:
             table(
                 await self.report.measure(
-                    f"{name} kernels at {position}",
+                    f"{title} kernels at {position}",
                     partial(measure_kernels, self.clock, self.data, model, position),
                 )
                 or []
@@ -162,23 +206,8 @@ class Bench:
 
             title = f"{name} GEMV {shape.role} {shape.rows}x{shape.columns}"
             rows = await self.report.measure(title, sweep, 2 * self.sweep_s) or []
-            best = [row for i, row in enumerate(rows) if i < _SHOWN or row["variant"] == "engine"]
-            table(best)
-
-    async def attention(self, name: str) -> None:
-        """Sweep over variants of decode's attention at a model's shape."""
-        spec = decoder_spec(model_config(name))
-        shape = spec.attention(next(iter(spec.attention_layers.values())))
-
-        async def sweep() -> Any:
-            found = AttentionSweep(self.clock, self.data, shape)
-            try:
-                return await found.run(self.splits, self.contexts, self._until())
-            finally:
-                found.destroy()
-
-        title = f"{name} attention of decode"
-        table(await self.report.measure(title, sweep, 2 * self.sweep_s) or [])
+            ours = ("plain", "engine")
+            table([row for i, row in enumerate(rows) if i < _SHOWN or row["variant"] in ours])
 
 
 def _lines(figures: dict[str, Any] | None) -> None:
@@ -210,7 +239,6 @@ async def run(arguments: Sequence[str]) -> None:
         "basics": bench.basics,
         "model": bench.model,
         "gemv": bench.gemvs,
-        "attention": bench.attention,
     }
     for part in options.parts:
         kind, _, name = part.partition("=")

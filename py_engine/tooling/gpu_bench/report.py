@@ -55,6 +55,7 @@ class Report:
 
 def table(rows: list[dict[str, Any]]) -> None:
     """Print dictionaries of the same keys as a table."""
+    rows = [row for row in rows if row]
     if not rows:
         return
     shown = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]

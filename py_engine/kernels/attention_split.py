@@ -1,0 +1,131 @@
+"""Decode's attention over a long context, with the keys shared out among workgroups (split-KV).
+
+Two kernels do what `attention_decode` does with one workgroup a KV head: the first attends to a
+part of the keys in each workgroup, the second joins the parts (Flash-Decoding, Dao et al. 2023).
+
+Shapes beside those of `attention.py`, for the heads of the cache at hand: split_parts f32 (heads,
+splits, head_dim + 4), a part's sums, then its maximum, its denominator and two zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from py_engine.gpu.types import Binding, KernelSpec
+from py_engine.kernels.attention import DECODE_ACCESS, attention_constants, bindings, snippets
+from py_engine.kernels.attention_shape import WORKGROUP, AttentionShape
+from py_engine.kernels.tuning import Tuning
+from py_engine.kernels.wgsl import SUBGROUP_DIRECTIVES, kernel_spec
+
+
+@dataclass(frozen=True)
+class KeySplit:
+    """A split in at most `splits` parts of at least `least_keys` keys.
+
+    `workgroup` threads have a part; their subgroups are of exactly `lanes` (None: without).
+    """
+
+    splits: int
+    least_keys: int
+    workgroup: int
+    lanes: int | None
+
+    @property
+    def constants(self) -> dict[str, int]:
+        """What the two kernels know of it."""
+        return {"SPLITS": self.splits, "LEAST_KEYS": self.least_keys, "LANES": self.lanes or 1}
+
+
+def key_split(shape: AttentionShape, tuning: Tuning) -> KeySplit | None:
+    """Return how to share the keys out, None where `attention_decode` is the form to use."""
+    wanted = tuning.split_keys
+    if wanted is None:
+        return None
+    workgroup = wanted.workgroup
+    # A thread has a column of a head at least, and a subgroup is whole.
+    least = max(shape.head_dim // 4, tuning.lanes or 1)
+    while _workgroup_bytes(shape, workgroup, tuning.lanes) > tuning.workgroup_bytes:
+        workgroup //= 2
+        if workgroup < least:
+            return None
+    splits = max(1, wanted.workgroups // shape.heads_in_cache)
+    return KeySplit(splits, wanted.least_keys, workgroup, tuning.lanes)
+
+
+def _workgroup_bytes(shape: AttentionShape, workgroup: int, lanes: int | None) -> int:
+    n_rep = shape.n_heads // shape.n_kv_heads
+    sinks_turn = shape.window is not None and shape.window.sinks > 0 and shape.rotated > 0
+    queries = (2 if sinks_turn else 1) * n_rep * shape.head_dim
+    full_norm = shape.qk_norm is not None and shape.qk_norm.kind == "full_rms"
+    per_thread = n_rep + 4 + (2 if full_norm else 0)
+    return 4 * (queries + workgroup * per_thread + n_rep * workgroup // (lanes or 1))
+
+
+def attention_split(label: str, shape: AttentionShape, split: KeySplit) -> KernelSpec:
+    """Build the attention of one token to a part of the keys; norms, RoPE and append included.
+
+    Bindings: those of `attention_decode`, with split_parts for the output.
+    """
+    variant = "workgroup" if split.lanes is None else "subgroup"
+    access = {name: kind for name, kind in DECODE_ACCESS.items() if name != "output"}
+    return kernel_spec(
+        "attention_split",
+        label,
+        snippets=(
+            *snippets(shape, cooperative=True)[:-1],
+            "keys_per_split",
+            "attention_split",
+            f"attention_split_{variant}",
+        ),
+        bindings=(
+            *bindings(shape, 1, access),
+            Binding("split_parts", "read_write", _parts_type(shape, split)),
+        ),
+        constants={
+            **attention_constants(shape),
+            **split.constants,
+            "WORKGROUP": split.workgroup,
+        },
+        groups_x=shape.heads_in_cache,
+        groups_y=split.splits,
+        directives=() if split.lanes is None else SUBGROUP_DIRECTIVES,
+    )
+
+
+def attention_combine(label: str, shape: AttentionShape, split: KeySplit) -> KernelSpec:
+    """Build the second half: join the parts.
+
+    Bindings: qkv where it has gates, `state`, split_parts, output.
+    """
+    n_heads = shape.heads_in_cache * (shape.n_heads // shape.n_kv_heads)
+    qkv = bindings(shape, 1, {"qkv": "read"}) if shape.gated else ()
+    state, output = bindings(shape, 1, {"state": "read", "output": "read_write"})
+    return kernel_spec(
+        "attention_combine",
+        label,
+        snippets=(
+            "attention_heads",
+            "cache_whole" if shape.window is None else "cache_ring",
+            "output_gated" if shape.gated else "output_plain",
+            "keys_per_split",
+            "attention_combine",
+        ),
+        bindings=(
+            *qkv,
+            state,
+            Binding("split_parts", "read", _parts_type(shape, split)),
+            output,
+        ),
+        constants=attention_constants(shape) | split.constants,
+        groups_x=-(-n_heads * shape.head_dim // 4 // WORKGROUP),
+    )
+
+
+def split_bytes(shape: AttentionShape, split: KeySplit) -> int:
+    """Return the bytes of the buffer between the two kernels, `split_parts`."""
+    n_heads = shape.heads_in_cache * (shape.n_heads // shape.n_kv_heads)
+    return 4 * n_heads * split.splits * (shape.head_dim + 4)
+
+
+def _parts_type(shape: AttentionShape, split: KeySplit) -> str:
+    return f"array<vec4f, {split_bytes(shape, split) // 16}>"

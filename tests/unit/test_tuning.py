@@ -1,0 +1,56 @@
+"""Which adapters get forms of their own, and that a decoder computes the same in them."""
+
+from __future__ import annotations
+
+import pytest
+
+from py_engine.gpu.types import AdapterInfo, Limits
+from py_engine.kernels.attention_shape import AttentionShape, QkNorm, SlidingWindow
+from py_engine.kernels.attention_split import attention_combine, attention_split, key_split
+from py_engine.kernels.tuning import PLAIN, Tuning, tuning_for
+
+H200 = Limits(max_compute_workgroup_storage_size=49152, max_compute_invocations_per_workgroup=1024)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        AdapterInfo("google", "swiftshader", subgroup_size_max=4),
+        AdapterInfo("amd", subgroup_size_max=64),
+        AdapterInfo("nvidia", subgroup_size_max=None),
+        AdapterInfo("nvidia", subgroup_size_max=128),
+    ],
+    ids=str,
+)
+def test_what_was_not_measured_has_the_plain_forms(info: AdapterInfo) -> None:
+    assert tuning_for(info, H200) == Tuning(info.subgroup_size_max, 49152)
+
+
+def test_nvidia_has_its_own_where_the_limits_allow() -> None:
+    info = AdapterInfo("nvidia", subgroup_size_max=32)
+    tuned = tuning_for(info, H200)
+    assert tuned.split_keys is not None and tuned.gemv is not None
+    assert (tuned.lanes, tuned.sample_threads) == (32, 1024)
+    assert tuning_for(info, Limits()) == Tuning(32)
+
+
+def test_keys_are_split_by_the_number_of_kv_heads_and_the_memory() -> None:
+    tuned = tuning_for(AdapterInfo("nvidia", subgroup_size_max=32), H200)
+    split = key_split(AttentionShape(32, 8, 128, 8192), tuned)
+    assert split is not None and (split.splits, split.workgroup) == (16, 256)
+    split = key_split(AttentionShape(12, 2, 128, 8192), tuned)
+    assert split is not None and split.splits == 64
+    many = key_split(AttentionShape(32, 1, 128, 8192), tuned)
+    assert many is not None and many.workgroup < 256
+    assert key_split(AttentionShape(256, 1, 256, 8192), tuned) is None
+    assert key_split(AttentionShape(32, 8, 128, 8192), PLAIN) is None
+
+
+def test_split_attention_has_as_many_buffers_as_every_adapter() -> None:
+    window = SlidingWindow.for_chunks(100, 4, 8)
+    shape = AttentionShape(8, 2, 64, 4096, window, QkNorm("full_rms", 1e-6), gated=True)
+    split = key_split(shape, tuning_for(AdapterInfo("nvidia", subgroup_size_max=32), H200))
+    assert split is not None
+    for build in (attention_split, attention_combine):
+        kernel = build("attention", shape, split)
+        assert len(kernel.bindings) <= Limits().max_storage_buffers_per_shader_stage
