@@ -6,7 +6,8 @@ y[row] = sum over columns of w[row, column] * x[column]; in a GEMV a norm of x i
 A matrix may lie in several parts, each of some of its rows: a kernel of a part writes its outputs
 where they belong in the whole.
 
-Cost: reads every weight once (GEMV), or once for every 4 tokens (subgroups) or 32 (workgroup tile).
+Cost: reads every weight once (GEMV), or once for every 4 tokens (subgroups), for every 32 (small
+tile), or for as many as a `GemmTile` has.
 """
 
 from __future__ import annotations
@@ -47,6 +48,29 @@ class Epilogue:
 
 
 STORE = Epilogue()
+
+
+@dataclass(frozen=True)
+class GemmTile:
+    """Outputs of a workgroup of 256 threads in a GEMM for GPUs, and the columns of a step.
+
+    `rows` are a multiple of 64 and `tokens` of 16; each thread sums rows / 16 x tokens / 16 outputs
+    in registers. `columns` is 16 or 32: so many of both, in f32 because f16 would round x, must fit
+    into 16 KiB of workgroup memory, which is all that an adapter promises.
+    """
+
+    rows: int = 64
+    tokens: int = 64
+    columns: int = 32
+
+    @property
+    def constants(self) -> dict[str, int]:
+        """What the kernel's WGSL knows of the tile."""
+        return {
+            "TILE_ROWS": self.rows,
+            "TILE_TOKENS": self.tokens,
+            "TILE_COLUMNS": self.columns,
+        }
 
 
 @dataclass(frozen=True)
@@ -204,26 +228,39 @@ def gemm(
     first_output: int = 0,
     n_outputs: int | None = None,
     lanes: int | None = None,
+    tile: GemmTile | None = None,
 ) -> KernelSpec:
     """Build a prefill product of up to `max_tokens` tokens; `state` holds how many there are.
 
     Shapes: weights (rows, columns), x f32 (max_tokens, columns), bias as in `gemv`, output f32
-    (max_tokens, n_outputs). Rows of tokens that are not there stay untouched.
+    (max_tokens, n_outputs). Rows of tokens that are not there stay untouched. A `tile` takes the
+    place of what `lanes` would choose.
     """
     product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
-    subgroups = lanes is not None
+    subgroups = lanes is not None and tile is None
+    constants = {**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS}
+    if tile is not None:
+        variant, tokens_per_group = "gemm_tile", tile.tokens
+        constants |= tile.constants
+        groups = product.groups(None, quads_per_workgroup=tile.rows // 4)
+    elif subgroups:
+        variant, tokens_per_group = "gemm_subgroup", 4
+        groups = product.groups(lanes, quads_per_workgroup=1)
+    else:
+        variant, tokens_per_group = "gemm_workgroup", 32
+        groups = product.groups(None, quads_per_workgroup=8)
     return kernel_spec(
         "gemm",
         label,
-        snippets=(*product.snippets, "gemm_subgroup" if subgroups else "gemm_workgroup"),
+        snippets=(*product.snippets, variant),
         bindings=(
             *product.weights,
             Binding("x", "read", f"array<vec4f, {max_tokens * columns // 4}>"),
             STATE,
             *product.outputs(max_tokens),
         ),
-        constants={**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS},
-        groups_x=product.groups(lanes, quads_per_workgroup=8),
-        tokens_per_group=4 if subgroups else 32,
+        constants=constants,
+        groups_x=groups,
+        tokens_per_group=tokens_per_group,
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
     )

@@ -14,7 +14,7 @@ import pytest
 
 from py_engine.kernels import matmul
 from py_engine.kernels.formats import WeightFormat
-from py_engine.kernels.matmul import Epilogue, gemm, gemv
+from py_engine.kernels.matmul import Epilogue, GemmTile, gemm, gemv
 from py_engine.kernels.norm import Norm
 from tests.kernels.cases import (
     RunKernel,
@@ -47,6 +47,9 @@ NORMS = {
 
 GEMV_SHAPES = [(66, 256), (6, 512), (2, 256), (1030, 256), (130, 4864)]
 """Rows, columns. Rows that are no multiple of a quad, columns of any whole number of blocks."""
+
+GPU_TILE = GemmTile()
+GPU_TILES = [GPU_TILE, GemmTile(128, 64, 16), GemmTile(64, 128, 16), GemmTile(128, 128, 16)]
 
 GEMM_SHAPES = [(66, 256, 7, 8), (10, 512, 1, 8), (130, 256, 64, 64), (64, 768, 33, 64)]
 """Rows, columns, tokens, room for tokens: on, one past and below the tile's border."""
@@ -181,6 +184,7 @@ def check_gemm(
     epilogue: Epilogue,
     shape: tuple[int, int, int, int],
     lanes: int | None,
+    tile: GemmTile | None = None,
 ) -> None:
     rows, columns, n_tokens, max_tokens = shape
     rng = np.random.default_rng(rows * columns + n_tokens)
@@ -191,7 +195,14 @@ def check_gemm(
     inputs |= bias_inputs(rng, epilogue, width)
     inputs["output"] = output_before(rng, epilogue, n_tokens, width, max_tokens)
     spec = gemm(
-        "gemm under test", weight_format, rows, columns, max_tokens, epilogue=epilogue, lanes=lanes
+        "gemm under test",
+        weight_format,
+        rows,
+        columns,
+        max_tokens,
+        epilogue=epilogue,
+        lanes=lanes,
+        tile=tile,
     )
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)
     assert_close(result["output"], TOLERANCE)
@@ -221,9 +232,32 @@ def test_gemm_by_tiles_of_other_formats(run_kernel: RunKernel, weight_format: We
     check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], None)
 
 
-@pytest.mark.parametrize("gated", [False, True])
-def test_gemm_of_a_part_writes_into_its_place(
-    run_kernel: RunKernel, variant: int | None, gated: bool
+@pytest.mark.parametrize(("name", "shape"), cases(GEMM_SHAPES))
+def test_gemm_by_gpu_tiles(
+    run_kernel: RunKernel, name: str, shape: tuple[int, int, int, int]
+) -> None:
+    check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, None, GPU_TILE)
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_gemm_by_gpu_tiles_of_every_format(
+    run_kernel: RunKernel, weight_format: WeightFormat
+) -> None:
+    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], None, GPU_TILE)
+
+
+@pytest.mark.parametrize("tile", GPU_TILES)
+def test_gemm_by_several_gpu_tiles(run_kernel: RunKernel, tile: GemmTile) -> None:
+    """A tile and a part of one in both directions, gated: gates and ups of a quad lie apart."""
+    check_gemm(run_kernel, "q4f16_1", SWIGLU, (266, 96, 145, 200), None, tile)
+
+
+def test_gpu_tiles_fit_into_the_memory_that_every_adapter_has() -> None:
+    assert all(4 * tile.columns * (tile.rows + tile.tokens) <= 16384 for tile in GPU_TILES)
+
+
+def check_gemm_of_a_part(
+    run_kernel: RunKernel, gated: bool, lanes: int | None, tile: GemmTile | None = None
 ) -> None:
     epilogue = Epilogue(bias=True, activation="silu", gated=gated)
     rng = np.random.default_rng(gated)
@@ -241,6 +275,19 @@ def test_gemm_of_a_part_writes_into_its_place(
         epilogue=epilogue,
         first_output=7,
         n_outputs=31,
-        lanes=variant,
+        lanes=lanes,
+        tile=tile,
     )
     assert_close(expected_and_found(run_kernel, spec, inputs, 6)["output"], TOLERANCE)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_gemm_of_a_part_writes_into_its_place(
+    run_kernel: RunKernel, variant: int | None, gated: bool
+) -> None:
+    check_gemm_of_a_part(run_kernel, gated, variant)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_gemm_by_gpu_tiles_of_a_part(run_kernel: RunKernel, gated: bool) -> None:
+    check_gemm_of_a_part(run_kernel, gated, None, GPU_TILE)
