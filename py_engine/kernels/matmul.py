@@ -18,6 +18,7 @@ from typing import Literal
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 
 Activation = Literal["none", "silu", "gelu", "gelu_tanh"]
@@ -48,29 +49,6 @@ class Epilogue:
 
 
 STORE = Epilogue()
-
-
-@dataclass(frozen=True)
-class GemmTile:
-    """Outputs of a workgroup of 256 threads in a GEMM for GPUs, and the columns of a step.
-
-    `rows` are a multiple of 64 and `tokens` of 16; each thread sums rows / 16 x tokens / 16 outputs
-    in registers. `columns` is 16 or 32: so many of both, in f32 because f16 would round x, must fit
-    into 16 KiB of workgroup memory, which is all that an adapter promises.
-    """
-
-    rows: int = 64
-    tokens: int = 64
-    columns: int = 32
-
-    @property
-    def constants(self) -> dict[str, int]:
-        """What the kernel's WGSL knows of the tile."""
-        return {
-            "TILE_ROWS": self.rows,
-            "TILE_TOKENS": self.tokens,
-            "TILE_COLUMNS": self.columns,
-        }
 
 
 @dataclass(frozen=True)
@@ -161,7 +139,7 @@ def gemv(
     norm: Norm | None = None,
     first_output: int = 0,
     n_outputs: int | None = None,
-    lanes: int | None = None,
+    tuning: Tuning = PLAIN,
 ) -> KernelSpec:
     """Build a decode product of one token.
 
@@ -170,13 +148,13 @@ def gemv(
     `n_outputs` is None for a matrix in one part.
     """
     product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
-    subgroups = lanes is not None
+    subgroups = tuning.lanes is not None
     constants = product.constants
     constants["WORKGROUP"] = _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP
     if norm is not None:
         constants |= {"EPSILON": float(norm.eps), "norm": norm.kind}
     # A vocabulary of 262,144 has more workgroups than fit into one dimension of a grid.
-    groups = product.groups(lanes, quads_per_workgroup=1)
+    groups = product.groups(tuning.lanes, quads_per_workgroup=1)
     height = -(-groups // MAX_GROUPS)
     width = -(-groups // height)
     constants["GROUPS_X"] = width
@@ -227,25 +205,25 @@ def gemm(
     epilogue: Epilogue = STORE,
     first_output: int = 0,
     n_outputs: int | None = None,
-    lanes: int | None = None,
-    tile: GemmTile | None = None,
+    tuning: Tuning = PLAIN,
 ) -> KernelSpec:
     """Build a prefill product of up to `max_tokens` tokens; `state` holds how many there are.
 
     Shapes: weights (rows, columns), x f32 (max_tokens, columns), bias as in `gemv`, output f32
-    (max_tokens, n_outputs). Rows of tokens that are not there stay untouched. A `tile` takes the
-    place of what `lanes` would choose.
+    (max_tokens, n_outputs). Rows of tokens that are not there stay untouched.
     """
     product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
-    subgroups = lanes is not None and tile is None
+    lanes, tile = tuning.lanes, tuning.gemm_tile
     constants = {**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS}
+    directives: tuple[str, ...] = ()
     if tile is not None:
         variant, tokens_per_group = "gemm_tile", tile.tokens
         constants |= tile.constants
         groups = product.groups(None, quads_per_workgroup=tile.rows // 4)
-    elif subgroups:
+    elif lanes is not None:
         variant, tokens_per_group = "gemm_subgroup", 4
         groups = product.groups(lanes, quads_per_workgroup=1)
+        directives = SUBGROUP_DIRECTIVES
     else:
         variant, tokens_per_group = "gemm_workgroup", 32
         groups = product.groups(None, quads_per_workgroup=8)
@@ -262,5 +240,5 @@ def gemm(
         constants=constants,
         groups_x=groups,
         tokens_per_group=tokens_per_group,
-        directives=SUBGROUP_DIRECTIVES if subgroups else (),
+        directives=directives,
     )

@@ -7,6 +7,7 @@ from typing import Literal
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 
 Ids = Literal["tokens", "drawn", "positions"]
@@ -81,18 +82,18 @@ def row_norm(
     norm: Norm,
     *,
     target: Target = "copy",
-    lanes: int | None = None,
+    tuning: Tuning = PLAIN,
 ) -> KernelSpec:
     """Build a norm of each token's row.
 
     Buffers: x f32 (max_tokens, columns), the norm's, `state`, then output like x; in place they are
     the norm's, `state`, x. With "add" this is the norm of a branch's output, added onto the
-    residual. With subgroups (of at most `lanes`) each has a row of its own, else a workgroup has.
+    residual. With subgroups each has a row of its own, else a workgroup has.
     """
     rows = f"array<vec4f, {max_tokens * columns // 4}>"
     read = () if target == "in_place" else (Binding("x", "read", rows),)
     written = Binding("x" if target == "in_place" else "output", "read_write", rows)
-    variant = "workgroup" if lanes is None else "subgroup"
+    variant = "workgroup" if tuning.lanes is None else "subgroup"
     return kernel_spec(
         "row_norm",
         label,
@@ -114,8 +115,8 @@ def row_norm(
             "target": target,
         },
         groups_x=1,
-        tokens_per_group=1 if lanes is None else max(1, _WORKGROUP // lanes),
-        directives=() if lanes is None else SUBGROUP_DIRECTIVES,
+        tokens_per_group=1 if tuning.lanes is None else max(1, _WORKGROUP // tuning.lanes),
+        directives=() if tuning.lanes is None else SUBGROUP_DIRECTIVES,
     )
 
 

@@ -10,6 +10,7 @@ from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.delta import gated_delta
 from py_engine.kernels.matmul import Epilogue
 from py_engine.kernels.rows import last_row
+from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.vision import image_rows
 from py_engine.models.delta_states import state_names
 from py_engine.models.kv_cache import LayerCache
@@ -59,14 +60,14 @@ class DecoderOps(Ops):
         spec: DecoderSpec,
         layouts: Layouts,
         caches: LayerCaches,
-        lanes: int | None,
+        tuning: Tuning,
         chunk: int | None,
     ) -> None:
         super().__init__(
             layouts,
             spec.norm,
             row_widths(spec),
-            lanes=lanes,
+            tuning=tuning,
             max_tokens=chunk,
             prefix="" if chunk is None else "prefill ",
             rows=ROWS,

@@ -18,6 +18,7 @@ from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.history import recall, remember
 from py_engine.kernels.matmul import Epilogue
 from py_engine.kernels.rows import Ids
+from py_engine.kernels.tuning import Tuning
 from py_engine.models.decoder_ops import DecoderOps, layer_caches
 from py_engine.models.kv_cache import LayerCache
 from py_engine.models.ops import Step
@@ -57,15 +58,15 @@ class DecoderSteps:
 
 
 def decoder_steps(
-    spec: DecoderSpec, layouts: Layouts, most_cache_bytes: int, lanes: int | None
+    spec: DecoderSpec, layouts: Layouts, most_cache_bytes: int, tuning: Tuning
 ) -> DecoderSteps:
-    """Return a decoder's programs, for subgroups of at most `lanes` (None: without).
+    """Return a decoder's programs of kernels in the forms of `tuning`.
 
     `most_cache_bytes` is what one buffer of the KV cache can have.
     """
     caches = layer_caches(spec, most_cache_bytes)
-    decode = DecoderOps(spec, layouts, caches, lanes, None)
-    prefill = DecoderOps(spec, layouts, caches, lanes, spec.prefill_chunk_size)
+    decode = DecoderOps(spec, layouts, caches, tuning, None)
+    prefill = DecoderOps(spec, layouts, caches, tuning, spec.prefill_chunk_size)
     head = tuple(_head(spec, decode))
     remembers = (_remember(spec, decode),) if spec.long_rope else ()
     return DecoderSteps(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from py_engine.config import ChatConfig
 from py_engine.gpu.types import Device
+from py_engine.kernels.tuning import tuning_for
 from py_engine.models.base import LoadProgress
 from py_engine.models.encoder import (
     Encoder,
@@ -37,7 +38,7 @@ async def load_embedder(
     """
     spec, plan, memory = plan_embedder_load(device, checkpoint, config)
     require_memory_for(memory, device)
-    steps = encoder_steps(spec, plan.layouts, device.info.subgroup_size_max)
+    steps = encoder_steps(spec, plan.layouts, tuning_for(device.info, device.limits))
     kernels = list(dict.fromkeys(step.kernel for step in steps))
     parts = await load_parts(device, checkpoint.source, plan, kernels, on_progress)
     return await build_encoder(device, spec, steps, parts.kernels, parts.weights)

@@ -13,6 +13,7 @@ from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.encoder import attention_bidirectional, pool
 from py_engine.kernels.matmul import Activation, Epilogue
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.tuning import Tuning
 from py_engine.models.encoder_spec import EncoderSpec
 from py_engine.models.ops import Ops, Step
 from py_engine.weights.layouts import Layouts
@@ -21,15 +22,15 @@ _LINEAR = Epilogue(bias=True)
 _RESIDUAL = Epilogue(bias=True, residual=True)
 
 
-def encoder_steps(spec: EncoderSpec, layouts: Layouts, lanes: int | None) -> list[Step]:
-    """Return an encoder's program, for subgroups of at most `lanes` (None: without)."""
+def encoder_steps(spec: EncoderSpec, layouts: Layouts, tuning: Tuning) -> list[Step]:
+    """Return an encoder's program of kernels in the forms of `tuning`."""
     columns = {
         "x": spec.hidden_size,
         "attended": spec.hidden_size,
         "activated": spec.intermediate_size,
     }
     norm = Norm("layer", spec.layer_norm_eps, bias=True)
-    ops = Ops(layouts, norm, columns, lanes=lanes, max_tokens=spec.max_batch_tokens)
+    ops = Ops(layouts, norm, columns, tuning=tuning, max_tokens=spec.max_batch_tokens)
     return [*_embeddings(ops), *_layers(spec, ops), _pool(spec, ops)]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from py_engine.config import ChatConfig
 from py_engine.gpu.types import Device, KernelSpec
+from py_engine.kernels.tuning import Tuning, tuning_for
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadProgress
 from py_engine.models.decoder import Decoder, Vision, build_decoder
@@ -72,9 +73,9 @@ async def plan_load(
     require_attention_fits(spec, device.limits)
     require_chunks_fit(spec, device.limits)
     plan = plan_model(checkpoint, config, device.limits, tower)
-    lanes = device.info.subgroup_size_max
-    steps = decoder_steps(spec, plan.layouts, most_cache_bytes(device.limits), lanes)
-    vision = None if tower is None else _vision(tower, plan.layouts, lanes)
+    tuning = tuning_for(device.info, device.limits)
+    steps = decoder_steps(spec, plan.layouts, most_cache_bytes(device.limits), tuning)
+    vision = None if tower is None else _vision(tower, plan.layouts, tuning)
     memory = decoder_memory(spec, steps, plan.gpu_bytes, config.quantization)
     kernels = [*steps.kernels, *sampler_kernels(spec.active_vocab_size).values()]
     if vision is not None:
@@ -92,5 +93,5 @@ def _spec(config: ChatConfig, tower: TowerPlan | None, device: Device) -> Decode
     return replace(spec, image_tokens=tower.spec.n_tokens)
 
 
-def _vision(tower: TowerPlan, layouts: Layouts, lanes: int | None) -> Vision:
-    return Vision(tower.spec, vision_stages(tower.spec, tower.processing, layouts, lanes))
+def _vision(tower: TowerPlan, layouts: Layouts, tuning: Tuning) -> Vision:
+    return Vision(tower.spec, vision_stages(tower.spec, tower.processing, layouts, tuning))

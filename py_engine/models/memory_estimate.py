@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from py_engine.config import ChatConfig
 from py_engine.gpu.types import Limits
+from py_engine.kernels.tuning import PLAIN
 from py_engine.models.attention_limits import most_cache_bytes
 from py_engine.models.decoder_memory import decoder_memory
 from py_engine.models.decoder_steps import decoder_steps
@@ -32,6 +33,5 @@ def estimate_memory(
     if config.model_type in ENCODERS:
         return encoder_memory(encoder_spec(config), weights.gpu_bytes, config.quantization)
     spec = decoder_spec(config)
-    # Subgroups decide between kernels that use the same buffers.
-    steps = decoder_steps(spec, weights.layouts, most_cache_bytes(limits), lanes=None)
+    steps = decoder_steps(spec, weights.layouts, most_cache_bytes(limits), PLAIN)
     return decoder_memory(spec, steps, weights.gpu_bytes, config.quantization)

@@ -14,6 +14,7 @@ from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.matmul import Epilogue, gemm, gemv
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.rows import Ids, Target, embed, row_norm
+from py_engine.kernels.tuning import Tuning
 from py_engine.weights.layouts import Layouts, MatrixPart, part_buffers
 
 
@@ -39,7 +40,7 @@ class Ops:
         norm: Norm,
         columns: Mapping[str, int],
         *,
-        lanes: int | None,
+        tuning: Tuning,
         max_tokens: int | None,
         prefix: str = "",
         rows: frozenset[str] = frozenset(),
@@ -48,7 +49,7 @@ class Ops:
         self._layouts = layouts
         self._norm = norm
         self._columns = columns
-        self._lanes = lanes
+        self._tuning = tuning
         self._prefix = prefix
         self._rows = rows
         self._kernels: dict[tuple[Any, ...], KernelSpec] = {}
@@ -103,7 +104,7 @@ class Ops:
             "columns": self._columns[source],
             "epilogue": epilogue,
             "n_outputs": n_outputs,
-            "lanes": self._lanes,
+            "tuning": self._tuning,
         }
         if self.max_tokens is None:
             arguments["norm"] = self._norm if norm else None
@@ -130,7 +131,7 @@ class Ops:
             max_tokens=self.max_tokens or 1,
             norm=self._norm,
             target=how,
-            lanes=self._lanes,
+            tuning=self._tuning,
         )
         return self.step(kernel, {"x": source, "output": target, **_norm_buffers(role)})
 

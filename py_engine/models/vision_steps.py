@@ -11,6 +11,7 @@ from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.encoder import attention_bidirectional
 from py_engine.kernels.matmul import Epilogue
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.vision import average_patches, patches, resize_rows
 from py_engine.models.encoder_steps import layer_steps
 from py_engine.models.ops import Ops, Step
@@ -41,10 +42,10 @@ def stage_kernels(stages: Sequence[Stage]) -> list[KernelSpec]:
 
 
 def vision_stages(
-    spec: VisionSpec, processing: ImageProcessing, layouts: Layouts, lanes: int | None
+    spec: VisionSpec, processing: ImageProcessing, layouts: Layouts, tuning: Tuning
 ) -> tuple[Stage, ...]:
-    """Return a tower's programs in order, for subgroups of at most `lanes` (None: without)."""
-    ops = _patch_ops(spec, layouts, lanes)
+    """Return a tower's programs in order, of kernels in the forms of `tuning`."""
+    ops = _patch_ops(spec, layouts, tuning)
     resize = ops.kernel(
         resize_rows, "resize", size=spec.image_size, resize_filter=processing.filter
     )
@@ -53,11 +54,11 @@ def vision_stages(
         Stage("patches", "patches", tuple(_embeddings(spec, processing, ops))),
         *_layers(spec, ops),
         Stage("pool", "patches", tuple(_pool(spec, ops))),
-        Stage("project", "embedded", tuple(_project(spec, layouts, lanes))),
+        Stage("project", "embedded", tuple(_project(spec, layouts, tuning))),
     )
 
 
-def _patch_ops(spec: VisionSpec, layouts: Layouts, lanes: int | None) -> Ops:
+def _patch_ops(spec: VisionSpec, layouts: Layouts, tuning: Tuning) -> Ops:
     columns = {
         "patches": spec.patch_columns,
         "x": spec.hidden_size,
@@ -66,7 +67,7 @@ def _patch_ops(spec: VisionSpec, layouts: Layouts, lanes: int | None) -> Ops:
         "activated": spec.inner_columns,
     }
     norm = Norm("layer", spec.layer_norm_eps, bias=True)
-    return Ops(layouts, norm, columns, lanes=lanes, max_tokens=spec.n_patches, prefix="vision ")
+    return Ops(layouts, norm, columns, tuning=tuning, max_tokens=spec.n_patches, prefix="vision ")
 
 
 def _embeddings(spec: VisionSpec, processing: ImageProcessing, ops: Ops) -> Iterator[Step]:
@@ -112,12 +113,12 @@ def _pool(spec: VisionSpec, ops: Ops) -> Iterator[Step]:
     yield ops.step(average, {"x": "x", "output": "pooled"})
 
 
-def _project(spec: VisionSpec, layouts: Layouts, lanes: int | None) -> Iterator[Step]:
+def _project(spec: VisionSpec, layouts: Layouts, tuning: Tuning) -> Iterator[Step]:
     ops = Ops(
         layouts,
         Norm("rms", spec.layer_norm_eps),
         {"x": spec.hidden_size, "pooled": spec.hidden_size},
-        lanes=lanes,
+        tuning=tuning,
         max_tokens=spec.n_tokens,
         prefix=PROJECTOR,
         rows=frozenset(("state",)),

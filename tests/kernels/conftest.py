@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.tuning import PLAIN, Tuning
 from tests.conftest import EngineWorker
 from tests.kernels.cases import RunKernel
 
@@ -68,10 +69,10 @@ def lanes(engine_worker: EngineWorker) -> int | None:
 
 
 @pytest.fixture(params=["subgroups", "plain"])
-def variant(request: pytest.FixtureRequest, lanes: int | None) -> int | None:
-    """The lanes to build a kernel for: those of the adapter, then none."""
+def tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
+    """The forms to build a kernel in: with the adapter's subgroups, then without."""
     if request.param == "plain":
-        return None
+        return PLAIN
     if lanes is None:
         pytest.skip("this adapter has no subgroups")
-    return lanes
+    return Tuning(lanes)

@@ -14,8 +14,9 @@ import pytest
 
 from py_engine.kernels import matmul
 from py_engine.kernels.formats import WeightFormat
-from py_engine.kernels.matmul import Epilogue, GemmTile, gemm, gemv
+from py_engine.kernels.matmul import Epilogue, gemm, gemv
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.tuning import PLAIN, GemmTile, Tuning
 from tests.kernels.cases import (
     RunKernel,
     assert_close,
@@ -48,8 +49,11 @@ NORMS = {
 GEMV_SHAPES = [(66, 256), (6, 512), (2, 256), (1030, 256), (130, 4864)]
 """Rows, columns. Rows that are no multiple of a quad, columns of any whole number of blocks."""
 
-GPU_TILE = GemmTile()
-GPU_TILES = [GPU_TILE, GemmTile(128, 64, 16), GemmTile(64, 128, 16), GemmTile(128, 128, 16)]
+GPU_TILES = [
+    Tuning(gemm_tile=GemmTile(*sizes))
+    for sizes in ((64, 64, 32), (128, 64, 16), (64, 128, 16), (128, 128, 16))
+]
+GPU_TILE = GPU_TILES[0]
 
 GEMM_SHAPES = [(66, 256, 7, 8), (10, 512, 1, 8), (130, 256, 64, 64), (64, 768, 33, 64)]
 """Rows, columns, tokens, room for tokens: on, one past and below the tile's border."""
@@ -93,7 +97,7 @@ def check_gemv(
     weight_format: WeightFormat,
     epilogue: Epilogue,
     shape: tuple[int, int],
-    lanes: int | None,
+    tuning: Tuning,
 ) -> None:
     rows, columns = shape
     rng = np.random.default_rng(rows * columns)
@@ -102,30 +106,28 @@ def check_gemv(
     inputs["x"] = rng.normal(size=columns).astype(np.float32)
     inputs |= bias_inputs(rng, epilogue, width)
     inputs["output"] = output_before(rng, epilogue, 1, width, 1)
-    spec = gemv("gemv under test", weight_format, rows, columns, epilogue=epilogue, lanes=lanes)
+    spec = gemv("gemv under test", weight_format, rows, columns, epilogue=epilogue, tuning=tuning)
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], TOLERANCE)
 
 
 @pytest.mark.parametrize(("name", "shape"), cases(GEMV_SHAPES))
-def test_gemv(
-    run_kernel: RunKernel, variant: int | None, name: str, shape: tuple[int, int]
-) -> None:
-    check_gemv(run_kernel, "q4f16_1", EPILOGUES[name], shape, variant)
+def test_gemv(run_kernel: RunKernel, tuning: Tuning, name: str, shape: tuple[int, int]) -> None:
+    check_gemv(run_kernel, "q4f16_1", EPILOGUES[name], shape, tuning)
 
 
 def test_gemv_with_more_workgroups_than_a_dimension_has(
-    run_kernel: RunKernel, variant: int | None, monkeypatch: pytest.MonkeyPatch
+    run_kernel: RunKernel, tuning: Tuning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A vocabulary of 262,144 needs 65,536 where a workgroup has four rows, one too many."""
     monkeypatch.setattr(matmul, "MAX_GROUPS", 5)
-    check_gemv(run_kernel, "q4f16_1", STORE, GEMV_SHAPES[0], variant)
-    check_gemv(run_kernel, "q4f16_1", SWIGLU, GEMV_SHAPES[0], variant)
+    check_gemv(run_kernel, "q4f16_1", STORE, GEMV_SHAPES[0], tuning)
+    check_gemv(run_kernel, "q4f16_1", SWIGLU, GEMV_SHAPES[0], tuning)
 
 
 @pytest.mark.parametrize("lanes", [None, 4, 32, 64, 128])
 def test_grids_of_large_vocabularies_fit(lanes: int | None) -> None:
     for rows in (262144, 262208, 65535 * 4, 1 << 20):
-        spec = gemv("lm_head", "q4f16_1", rows, 640, norm=Norm("rms", 1e-6), lanes=lanes)
+        spec = gemv("lm_head", "q4f16_1", rows, 640, norm=Norm("rms", 1e-6), tuning=Tuning(lanes))
         width, height, _ = spec.workgroups()
         assert max(width, height) <= 65535
         rows_per_group = 4 * max(1, 64 // lanes) if lanes else 4
@@ -136,14 +138,12 @@ def test_grids_of_large_vocabularies_fit(lanes: int | None) -> None:
 def test_gemv_of_every_format(
     run_kernel: RunKernel, lanes: int | None, weight_format: WeightFormat
 ) -> None:
-    check_gemv(run_kernel, weight_format, STORE, GEMV_SHAPES[0], lanes)
+    check_gemv(run_kernel, weight_format, STORE, GEMV_SHAPES[0], Tuning(lanes))
 
 
 @pytest.mark.parametrize("columns", [32, 96, 1056])
 @pytest.mark.parametrize("kind", NORMS)
-def test_gemv_folds_a_norm(
-    run_kernel: RunKernel, variant: int | None, kind: str, columns: int
-) -> None:
+def test_gemv_folds_a_norm(run_kernel: RunKernel, tuning: Tuning, kind: str, columns: int) -> None:
     norm = NORMS[kind]
     rng = np.random.default_rng(columns)
     inputs = matrix_inputs(rng, "q4f16_1", 6, columns)
@@ -151,13 +151,13 @@ def test_gemv_folds_a_norm(
     inputs["x"] = rng.normal(40, 3, columns).astype(np.float32)
     inputs |= norm_inputs(rng, norm, columns)
     inputs["output"] = poisoned(6)
-    spec = gemv("gemv under test", "q4f16_1", 6, columns, norm=norm, lanes=variant)
+    spec = gemv("gemv under test", "q4f16_1", 6, columns, norm=norm, tuning=tuning)
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], 2e-5)
 
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_gemv_of_a_part_writes_into_its_place(
-    run_kernel: RunKernel, variant: int | None, gated: bool
+    run_kernel: RunKernel, tuning: Tuning, gated: bool
 ) -> None:
     epilogue = Epilogue(bias=True, activation="silu", gated=gated)
     rng = np.random.default_rng(gated)
@@ -173,7 +173,7 @@ def test_gemv_of_a_part_writes_into_its_place(
         epilogue=epilogue,
         first_output=7,
         n_outputs=31,
-        lanes=variant,
+        tuning=tuning,
     )
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], TOLERANCE)
 
@@ -183,8 +183,7 @@ def check_gemm(
     weight_format: WeightFormat,
     epilogue: Epilogue,
     shape: tuple[int, int, int, int],
-    lanes: int | None,
-    tile: GemmTile | None = None,
+    tuning: Tuning,
 ) -> None:
     rows, columns, n_tokens, max_tokens = shape
     rng = np.random.default_rng(rows * columns + n_tokens)
@@ -201,8 +200,7 @@ def check_gemm(
         columns,
         max_tokens,
         epilogue=epilogue,
-        lanes=lanes,
-        tile=tile,
+        tuning=tuning,
     )
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)
     assert_close(result["output"], TOLERANCE)
@@ -212,53 +210,52 @@ def check_gemm(
 def test_gemm(
     run_kernel: RunKernel, lanes: int | None, name: str, shape: tuple[int, int, int, int]
 ) -> None:
-    check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, lanes)
+    check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, Tuning(lanes))
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)
 def test_gemm_of_every_format(
     run_kernel: RunKernel, lanes: int | None, weight_format: WeightFormat
 ) -> None:
-    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], lanes)
+    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], Tuning(lanes))
 
 
 @pytest.mark.parametrize("shape", GEMM_SHAPES)
 def test_gemm_by_tiles(run_kernel: RunKernel, shape: tuple[int, int, int, int]) -> None:
-    check_gemm(run_kernel, "q4f16_1", EPILOGUES["bias gated gelu_tanh"], shape, None)
+    check_gemm(run_kernel, "q4f16_1", EPILOGUES["bias gated gelu_tanh"], shape, PLAIN)
 
 
 @pytest.mark.parametrize("weight_format", ["q0f32", "q3f16_1", "q6_k"])
 def test_gemm_by_tiles_of_other_formats(run_kernel: RunKernel, weight_format: WeightFormat) -> None:
-    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], None)
+    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], PLAIN)
 
 
 @pytest.mark.parametrize(("name", "shape"), cases(GEMM_SHAPES))
 def test_gemm_by_gpu_tiles(
     run_kernel: RunKernel, name: str, shape: tuple[int, int, int, int]
 ) -> None:
-    check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, None, GPU_TILE)
+    check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, GPU_TILE)
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)
 def test_gemm_by_gpu_tiles_of_every_format(
     run_kernel: RunKernel, weight_format: WeightFormat
 ) -> None:
-    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], None, GPU_TILE)
+    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], GPU_TILE)
 
 
-@pytest.mark.parametrize("tile", GPU_TILES)
-def test_gemm_by_several_gpu_tiles(run_kernel: RunKernel, tile: GemmTile) -> None:
+@pytest.mark.parametrize("tile", GPU_TILES, ids=str)
+def test_gemm_by_several_gpu_tiles(run_kernel: RunKernel, tile: Tuning) -> None:
     """A tile and a part of one in both directions, gated: gates and ups of a quad lie apart."""
-    check_gemm(run_kernel, "q4f16_1", SWIGLU, (266, 96, 145, 200), None, tile)
+    check_gemm(run_kernel, "q4f16_1", SWIGLU, (266, 96, 145, 200), tile)
 
 
 def test_gpu_tiles_fit_into_the_memory_that_every_adapter_has() -> None:
-    assert all(4 * tile.columns * (tile.rows + tile.tokens) <= 16384 for tile in GPU_TILES)
+    tiles = [tuning.gemm_tile for tuning in GPU_TILES if tuning.gemm_tile]
+    assert all(4 * tile.columns * (tile.rows + tile.tokens) <= 16384 for tile in tiles)
 
 
-def check_gemm_of_a_part(
-    run_kernel: RunKernel, gated: bool, lanes: int | None, tile: GemmTile | None = None
-) -> None:
+def check_gemm_of_a_part(run_kernel: RunKernel, gated: bool, tuning: Tuning) -> None:
     epilogue = Epilogue(bias=True, activation="silu", gated=gated)
     rng = np.random.default_rng(gated)
     inputs = matrix_inputs(rng, "q4f16_1", 10, 96)
@@ -275,19 +272,18 @@ def check_gemm_of_a_part(
         epilogue=epilogue,
         first_output=7,
         n_outputs=31,
-        lanes=lanes,
-        tile=tile,
+        tuning=tuning,
     )
     assert_close(expected_and_found(run_kernel, spec, inputs, 6)["output"], TOLERANCE)
 
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_gemm_of_a_part_writes_into_its_place(
-    run_kernel: RunKernel, variant: int | None, gated: bool
+    run_kernel: RunKernel, tuning: Tuning, gated: bool
 ) -> None:
-    check_gemm_of_a_part(run_kernel, gated, variant)
+    check_gemm_of_a_part(run_kernel, gated, tuning)
 
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_gemm_by_gpu_tiles_of_a_part(run_kernel: RunKernel, gated: bool) -> None:
-    check_gemm_of_a_part(run_kernel, gated, None, GPU_TILE)
+    check_gemm_of_a_part(run_kernel, gated, GPU_TILE)

@@ -14,6 +14,7 @@ import pytest
 from py_engine.kernels.formats import WeightFormat
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.rows import Target, embed, last_row, row_norm
+from py_engine.kernels.tuning import Tuning
 from tests.kernels.cases import (
     RunKernel,
     assert_close,
@@ -105,7 +106,7 @@ NORMS = {
 )
 def test_row_norm(
     run_kernel: RunKernel,
-    variant: int | None,
+    tuning: Tuning,
     kind: str,
     target: Target,
     hidden: int,
@@ -113,7 +114,7 @@ def test_row_norm(
 ) -> None:
     rng = np.random.default_rng(hidden)
     norm = NORMS[kind]
-    spec = row_norm("norm under test", hidden, 40, norm, target=target, lanes=variant)
+    spec = row_norm("norm under test", hidden, 40, norm, target=target, tuning=tuning)
     x = poisoned(40 * hidden).view(np.float32).reshape(40, hidden)
     # Means far from 0, where a variance from a difference of squares would lose all its digits.
     x[:n_tokens] = rng.normal(rng.uniform(-50, 50, (n_tokens, 1)), 3, (n_tokens, hidden))
@@ -132,9 +133,9 @@ def test_row_norm(
     assert_close(result, 1e-6 if norm.kind == "rms" else 1e-5)
 
 
-def test_row_norm_in_place(run_kernel: RunKernel, variant: int | None) -> None:
+def test_row_norm_in_place(run_kernel: RunKernel, tuning: Tuning) -> None:
     rng = np.random.default_rng(9)
-    spec = row_norm("norm under test", 96, 20, NORMS["rms"], target="in_place", lanes=variant)
+    spec = row_norm("norm under test", 96, 20, NORMS["rms"], target="in_place", tuning=tuning)
     inputs = {
         "norm": rng.normal(1, 0.3, 96).astype(np.float32),
         "state": np.array([0, 17, 0, 0], np.uint32),
@@ -145,8 +146,8 @@ def test_row_norm_in_place(run_kernel: RunKernel, variant: int | None) -> None:
     np.testing.assert_array_equal(found[: 20 * 96].reshape(20, 96)[17:], inputs["x"][17:])
 
 
-def test_layer_norm_of_equal_values_is_the_bias(run_kernel: RunKernel, variant: int | None) -> None:
-    spec = row_norm("norm under test", 64, 1, NORMS["layer bias"], target="in_place", lanes=variant)
+def test_layer_norm_of_equal_values_is_the_bias(run_kernel: RunKernel, tuning: Tuning) -> None:
+    spec = row_norm("norm under test", 64, 1, NORMS["layer bias"], target="in_place", tuning=tuning)
     inputs = {
         "norm": np.ones(64, np.float32),
         "norm_bias": np.arange(64, dtype=np.float32),

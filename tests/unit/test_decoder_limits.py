@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from py_engine.gpu.types import Limits
+from py_engine.kernels.tuning import Tuning
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.decoder_parameters import decoder_parameters
 from py_engine.models.decoder_steps import decoder_steps
@@ -64,7 +65,7 @@ def test_kernels_need_no_more_than_the_default_limits(name: str, lanes: int | No
     spec = replace(spec_of(family, config), vocab_size=vocab, active_vocab_size=vocab)
     require_attention_fits(spec, limits)
     layouts = uniform_layouts(decoder_parameters(spec), "q4f16_1")
-    steps = decoder_steps(spec, layouts, most_cache_bytes(limits), lanes)
+    steps = decoder_steps(spec, layouts, most_cache_bytes(limits), Tuning(lanes))
     for kernel in steps.kernels:
         assert len(kernel.bindings) <= limits.max_storage_buffers_per_shader_stage, kernel.label
         grid = kernel.workgroups(spec.prefill_chunk_size)

@@ -11,6 +11,7 @@ import pytest
 from py_engine.config import ChatConfig
 from py_engine.errors import LimitSupportError, OutOfMemoryError
 from py_engine.gpu.types import Limits
+from py_engine.kernels.tuning import Tuning
 from py_engine.models.encoder import Encoder, activation_sizes
 from py_engine.models.encoder_loader import load_embedder
 from py_engine.models.encoder_parameters import encoder_parameters
@@ -65,7 +66,7 @@ def test_kernels_need_no_more_than_the_default_limits() -> None:
     limits = NumpyDevice().limits
     for lanes in (None, 4, 32, 128):
         layouts = uniform_layouts(encoder_parameters(spec), "q4f16_1")
-        for kernel in (step.kernel for step in encoder_steps(spec, layouts, lanes)):
+        for kernel in (step.kernel for step in encoder_steps(spec, layouts, Tuning(lanes))):
             assert len(kernel.bindings) <= limits.max_storage_buffers_per_shader_stage
             grid = kernel.workgroups(spec.max_batch_tokens)
             assert max(grid) <= limits.max_compute_workgroups_per_dimension

@@ -13,6 +13,7 @@ import pytest
 
 from py_engine.config import ChatConfig
 from py_engine.gpu.types import Limits
+from py_engine.kernels.tuning import PLAIN
 from py_engine.models.attention_limits import most_cache_bytes
 from py_engine.models.decoder_memory import working_sizes
 from py_engine.models.decoder_steps import decoder_steps
@@ -79,7 +80,7 @@ def working_buffers(config: ChatConfig, weights: UniformWeights) -> list[int]:
     if config.model_type in ENCODERS:
         return list(activation_sizes(encoder_spec(config)).values())
     spec = decoder_spec(config)
-    steps = decoder_steps(spec, weights.layouts, most_cache_bytes(Limits()), lanes=None)
+    steps = decoder_steps(spec, weights.layouts, most_cache_bytes(Limits()), PLAIN)
     return list(working_sizes(spec, steps).values())
 
 

@@ -10,6 +10,7 @@ from py_engine.config import ChatConfig
 from py_engine.errors import ModelFileFormatError
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.attention_shape import QkNorm
+from py_engine.kernels.tuning import Tuning
 from py_engine.models.decoder_parameters import decoder_parameters
 from py_engine.models.decoder_steps import decoder_steps
 from py_engine.models.registry import ARCHITECTURES, decoder_spec
@@ -69,7 +70,7 @@ def shapes(made: DecoderSpec) -> dict[str, int]:
 
 def kernels(made: DecoderSpec, lanes: int | None) -> dict[str, KernelSpec]:
     layouts = uniform_layouts(decoder_parameters(made), "q4f16_1")
-    steps = decoder_steps(made, layouts, 1 << 27, lanes)
+    steps = decoder_steps(made, layouts, 1 << 27, Tuning(lanes))
     return {kernel.label: kernel for kernel in steps.kernels}
 
 

@@ -13,6 +13,7 @@ from py_engine.gpu.types import Buffer, Dispatch, Kernel
 from py_engine.kernels.formats import MATRIX_FORMATS
 from py_engine.kernels.matmul import gemv
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.tuning import Tuning
 from py_engine.models.spec import DecoderSpec
 from py_engine.tooling.gpu_bench.clock import GpuClock
 from py_engine.tooling.gpu_bench.gemv_variants import EPSILON, Variant, gemv_variant
@@ -86,7 +87,9 @@ class GemvSweep:
         lanes = device.info.subgroup_size_max
         assert lanes is not None, "the variants need subgroups"
         norm = Norm("rms", EPSILON) if shape.norm else None
-        engine = gemv("engine", "q4f16_1", shape.rows, shape.columns, norm=norm, lanes=lanes)
+        engine = gemv(
+            "engine", "q4f16_1", shape.rows, shape.columns, norm=norm, tuning=Tuning(lanes)
+        )
         (kernel,) = await device.compile([engine])
         self._expected = await self._result(kernel)
         rows = [self._row("engine", 0.0, await self._seconds(kernel))]

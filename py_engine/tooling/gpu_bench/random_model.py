@@ -9,6 +9,7 @@ from typing import Any
 
 from py_engine.chat_config import ChatConfig
 from py_engine.gpu.types import Buffer, Device
+from py_engine.kernels.tuning import tuning_for
 from py_engine.models.attention_limits import most_cache_bytes
 from py_engine.models.base import SamplingParams
 from py_engine.models.decoder import Decoder, build_decoder
@@ -72,8 +73,8 @@ async def random_model(device: Device, config: ChatConfig, data: RandomData) -> 
     plan = uniform_weights(
         model_parameters(config).parameters, config.quantization, "mlc", device.limits
     )
-    most_bytes, lanes = most_cache_bytes(device.limits), device.info.subgroup_size_max
-    steps = decoder_steps(spec, plan.layouts, most_bytes, lanes)
+    most_bytes, tuning = most_cache_bytes(device.limits), tuning_for(device.info, device.limits)
+    steps = decoder_steps(spec, plan.layouts, most_bytes, tuning)
     specs = [*steps.kernels, *sampler_kernels(spec.active_vocab_size).values()]
     kernels = dict(zip(specs, await device.compile(specs), strict=True))
     async with device.check("making weights"):
