@@ -49,7 +49,10 @@ class Tuning:
 PLAIN = Tuning()
 """What runs on every adapter: no subgroups."""
 
+_GEMM_TILES = {"nvidia": GemmTile()}
+"""By the vendor's name in `GPUAdapterInfo`."""
+
 
 def tuning_for(info: AdapterInfo, limits: Limits) -> Tuning:
     """Return the forms for an adapter with these limits."""
-    return Tuning(info.subgroup_size_max)
+    return Tuning(info.subgroup_size_max, _GEMM_TILES.get(info.vendor))
