@@ -22,6 +22,7 @@ from py_engine.tooling.gpu_bench.decoding import (
     measure_prefill,
     measure_prefill_kernels,
 )
+from py_engine.tooling.gpu_bench.gemm_sweep import GemmSweep
 from py_engine.tooling.gpu_bench.gemv_sweep import GemvSweep, MatrixShape, matrix_shapes
 from py_engine.tooling.gpu_bench.gemv_variants import Variant, variants
 from py_engine.tooling.gpu_bench.random_data import RandomData
@@ -47,7 +48,9 @@ TINY_SPLITS = (SplitVariant(1, 16), SplitVariant(4, 16), SplitVariant(8, 32, 32)
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gpu_bench")
-    parser.add_argument("parts", nargs="+", help="basics, or model=, gemv= or attention=NAME")
+    parser.add_argument(
+        "parts", nargs="+", help="basics, or model=, gemv=, gemm= or attention=NAME"
+    )
     parser.add_argument("--budget", type=float, default=240, help="seconds")
     parser.add_argument("--json", default="gpu_bench.json", help="file of the figures, in /out")
     parser.add_argument("--tiny", action="store_true", help="little work, for a CPU")
@@ -165,6 +168,23 @@ class Bench:
             best = [row for i, row in enumerate(rows) if i < _SHOWN or row["variant"] == "engine"]
             table(best)
 
+    async def gemms(self, name: str) -> None:
+        """Compare the forms of prefill's products at a model's shapes, all in one sweep's time."""
+        until = self._until()
+        for shape in matrix_shapes(decoder_spec(model_config(name))):
+            if shape.role == "head":
+                continue  # of a prompt only the last token goes through it
+
+            async def sweep(shape: MatrixShape = shape) -> Any:
+                found = GemmSweep(self.clock, self.data, shape, self.prompts[0])
+                try:
+                    return await found.run(until)
+                finally:
+                    found.destroy()
+
+            title = f"{name} GEMM {shape.role} {shape.rows}x{shape.columns}"
+            table(await self.report.measure(title, sweep, 2 * self.sweep_s) or [])
+
     async def attention(self, name: str) -> None:
         """Sweep over variants of decode's attention at a model's shape."""
         spec = decoder_spec(model_config(name))
@@ -210,6 +230,7 @@ async def run(arguments: Sequence[str]) -> None:
         "basics": bench.basics,
         "model": bench.model,
         "gemv": bench.gemvs,
+        "gemm": bench.gemms,
         "attention": bench.attention,
     }
     for part in options.parts:
