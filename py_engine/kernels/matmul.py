@@ -6,7 +6,8 @@ y[row] = sum over columns of w[row, column] * x[column]; in a GEMV a norm of x i
 A matrix may lie in several parts, each of some of its rows: a kernel of a part writes its outputs
 where they belong in the whole.
 
-Cost: reads every weight once (GEMV), or once for every 4 tokens (subgroups) or 32 (workgroup tile).
+Cost: reads every weight once (GEMV), or once for every 4 tokens (subgroups), for every 32 (small
+tile), or for as many as a `GemmTile` has.
 """
 
 from __future__ import annotations
@@ -279,19 +280,32 @@ def gemm(
     (max_tokens, n_outputs). Rows of tokens that are not there stay untouched.
     """
     product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
-    subgroups = tuning.lanes is not None
+    lanes, tile = tuning.lanes, tuning.gemm_tile
+    constants = {**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS}
+    directives: tuple[str, ...] = ()
+    if tile is not None:
+        variant, tokens_per_group = "gemm_tile", tile.tokens
+        constants |= tile.constants
+        groups = product.groups(None, quads_per_workgroup=tile.rows // 4)
+    elif lanes is not None:
+        variant, tokens_per_group = "gemm_subgroup", 4
+        groups = product.groups(lanes, quads_per_workgroup=1)
+        directives = SUBGROUP_DIRECTIVES
+    else:
+        variant, tokens_per_group = "gemm_workgroup", 32
+        groups = product.groups(None, quads_per_workgroup=8)
     return kernel_spec(
         "gemm",
         label,
-        snippets=(*product.snippets, "gemm_subgroup" if subgroups else "gemm_workgroup"),
+        snippets=(*product.snippets, variant),
         bindings=(
             *product.weights,
             Binding("x", "read", f"array<vec4f, {max_tokens * columns // 4}>"),
             STATE,
             *product.outputs(max_tokens),
         ),
-        constants={**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS},
-        groups_x=product.groups(tuning.lanes, quads_per_workgroup=8),
-        tokens_per_group=4 if subgroups else 32,
-        directives=SUBGROUP_DIRECTIVES if subgroups else (),
+        constants=constants,
+        groups_x=groups,
+        tokens_per_group=tokens_per_group,
+        directives=directives,
     )

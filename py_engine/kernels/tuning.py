@@ -58,20 +58,44 @@ class GemvForms:
 
 
 @dataclass(frozen=True)
+class GemmTile:
+    """Outputs of a workgroup of 256 threads in a GEMM for GPUs, and the columns of a step.
+
+    `rows` are a multiple of 64 and `tokens` of 16; each thread sums rows / 16 x tokens / 16 outputs
+    in registers. `columns` is 16 or 32: so many of both, in f32 because f16 would round x, must fit
+    into 16 KiB of workgroup memory, which is all that an adapter promises.
+    """
+
+    rows: int = 64
+    tokens: int = 64
+    columns: int = 32
+
+    @property
+    def constants(self) -> dict[str, int]:
+        """What the kernel's WGSL knows of the tile."""
+        return {
+            "TILE_ROWS": self.rows,
+            "TILE_TOKENS": self.tokens,
+            "TILE_COLUMNS": self.columns,
+        }
+
+
+@dataclass(frozen=True)
 class Tuning:
     """Forms of kernels.
 
     `lanes` are those of the largest subgroup, None to do without subgroups; the forms that only
     some adapters get rely on all subgroups having as many. `workgroup_bytes` of memory are there
-    for a workgroup. `split_keys` is None where one workgroup attends to all keys of a KV head,
-    `gemv` where all products of one token have the form that runs everywhere. The draw takes
-    at most `sample_threads`.
+    for a workgroup. `split_keys` is None where one workgroup attends to all keys of a KV head;
+    `gemv` is None where all products of one token have the form that runs everywhere, `gemm_tile`
+    where those of a chunk have it. The draw takes at most `sample_threads`.
     """
 
     lanes: int | None = None
     workgroup_bytes: int = Limits().max_compute_workgroup_storage_size
     split_keys: SplitKeys | None = None
     gemv: GemvForms | None = None
+    gemm_tile: GemmTile | None = None
     sample_threads: int = 256
 
 
@@ -91,6 +115,7 @@ _NVIDIA = Tuning(
         wide_rows=4096,
         deep_ratio=3,
     ),
+    gemm_tile=GemmTile(),
     # With 256 threads a draw with top_p took 1.6 ms of 128,256 logits, most of it waiting.
     sample_threads=1024,
 )

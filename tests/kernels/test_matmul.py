@@ -16,7 +16,7 @@ from py_engine.kernels import matmul
 from py_engine.kernels.formats import WeightFormat
 from py_engine.kernels.matmul import Epilogue, gemm, gemv
 from py_engine.kernels.norm import Norm
-from py_engine.kernels.tuning import PLAIN, GemvForm, GemvForms, Tuning
+from py_engine.kernels.tuning import PLAIN, GemmTile, GemvForm, GemvForms, Tuning
 from tests.kernels.cases import (
     RunKernel,
     assert_close,
@@ -49,6 +49,12 @@ NORMS = {
 
 GEMV_SHAPES = [(66, 256), (6, 512), (2, 256), (1030, 256), (130, 4864)]
 """Rows, columns. Rows that are no multiple of a quad, columns of any whole number of blocks."""
+
+GPU_TILES = [
+    Tuning(gemm_tile=GemmTile(*sizes))
+    for sizes in ((64, 64, 32), (128, 64, 16), (64, 128, 16), (128, 128, 16))
+]
+GPU_TILE = GPU_TILES[0]
 
 GEMM_SHAPES = [(66, 256, 7, 8), (10, 512, 1, 8), (130, 256, 64, 64), (64, 768, 33, 64)]
 """Rows, columns, tokens, room for tokens: on, one past and below the tile's border."""
@@ -259,10 +265,32 @@ def test_gemm_by_tiles_of_other_formats(run_kernel: RunKernel, weight_format: We
     check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], PLAIN)
 
 
-@pytest.mark.parametrize("gated", [False, True])
-def test_gemm_of_a_part_writes_into_its_place(
-    run_kernel: RunKernel, tuning: Tuning, gated: bool
+@pytest.mark.parametrize(("name", "shape"), cases(GEMM_SHAPES))
+def test_gemm_by_gpu_tiles(
+    run_kernel: RunKernel, name: str, shape: tuple[int, int, int, int]
 ) -> None:
+    check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, GPU_TILE)
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_gemm_by_gpu_tiles_of_every_format(
+    run_kernel: RunKernel, weight_format: WeightFormat
+) -> None:
+    check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], GPU_TILE)
+
+
+@pytest.mark.parametrize("tile", GPU_TILES, ids=str)
+def test_gemm_by_several_gpu_tiles(run_kernel: RunKernel, tile: Tuning) -> None:
+    """A tile and a part of one in both directions, gated: gates and ups of a quad lie apart."""
+    check_gemm(run_kernel, "q4f16_1", SWIGLU, (266, 96, 145, 200), tile)
+
+
+def test_gpu_tiles_fit_into_the_memory_that_every_adapter_has() -> None:
+    tiles = [tuning.gemm_tile for tuning in GPU_TILES if tuning.gemm_tile]
+    assert all(4 * tile.columns * (tile.rows + tile.tokens) <= 16384 for tile in tiles)
+
+
+def check_gemm_of_a_part(run_kernel: RunKernel, gated: bool, tuning: Tuning) -> None:
     epilogue = Epilogue(bias=True, activation="silu", gated=gated)
     rng = np.random.default_rng(gated)
     inputs = matrix_inputs(rng, "q4f16_1", 10, 96)
@@ -282,3 +310,15 @@ def test_gemm_of_a_part_writes_into_its_place(
         tuning=tuning,
     )
     assert_close(expected_and_found(run_kernel, spec, inputs, 6)["output"], TOLERANCE)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_gemm_of_a_part_writes_into_its_place(
+    run_kernel: RunKernel, tuning: Tuning, gated: bool
+) -> None:
+    check_gemm_of_a_part(run_kernel, gated, tuning)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_gemm_by_gpu_tiles_of_a_part(run_kernel: RunKernel, gated: bool) -> None:
+    check_gemm_of_a_part(run_kernel, gated, GPU_TILE)

@@ -25,6 +25,7 @@ from py_engine.tooling.gpu_bench.decoding import (
     measure_prefill,
     measure_prefill_kernels,
 )
+from py_engine.tooling.gpu_bench.gemm_sweep import GemmSweep
 from py_engine.tooling.gpu_bench.gemv_sweep import GemvSweep, MatrixShape, matrix_shapes
 from py_engine.tooling.gpu_bench.gemv_variants import Variant, variants
 from py_engine.tooling.gpu_bench.random_data import RandomData
@@ -61,7 +62,7 @@ TINY_TUNING = Tuning(
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gpu_bench")
-    parser.add_argument("parts", nargs="+", help="basics, or model= or gemv=NAME")
+    parser.add_argument("parts", nargs="+", help="basics, or model=, gemv= or gemm=NAME")
     parser.add_argument("--budget", type=float, default=240, help="seconds")
     parser.add_argument("--json", default="gpu_bench.json", help="file of the figures, in /out")
     parser.add_argument("--tiny", action="store_true", help="little work, for a CPU")
@@ -209,6 +210,23 @@ class Bench:
             ours = ("plain", "engine")
             table([row for i, row in enumerate(rows) if i < _SHOWN or row["variant"] in ours])
 
+    async def gemms(self, name: str) -> None:
+        """Compare the forms of prefill's products at a model's shapes, all in one sweep's time."""
+        until = self._until()
+        for shape in matrix_shapes(decoder_spec(model_config(name))):
+            if shape.role == "head":
+                continue  # of a prompt only the last token goes through it
+
+            async def sweep(shape: MatrixShape = shape) -> Any:
+                found = GemmSweep(self.clock, self.data, shape, self.prompts[0])
+                try:
+                    return await found.run(until)
+                finally:
+                    found.destroy()
+
+            title = f"{name} GEMM {shape.role} {shape.rows}x{shape.columns}"
+            table(await self.report.measure(title, sweep, 2 * self.sweep_s) or [])
+
 
 def _lines(figures: dict[str, Any] | None) -> None:
     for name, value in (figures or {}).items():
@@ -239,6 +257,7 @@ async def run(arguments: Sequence[str]) -> None:
         "basics": bench.basics,
         "model": bench.model,
         "gemv": bench.gemvs,
+        "gemm": bench.gemms,
     }
     for part in options.parts:
         kind, _, name = part.partition("=")
