@@ -17,6 +17,7 @@ LIMITS = {
     "max_storage_buffer_binding_size": "maxStorageBufferBindingSize",
     "max_compute_workgroup_storage_size": "maxComputeWorkgroupStorageSize",
     "max_compute_invocations_per_workgroup": "maxComputeInvocationsPerWorkgroup",
+    "max_compute_workgroup_size_x": "maxComputeWorkgroupSizeX",
     "max_storage_buffers_per_shader_stage": "maxStorageBuffersPerShaderStage",
     "max_compute_workgroups_per_dimension": "maxComputeWorkgroupsPerDimension",
 }

@@ -38,6 +38,7 @@ class Limits:
     max_storage_buffer_binding_size: int = 128 << 20
     max_compute_workgroup_storage_size: int = 16384
     max_compute_invocations_per_workgroup: int = 256
+    max_compute_workgroup_size_x: int = 256
     max_storage_buffers_per_shader_stage: int = 8
     max_compute_workgroups_per_dimension: int = 65535
 

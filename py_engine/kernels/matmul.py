@@ -280,7 +280,7 @@ def gemm(
     (max_tokens, n_outputs). Rows of tokens that are not there stay untouched.
     """
     product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
-    lanes, tile = tuning.lanes, tuning.gemm_tile
+    lanes, tile = tuning.lanes, tuning.gemm_tile(rows)
     constants = {**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS}
     directives: tuple[str, ...] = ()
     if tile is not None:

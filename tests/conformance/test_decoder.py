@@ -81,7 +81,9 @@ def test_decoder_in_other_chunks(name: str, chunk: int, tmp_path: Path) -> None:
 def test_decoder_as_tuned(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The programs of an adapter with forms of its own, in which short sequences are split too."""
     limits = Limits(
-        max_compute_workgroup_storage_size=49152, max_compute_invocations_per_workgroup=1024
+        max_compute_workgroup_storage_size=49152,
+        max_compute_invocations_per_workgroup=1024,
+        max_compute_workgroup_size_x=1024,
     )
     tuned = tuning_for(AdapterInfo("nvidia", subgroup_size_max=32), limits)
     tuned = replace(tuned, split_keys=SplitKeys(workgroup=64, workgroups=14, least_keys=5))

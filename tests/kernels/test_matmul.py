@@ -51,7 +51,7 @@ GEMV_SHAPES = [(66, 256), (6, 512), (2, 256), (1030, 256), (130, 4864)]
 """Rows, columns. Rows that are no multiple of a quad, columns of any whole number of blocks."""
 
 GPU_TILES = [
-    Tuning(gemm_tile=GemmTile(*sizes))
+    Tuning(gemm_tiles=((0, GemmTile(*sizes)),))
     for sizes in ((64, 64, 32), (128, 64, 16), (64, 128, 16), (128, 128, 16))
 ]
 GPU_TILE = GPU_TILES[0]
@@ -286,7 +286,7 @@ def test_gemm_by_several_gpu_tiles(run_kernel: RunKernel, tile: Tuning) -> None:
 
 
 def test_gpu_tiles_fit_into_the_memory_that_every_adapter_has() -> None:
-    tiles = [tuning.gemm_tile for tuning in GPU_TILES if tuning.gemm_tile]
+    tiles = [tile for tuning in GPU_TILES for _, tile in tuning.gemm_tiles]
     assert all(4 * tile.columns * (tile.rows + tile.tokens) <= 16384 for tile in tiles)
 
 

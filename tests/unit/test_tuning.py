@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from py_engine.gpu.types import AdapterInfo, Limits
 from py_engine.kernels.attention_shape import AttentionShape, QkNorm, SlidingWindow
 from py_engine.kernels.attention_split import attention_combine, attention_split, key_split
-from py_engine.kernels.tuning import PLAIN, Tuning, tuning_for
+from py_engine.kernels.tuning import PLAIN, GemmTile, Tuning, tuning_for
 
-H200 = Limits(max_compute_workgroup_storage_size=49152, max_compute_invocations_per_workgroup=1024)
+H200 = Limits(
+    max_compute_workgroup_storage_size=49152,
+    max_compute_invocations_per_workgroup=1024,
+    max_compute_workgroup_size_x=1024,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +38,10 @@ def test_nvidia_has_its_own_where_the_limits_allow() -> None:
     assert tuned.split_keys is not None and tuned.gemv is not None
     assert (tuned.lanes, tuned.sample_threads) == (32, 1024)
     assert tuning_for(info, Limits()) == Tuning(32)
+    assert tuned.gemm_tile(2048) == GemmTile(64, 64, 32)
+    assert tuned.gemm_tile(16384) == GemmTile(128, 64, 16)
+    narrow = replace(H200, max_compute_workgroup_size_x=256)
+    assert tuning_for(info, narrow) == Tuning(32, 49152)
 
 
 def test_keys_are_split_by_the_number_of_kv_heads_and_the_memory() -> None:

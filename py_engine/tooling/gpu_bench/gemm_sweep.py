@@ -107,7 +107,7 @@ def _forms(lanes: int | None) -> Mapping[str, Tuning]:
     """Return the forms by name: first what the others are checked against."""
     subgroups = {} if lanes is None else {"subgroup": Tuning(lanes)}
     tiles = {
-        f"tile {tile.rows}x{tile.tokens}x{tile.columns}": Tuning(gemm_tile=tile)
+        f"tile {tile.rows}x{tile.tokens}x{tile.columns}": Tuning(gemm_tiles=((0, tile),))
         for tile in GEMM_TILES
     }
     return {**subgroups, "workgroup": PLAIN, **tiles}
