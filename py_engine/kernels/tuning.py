@@ -88,8 +88,8 @@ class Tuning:
     some adapters get rely on all subgroups having as many. `workgroup_bytes` of memory are there
     for a workgroup. `split_keys` is None where one workgroup attends to all keys of a KV head;
     `gemv` is None where all products of one token have the form that runs everywhere. `gemm_tiles`
-    are for products of a chunk: the first whose number of rows a matrix has at least. The draw takes
-    at most `sample_threads`.
+    are for products of a chunk: a matrix gets the first whose number of rows it has at least. The
+    draw takes at most `sample_threads`.
     """
 
     lanes: int | None = None
@@ -120,8 +120,8 @@ _NVIDIA = Tuning(
         wide_rows=4096,
         deep_ratio=3,
     ),
-    # TFLOP/s at 512 tokens, for 5.2 to 7.2 by subgroups: 27 (28,672 x 4,096; 24 by the smaller tile),
-    # 24 (3,072 x 2,048; 19 by the larger one).
+    # TFLOP/s at 512 tokens, for 5.2 to 7.2 by subgroups: 27 (28,672 x 4,096; the smaller tile 24)
+    # and 24 (3,072 x 2,048; the larger tile 19).
     gemm_tiles=((8192, GemmTile(128, 64, 16)), (0, GemmTile(64, 64, 32))),
     # With 256 threads a draw with top_p took 1.6 ms of 128,256 logits, most of it waiting.
     sample_threads=1024,
