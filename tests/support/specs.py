@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from py_engine.config import ChatConfig
+from py_engine.kernels.tuning import Tuning
 from py_engine.models.decoder_parameters import decoder_parameters
 from py_engine.models.decoder_steps import decoder_steps
 from py_engine.models.registry import ARCHITECTURES, decoder_spec
@@ -44,6 +45,8 @@ def names_of(family: str, kind: FileKind, spec: DecoderSpec) -> NameTable:
 
 def dispatches_per_layer(spec: DecoderSpec) -> float:
     """Return how many dispatches a layer takes in decode."""
-    steps = decoder_steps(spec, uniform_layouts(decoder_parameters(spec), "q4f16_1"), 1 << 27, 32)
+    steps = decoder_steps(
+        spec, uniform_layouts(decoder_parameters(spec), "q4f16_1"), 1 << 27, Tuning(32)
+    )
     around = 3 if spec.n_positions else 2  # embeddings and the head
     return (len(steps.next_logits) - around) / spec.n_layers

@@ -10,6 +10,7 @@ from py_engine.errors import LimitSupportError, UnsupportedModelConfigError
 from py_engine.gpu.types import Limits
 from py_engine.kernels.attention_shape import QkNorm
 from py_engine.kernels.delta import DeltaShape
+from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.models.attention_limits import require_attention_fits
 from py_engine.models.decoder_memory import working_sizes
 from py_engine.models.decoder_parameters import decoder_parameters
@@ -95,7 +96,7 @@ def test_five_dispatches_for_layers_of_both_kinds() -> None:
     made = of_4b()
     assert dispatches_per_layer(made) == 5
     layouts = uniform_layouts(decoder_parameters(made), "q4f16_1")
-    steps = decoder_steps(made, layouts, 1 << 27, 32)
+    steps = decoder_steps(made, layouts, 1 << 27, Tuning(32))
     labels = [step.kernel.label for step in steps.next_logits[1:11]]
     assert labels == ["input", "delta", "output", "gate_up", "down"] * 2
     # One product for the output of both kinds, whose shapes are the same here.
@@ -110,7 +111,7 @@ def test_states_do_not_depend_on_the_context_and_have_a_copy() -> None:
         made = spec_of("qwen3_5", HF_4B, context=context)
         assert sum(state_sizes(made).values()) == 2 * 24 * a_layer
         steps = decoder_steps(
-            made, uniform_layouts(decoder_parameters(made), "q4f16_1"), 1 << 27, None
+            made, uniform_layouts(decoder_parameters(made), "q4f16_1"), 1 << 27, PLAIN
         )
         assert state_sizes(made).items() <= working_sizes(made, steps).items()
 
