@@ -15,7 +15,6 @@ from py_engine.generation import (
     GenerationParams,
     LogitProcessor,
     Piece,
-    RunAheadDepth,
     Statistics,
 )
 from py_engine.grammars import ModelGrammars
@@ -55,7 +54,6 @@ class LoadedModel:
         self._message = ""
         self._has_raw_sequence = False
         self._cached = CachedTokens()
-        self._depth = RunAheadDepth()
 
     @property
     def message(self) -> str:
@@ -91,9 +89,7 @@ class LoadedModel:
 
     def generation(self, prompt: Sequence[int], params: GenerationParams) -> Generation:
         """Return a new reply to `prompt`. Errors: ContextWindowSizeExceededError."""
-        return Generation(
-            self._text_model, self.tokenizer, prompt, params, self._cached, self._depth
-        )
+        return Generation(self._text_model, self.tokenizer, prompt, params, self._cached)
 
     async def run(self, generation: Generation) -> AsyncGenerator[Piece, None]:
         """Generate a reply inside the caller's `turn`; yields its pieces."""

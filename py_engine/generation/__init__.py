@@ -1,7 +1,6 @@
 """The token loop: prefill, decoding ahead or under control, what ends a reply, its statistics."""
 
 from py_engine.generation.cached_tokens import CachedTokens
-from py_engine.generation.depth import RunAheadDepth
 from py_engine.generation.generation import Generation
 from py_engine.generation.logit_processor import LogitProcessor
 from py_engine.generation.params import FinishReason, GenerationParams, Piece, TokenRecorder
@@ -15,7 +14,6 @@ __all__ = [
     "Latencies",
     "LogitProcessor",
     "Piece",
-    "RunAheadDepth",
     "Statistics",
     "TokenRecorder",
 ]

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Sequence
 from py_engine.errors import ConfigValueError, ContextWindowSizeExceededError
 from py_engine.generation.cached_tokens import CachedTokens
 from py_engine.generation.control import DrawControl
-from py_engine.generation.depth import RunAheadDepth
 from py_engine.generation.logit_processor import guarded
 from py_engine.generation.logprobs import LogprobLog
 from py_engine.generation.params import FinishReason, GenerationParams, Piece
@@ -19,6 +18,9 @@ from py_engine.generation.stop import StopStrings
 from py_engine.models.base import Draw, TextModel
 from py_engine.models.images import chunk_end
 from py_engine.tokenizer import Tokenizer
+
+# Steps in flight: the one being read and one that the GPU computes meanwhile.
+RUN_AHEAD_DEPTH = 2
 
 # Steps enqueued at once when tokens are replayed, between two chances to interrupt.
 REPLAY_CHUNK = 16
@@ -36,7 +38,6 @@ class Generation:
 
     `finish_reason` is None until the reply has ended; `text` is the reply so far. `cached` are the
     tokens that the model's KV cache holds: the prompt's beginning among them is not prefilled.
-    `depth` is what the replies before have found out about it.
     `is_replaying` as long as the pieces are those of `GenerationParams.replayed`.
     """
 
@@ -47,14 +48,12 @@ class Generation:
         prompt: Sequence[int],
         params: GenerationParams,
         cached: CachedTokens | None = None,
-        depth: RunAheadDepth | None = None,
     ) -> None:
         _check_prompt(prompt, model.context_window_size)
         self._model = model
         self._prompt = prompt
         self._params = params
         self._cached = CachedTokens() if cached is None else cached
-        self._depth = RunAheadDepth() if depth is None else depth
         room = model.context_window_size - len(prompt) + 1
         self._limit = room if params.max_tokens is None else min(room, params.max_tokens)
         self._detokenizer = tokenizer.detokenizer(keep=params.kept_special_ids)
@@ -157,7 +156,7 @@ class Generation:
         has_logits = is_exact and bool(drawn)
         limit = self._limit - len(drawn)
         if self._control is None:
-            return RunAhead(self._model, limit, self._depth, has_logits=has_logits)
+            return RunAhead(self._model, limit, RUN_AHEAD_DEPTH, has_logits=has_logits)
         return ControlledSteps(self._model, limit, self._control, has_logits=has_logits)
 
     async def _prefill(self, prompt: Sequence[int], drawn: Sequence[int]) -> bool:

@@ -14,7 +14,6 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from py_engine.generation.control import DrawControl
-from py_engine.generation.depth import RunAheadDepth
 from py_engine.models.base import Draw, TextModel
 
 logger = logging.getLogger(__name__)
@@ -36,23 +35,17 @@ class Steps(Protocol):
 
 
 class RunAhead:
-    """Keeps `depth.steps` steps in flight at once; draws up to `limit` tokens.
+    """Keeps `depth` steps in flight at once; draws up to `limit` tokens.
 
     The GPU feeds each drawn token to the next step itself, so a step does not wait for the one
     before to be read. What was drawn past a stop is drained and forgotten.
     """
 
     def __init__(
-        self,
-        model: TextModel,
-        limit: int,
-        depth: RunAheadDepth,
-        *,
-        has_logits: bool = False,
+        self, model: TextModel, limit: int, depth: int, *, has_logits: bool = False
     ) -> None:
         self._model = model
         self._depth = depth
-        self._is_first = True
         self._steps_left = limit - 1
         self._tokens = _AppendedTokens()
         first = model.draw() if has_logits else model.sample()
@@ -66,18 +59,12 @@ class RunAhead:
     async def next(self) -> Draw:
         """Return the next draw."""
         in_flight = self._in_flight
-        while self._steps_left and len(in_flight) < self._depth.steps:
+        while self._steps_left and len(in_flight) < self._depth:
             await self._model.reserve(1)
             in_flight.append(self._model.decode())
             self._tokens.n_appended += 1
             self._steps_left -= 1
-        began = time.perf_counter()
-        draw = await self._tokens.read(in_flight.popleft())
-        if self._is_first:  # which waited for the prompt too
-            self._is_first = False
-        else:
-            self._depth.waited(time.perf_counter() - began)
-        return draw
+        return await self._tokens.read(in_flight.popleft())
 
     async def drain(self) -> None:
         """Wait for the steps in flight and forget their errors.
