@@ -388,6 +388,7 @@ async def case_abort_of_a_load(engine):
 
 
 async def case_another_app_config(engine):
+    await engine.unload()  # WebLLM's client keeps the ids of what it had before a failed load
     engine.set_app_config(OTHER_APP_CONFIG)
     await error_of(engine.reload(STORY), errors.ModelNotFoundError)
     assert not engine.model_id, engine.model_id
