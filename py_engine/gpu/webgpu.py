@@ -25,20 +25,24 @@ from py_engine.gpu.types import Buffer, Dispatch, GpuMemory, Kernel, KernelSpec,
 
 
 class WebGPUBuffer:
-    """A storage buffer; `destroy` frees its memory at once, and takes it from `owner`."""
+    """A storage buffer; `destroy` frees its memory at once, and tells `on_destroyed`."""
 
     def __init__(
-        self, handle: Any, nbytes: int, label: str, owner: dict[WebGPUBuffer, None]
+        self,
+        handle: Any,
+        nbytes: int,
+        label: str,
+        on_destroyed: Callable[[WebGPUBuffer], None],
     ) -> None:
         self.handle = handle
         self.nbytes = nbytes
         self.label = label
-        self._owner = owner
+        self._on_destroyed = on_destroyed
 
     def destroy(self) -> None:
         """Free the bytes on the GPU; may be called twice."""
         self.handle.destroy()
-        self._owner.pop(self, None)
+        self._on_destroyed(self)
 
 
 class WebGPUProgram:
@@ -90,12 +94,13 @@ class WebGPUDevice:
         self._gpu = gpu
         self._keeps_gpu = keeps_gpu
         self._queue = gpu.handle.queue
-        self._buffers: dict[WebGPUBuffer, None] = {}
+        self._buffers: set[WebGPUBuffer] = set()
+        self._nbytes = 0  # of these, for every new one is checked against the limit
         self._destroyed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     @property
     def memory(self) -> GpuMemory:
-        return GpuMemory(len(self._buffers), sum(buffer.nbytes for buffer in self._buffers))
+        return GpuMemory(len(self._buffers), self._nbytes)
 
     def create_buffer(self, nbytes: int, label: str) -> WebGPUBuffer:
         self.require_alive()
@@ -112,9 +117,15 @@ class WebGPUDevice:
         handle = self.handle.createBuffer(
             size=size, label=label, usage=usage.STORAGE | usage.COPY_SRC | usage.COPY_DST
         )
-        buffer = WebGPUBuffer(handle, size, label, self._buffers)
-        self._buffers[buffer] = None
+        buffer = WebGPUBuffer(handle, size, label, self._forget)
+        self._buffers.add(buffer)
+        self._nbytes += size
         return buffer
+
+    def _forget(self, buffer: WebGPUBuffer) -> None:
+        if buffer in self._buffers:
+            self._buffers.remove(buffer)
+            self._nbytes -= buffer.nbytes
 
     def write_buffer(
         self,

@@ -26,7 +26,7 @@ from py_engine.kernels.wgsl import STATE, STATE_WORDS, kernel_spec
 _Access = Literal["read", "read_write"]
 _NORMS = ("q_norm", "k_norm")
 
-DECODE_ACCESS: Mapping[str, _Access] = {
+APPEND_ACCESS: Mapping[str, _Access] = {
     "qkv": "read",
     "q_norm": "read",
     "k_norm": "read",
@@ -34,9 +34,14 @@ DECODE_ACCESS: Mapping[str, _Access] = {
     "state": "read",
     "k_cache": "read_write",
     "v_cache": "read_write",
-    "output": "read_write",
 }
-"""What decode's attention does with its buffers, in the order of its bindings."""
+"""What a kernel that appends to the cache does with its buffers, in the order of its bindings."""
+
+DECODE_ACCESS: Mapping[str, _Access] = {**APPEND_ACCESS, "output": "read_write"}
+"""The same for one that attends as well."""
+
+_PREFILL_ACCESS: Mapping[str, _Access] = {**DECODE_ACCESS, "k_cache": "read", "v_cache": "read"}
+"""The same for one that attends to what was appended before."""
 
 
 def snippets(shape: AttentionShape, *, cooperative: bool) -> tuple[str, ...]:
@@ -142,19 +147,7 @@ def rope_append(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpe
         "rope_append",
         label,
         snippets=(*snippets(shape, cooperative=True), "rope_append"),
-        bindings=bindings(
-            shape,
-            max_tokens,
-            {
-                "qkv": "read",
-                "q_norm": "read",
-                "k_norm": "read",
-                "rope": "read",
-                "state": "read",
-                "k_cache": "read_write",
-                "v_cache": "read_write",
-            },
-        ),
+        bindings=bindings(shape, max_tokens, APPEND_ACCESS),
         constants=attention_constants(shape),
         groups_x=-(-2 * shape.heads_in_cache * (shape.head_dim // 8) // WORKGROUP),
         tokens_per_group=1,
@@ -172,20 +165,7 @@ def attention_prefill(label: str, shape: AttentionShape, max_tokens: int) -> Ker
         "attention_prefill",
         label,
         snippets=(*snippets(shape, cooperative=False), ahead, "attention_prefill"),
-        bindings=bindings(
-            shape,
-            max_tokens,
-            {
-                "qkv": "read",
-                "q_norm": "read",
-                "k_norm": "read",
-                "rope": "read",
-                "state": "read",
-                "k_cache": "read",
-                "v_cache": "read",
-                "output": "read_write",
-            },
-        ),
+        bindings=bindings(shape, max_tokens, _PREFILL_ACCESS),
         constants=attention_constants(shape)
         | {"IMAGE_TOKENS": shape.image_tokens, "STATE_IMAGES": STATE_IMAGES},
         groups_x=shape.heads_in_cache * (shape.n_heads // shape.n_kv_heads),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from py_engine.gpu.types import Binding, KernelSpec
-from py_engine.kernels.attention import DECODE_ACCESS, attention_constants, bindings, snippets
+from py_engine.kernels.attention import APPEND_ACCESS, attention_constants, bindings, snippets
 from py_engine.kernels.attention_shape import WORKGROUP, AttentionShape
 from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.wgsl import SUBGROUP_DIRECTIVES, kernel_spec
@@ -67,7 +67,6 @@ def attention_split(label: str, shape: AttentionShape, split: KeySplit) -> Kerne
     Bindings: those of `attention_decode`, with split_parts for the output.
     """
     variant = "workgroup" if split.lanes is None else "subgroup"
-    access = {name: kind for name, kind in DECODE_ACCESS.items() if name != "output"}
     return kernel_spec(
         "attention_split",
         label,
@@ -78,7 +77,7 @@ def attention_split(label: str, shape: AttentionShape, split: KeySplit) -> Kerne
             f"attention_split_{variant}",
         ),
         bindings=(
-            *bindings(shape, 1, access),
+            *bindings(shape, 1, APPEND_ACCESS),
             Binding("split_parts", "read_write", _parts_type(shape, split)),
         ),
         constants={

@@ -152,33 +152,50 @@ def gemv(
     if form is not None:
         return _team_gemv(label, product, norm, form, tuning)
     subgroups = tuning.lanes is not None
-    constants = product.constants
-    constants["WORKGROUP"] = _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP
-    if norm is not None:
-        constants |= {"EPSILON": float(norm.eps), "norm": norm.kind}
-    width, height = _grid(product.groups(tuning.lanes, quads_per_workgroup=1))
-    constants["GROUPS_X"] = width
     variant = "subgroup" if subgroups else "workgroup"
+    return _gemv_kernel(
+        label,
+        product,
+        norm,
+        before_norm=(f"total_{variant}",),
+        after_norm=("gemv_accumulate", f"gemv_{variant}"),
+        constants={"WORKGROUP": _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP},
+        groups=product.groups(tuning.lanes, quads_per_workgroup=1),
+        directives=SUBGROUP_DIRECTIVES if subgroups else (),
+    )
+
+
+def _gemv_kernel(
+    label: str,
+    product: _Product,
+    norm: Norm | None,
+    *,
+    before_norm: tuple[str, ...] = (),
+    after_norm: tuple[str, ...],
+    constants: dict[str, int],
+    groups: int,
+    directives: tuple[str, ...],
+) -> KernelSpec:
+    """Build a product of one token from the snippets and constants of its form.
+
+    A form has snippets before those of the norm and after them.
+    """
+    width, height = _grid(groups)
+    of_norm = {} if norm is None else {"EPSILON": float(norm.eps), "norm": norm.kind}
     return kernel_spec(
         "gemv",
         label,
-        snippets=(
-            *product.snippets,
-            f"total_{variant}",
-            *_input_norm(norm),
-            "gemv_accumulate",
-            f"gemv_{variant}",
-        ),
+        snippets=(*product.snippets, *before_norm, *_input_norm(norm), *after_norm),
         bindings=(
             *product.weights,
-            Binding("x", "read", f"array<vec4f, {columns // 4}>"),
-            *(norm.bindings(columns) if norm else ()),
+            Binding("x", "read", f"array<vec4f, {product.columns // 4}>"),
+            *(norm.bindings(product.columns) if norm else ()),
             *product.outputs(1),
         ),
-        constants=constants,
+        constants={**product.constants, **constants, **of_norm, "GROUPS_X": width},
         groups_x=width,
         groups_y=height,
-        directives=SUBGROUP_DIRECTIVES if subgroups else (),
+        directives=directives,
     )
 
 
@@ -215,36 +232,19 @@ def _team_gemv(
     lanes = tuning.lanes or 1
     teams = form.workgroup // lanes // form.split
     assert teams, f"{form} is too small for subgroups of {lanes}"
-    width, height = _grid(-(-product.quads * (4 // form.rows) // teams))
-    constants = product.constants | {
-        "WORKGROUP": form.workgroup,
-        "LANES": lanes,
-        "R": form.rows,
-        "SPLIT": form.split,
-        "UNROLL": form.unroll,
-        "GROUPS_X": width,
-    }
-    if norm is not None:
-        constants |= {"EPSILON": float(norm.eps), "norm": norm.kind}
-    columns = product.columns
-    return kernel_spec(
-        "gemv",
+    return _gemv_kernel(
         label,
-        snippets=(
-            *product.snippets,
-            *_input_norm(norm),
-            "gemv_team",
-            f"gemv_input_{'staged' if form.staged else 'storage'}",
-        ),
-        bindings=(
-            *product.weights,
-            Binding("x", "read", f"array<vec4f, {columns // 4}>"),
-            *(norm.bindings(columns) if norm else ()),
-            *product.outputs(1),
-        ),
-        constants=constants,
-        groups_x=width,
-        groups_y=height,
+        product,
+        norm,
+        after_norm=("gemv_team", f"gemv_input_{'staged' if form.staged else 'storage'}"),
+        constants={
+            "WORKGROUP": form.workgroup,
+            "LANES": lanes,
+            "R": form.rows,
+            "SPLIT": form.split,
+            "UNROLL": form.unroll,
+        },
+        groups=-(-product.quads * (4 // form.rows) // teams),
         directives=SUBGROUP_DIRECTIVES,
     )
 
