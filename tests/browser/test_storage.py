@@ -285,10 +285,11 @@ def test_waiting_tab_goes_on_when_the_other_is_closed(
         first.begin(load, url=models.url)
         while len(models.files.asked) < 6:
             time.sleep(0.02)
+        models.delay_s = 60.0  # the first tab gets no further, however slow the second one is
         with pytest.raises(WorkerError, match=r"StorageBusyError: .* is being downloaded"):
             second.run(stored, url=models.url, backend="opfs", delete=True)
-        second.begin(load, url=models.url)
         models.delay_s = 0.0
+        second.begin(load, url=models.url)
         first.reboot()
         assert second.run(load, url=models.url) == loaded("opfs")
 
