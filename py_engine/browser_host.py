@@ -14,6 +14,7 @@ from pyodide.ffi import JsException
 from py_engine.config import AppConfig, ChatConfig, ModelRecord
 from py_engine.errors import ConfigurationError
 from py_engine.gpu.adapter import GpuKeeper
+from py_engine.gpu.clock import clock_of
 from py_engine.gpu.types import Device
 from py_engine.grammar import GrammarCompiler
 from py_engine.grammar.backend_browser import BrowserGrammarCompiler
@@ -22,12 +23,14 @@ from py_engine.images_browser import load_image
 from py_engine.models.base import LoadProgress, TextModel
 from py_engine.models.embedder import Embedder
 from py_engine.models.encoder_loader import load_embedder, plan_embedder_load
+from py_engine.models.form_choice import FormChooser
 from py_engine.models.images import HostImage
 from py_engine.models.loader import load_model, plan_load
 from py_engine.models.memory_plan import MemoryPlan
 from py_engine.models.registry import ENCODERS
 from py_engine.resumable.files import SessionFiles
 from py_engine.resumable.files_browser import OpfsSessions
+from py_engine.storage.choices_browser import BrowserChoices
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.open_browser import BrowserSources
 from py_engine.storage.source import ModelPlace, ModelSource
@@ -42,6 +45,7 @@ class BrowserHost:
     def __init__(self) -> None:
         self._sources = BrowserSources(pywebllm_worker.siteUrl)
         self._gpus = GpuKeeper()
+        self._chooser = FormChooser(BrowserChoices(), clock_of)
 
     async def open_source(self, record: ModelRecord, app_config: AppConfig) -> ModelSource:
         """Return where the record's files are; a relative address is the site's."""
@@ -85,7 +89,9 @@ class BrowserHost:
         on_progress: Callable[[LoadProgress], None],
     ) -> TextModel:
         """Load weights and kernels."""
-        return await load_model(device, checkpoint, config, on_progress, takes_images=True)
+        return await load_model(
+            device, checkpoint, config, on_progress, takes_images=True, chooser=self._chooser
+        )
 
     async def load_embedder(
         self,

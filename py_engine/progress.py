@@ -72,7 +72,8 @@ class LoadReporter:
             stored_before_s = _STORED_BEFORE_S if load.phase == "download" else 0.0
             phase = self._phases[load.phase] = _Phase(self._clock(), stored_before_s)
         if phase.advance(load.done, load.total, self._clock()):
-            self._report(self._text(load.phase, phase), phase if load.phase != "kernels" else None)
+            has_bytes = load.phase in ("download", "weights")
+            self._report(self._text(load.phase, phase), phase if has_bytes else None)
 
     def finish_model(self, model_id: str, gpu: str) -> None:
         """Report that a model is ready; `progress` is 1 with the last one."""
@@ -85,6 +86,8 @@ class LoadReporter:
         done = f"{int(100 * phase.fraction)}% completed, {int(self._elapsed())} secs elapsed."
         if name == "kernels":
             return f"Loading GPU shader modules[{phase.done}/{phase.total}]: {done}"
+        if name == "choice":
+            return f"Choosing the fastest kernels for this GPU[{phase.done}/{phase.total}]: {done}"
         megabytes = f"{phase.done / 1e6:.1f} of {phase.total / 1e6:.1f} MB"
         if name == "download":
             return f"Fetching param cache: {megabytes} fetched. {done}{_FIRST_VISIT}"
@@ -108,6 +111,7 @@ class LoadReporter:
             "download": downloading,
             "weights": 1 - _KERNELS_SHARE - downloading,
             "kernels": _KERNELS_SHARE,
+            "choice": 0.0,
         }
         return sum(shares[name] * phase.new_done for name, phase in self._phases.items())
 

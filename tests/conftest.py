@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from playwright.sync_api import Browser
@@ -14,9 +15,17 @@ from py_engine.tooling.site import Site, build_site
 from tests.support.engine_worker import EngineWorker
 from tests.support.site_server import RecordingServer
 
+ONE_IN = 3
+"""Of how many tests with the marker `sampled` one runs."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--adapter`."""
+    """Add `--adapter` and `--every-case`."""
+    parser.addoption(
+        "--every-case",
+        action="store_true",
+        help=f"run every test of the marker `sampled`, of which otherwise one in {ONE_IN} runs",
+    )
     parser.addoption(
         "--adapter",
         choices=["swiftshader", "hardware"],
@@ -26,13 +35,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in this hook, too
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run browser tests last: quick ones first, and Playwright occupies asyncio once it runs."""
+    is_choice = len(items) <= ONE_IN  # of somebody who names a test
+    if not config.getoption("--every-case") and not is_choice:
+        items[:] = [item for item in items if _is_in_sample(item)]
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()) or "browser" in item.path.parts:
             item.add_marker("browser")
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
+def _is_in_sample(item: pytest.Item) -> bool:
+    """Tell whether to run a test: the same ones on every machine, whatever else runs."""
+    name = item.nodeid.encode()
+    return item.get_closest_marker("sampled") is None or crc32(name) % ONE_IN == 0
 
 
 def _group(item: pytest.Item) -> str:

@@ -42,14 +42,15 @@ def key_split(shape: AttentionShape, tuning: Tuning) -> KeySplit | None:
     if wanted is None:
         return None
     workgroup = wanted.workgroup
+    lanes = tuning.lanes if wanted.by_subgroups else None
     # A thread has a column of a head at least, and a subgroup is whole.
-    least = max(shape.head_dim // 4, tuning.lanes or 1)
-    while _workgroup_bytes(shape, workgroup, tuning.lanes) > tuning.workgroup_bytes:
+    least = max(shape.head_dim // 4, lanes or 1)
+    while _workgroup_bytes(shape, workgroup, lanes) > tuning.workgroup_bytes:
         workgroup //= 2
         if workgroup < least:
             return None
     splits = max(1, wanted.workgroups // shape.heads_in_cache)
-    return KeySplit(splits, wanted.least_keys, workgroup, tuning.lanes)
+    return KeySplit(splits, wanted.least_keys, workgroup, lanes)
 
 
 def _workgroup_bytes(shape: AttentionShape, workgroup: int, lanes: int | None) -> int:

@@ -215,11 +215,11 @@ def _form(product: _Product, norm: Norm | None, tuning: Tuning) -> GemvForm | No
     is staged there.
     """
     is_coded = "weight_q4" in MATRIX_FORMATS[product.weight_format].snippets
-    if tuning.gemv is None or tuning.lanes is None or not is_coded:
+    form = tuning.gemv_form(product.rows, product.columns)
+    if form is None or tuning.lanes is None or not is_coded:
         return None
     if norm is not None and norm.kind != "rms":
         return None
-    form = tuning.gemv.choose(product.rows, product.columns)
     subgroups = form.workgroup // tuning.lanes
     staged = 4 * (product.columns + product.columns // BLOCK + subgroups) if form.staged else 0
     combined = 20 * subgroups if form.split > 1 else 0
@@ -280,7 +280,7 @@ def gemm(
     (max_tokens, n_outputs). Rows of tokens that are not there stay untouched.
     """
     product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
-    lanes, tile = tuning.lanes, tuning.gemm_tile(rows)
+    lanes, tile = tuning.lanes, tuning.gemm_tile(rows, columns)
     constants = {**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS}
     directives: tuple[str, ...] = ()
     if tile is not None:

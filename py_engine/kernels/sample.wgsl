@@ -2,6 +2,8 @@
 // through the inverse of the cumulative distribution, in vocabulary order, of the tokens that
 // top_k, top_p and min_p leave.
 alias Sum = vec3f;
+const TOP_K = 0u;
+const TOP_P = 1u;
 const CHUNK = (VOCABULARY + WORKGROUP - 1u) / WORKGROUP;
 
 // PCG output function as a hash (Jarzynski and Olano 2020).
@@ -28,18 +30,6 @@ fn reached_by(thread: u32, thresholds: vec3u, counted: bool) -> vec3f {
   return workgroup_sum(thread, reached);
 }
 
-// The highest threshold that reaches `wanted`, found two bits at a time from the top.
-fn highest_threshold(thread: u32, wanted: f32, counted: bool) -> u32 {
-  var threshold = 0u;
-  for (var shift = 30u; shift > 0u; ) {
-    shift -= 2u;
-    let candidates = vec3u(threshold) + (vec3u(1u, 2u, 3u) << vec3u(shift));
-    let is_reached = reached_by(thread, candidates, counted) >= vec3f(wanted);
-    threshold += dot(vec3u(is_reached), vec3u(1u)) << shift;
-  }
-  return threshold;
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(local_invocation_index) thread: u32) {
   var mine = Candidate(LOWEST, VOCABULARY - 1u);
@@ -59,12 +49,25 @@ fn main(@builtin(local_invocation_index) thread: u32) {
     mass = workgroup_sum(thread, vec3f(mass)).x;
     storageBarrier();
     var threshold = 0u;
-    if (sampling.top_k > 0u && sampling.top_k < VOCABULARY) {
-      threshold = highest_threshold(thread, f32(sampling.top_k), true);
-      mass = reached_by(thread, vec3u(threshold), false).x;
-    }
-    if (sampling.top_p < 1.0) {
-      threshold = max(threshold, highest_threshold(thread, mass * sampling.top_p, false));
+    for (var cut = TOP_K; cut <= TOP_P; cut++) {
+      let counted = cut == TOP_K;
+      let keeps_all = select(sampling.top_p >= 1.0, sampling.top_k - 1u >= VOCABULARY - 1u, counted);
+      if (keeps_all) { continue; }
+      let wanted = select(mass * sampling.top_p, f32(sampling.top_k), counted);
+      // The highest threshold that reaches `wanted`, two bits at a time from the top; after top_k
+      // the mass that it leaves. One call serves both cuts: compilers write each out in full.
+      var found = 0u;
+      for (var shift = 28; shift >= select(0, -2, counted); shift -= 2) {
+        let is_search = shift >= 0;
+        let steps = select(vec3u(), vec3u(1u, 2u, 3u) << vec3u(u32(max(shift, 0))), is_search);
+        let reached = reached_by(thread, vec3u(found) + steps, counted && is_search);
+        if (is_search) {
+          found += dot(vec3u(reached >= vec3f(wanted)), vec3u(1u)) << u32(shift);
+        } else {
+          mass = reached.x;
+        }
+      }
+      threshold = max(threshold, found);
     }
     threshold = max(threshold, bitcast<u32>(sampling.min_p));
     let first = thread * CHUNK;

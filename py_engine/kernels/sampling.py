@@ -59,7 +59,7 @@ def _constants(vocabulary: int) -> dict[str, int | float | bool | str]:
 
 
 def _constants_of_one_workgroup(
-    vocabulary: int, most_threads: int = _MAX_WORKGROUP
+    vocabulary: int, most_threads: int
 ) -> dict[str, int | float | bool | str]:
     """Return the constants of a kernel of one workgroup; few tokens need few threads."""
     threads = -(-vocabulary // (16 * _TOKENS_PER_THREAD)) * 16  # workgroup_reduce.wgsl: sixteenths
@@ -130,7 +130,7 @@ def adjust(label: str, vocabulary: int) -> KernelSpec:
     )
 
 
-def logprobs(label: str, vocabulary: int, max_top: int) -> KernelSpec:
+def logprobs(label: str, vocabulary: int, max_top: int, tuning: Tuning = PLAIN) -> KernelSpec:
     """Build the kernel of log-probabilities, of softmax(logits / temperature).
 
     Temperature 0 counts as 1. `drawn` u32 (2 + 2 * max_top,) receives the token in `state` and its
@@ -149,7 +149,7 @@ def logprobs(label: str, vocabulary: int, max_top: int) -> KernelSpec:
             _vector("drawn", "read_write", "u32", 2 + 2 * max_top),
         ),
         constants={
-            **_constants_of_one_workgroup(vocabulary),
+            **_constants_of_one_workgroup(vocabulary, min(tuning.sample_threads, _MAX_WORKGROUP)),
             "MAX_TOP": max_top,
             **STATE_WORDS,
         },

@@ -1,12 +1,14 @@
 """Which form of a kernel an adapter gets.
 
-What kernels compute is the same in every form. A form that pays was measured on an adapter; all
-others have those that run everywhere.
+What kernels compute is the same in every form. Forms of the table were measured on an adapter. On
+other GPUs products are measured when a model is first loaded (`models/form_choice.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from py_engine.gpu.types import AdapterInfo, Limits
 
@@ -16,12 +18,13 @@ class SplitKeys:
     """Decode's attention with its keys shared out; see `kernels/attention_split.py`.
 
     There are about `workgroups` workgroups of `workgroup` threads over all KV heads, each with at
-    least `least_keys` keys.
+    least `least_keys` keys. `by_subgroups` relies on all subgroups having as many lanes.
     """
 
     workgroup: int
     workgroups: int
     least_keys: int
+    by_subgroups: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,13 @@ class GemmTile:
         }
 
 
+Product = tuple[Literal["gemv", "gemm"], int, int]
+"""A product of one token or of a chunk, with the rows and columns of its matrix, or of a part."""
+
+Forms = Mapping[Product, GemvForm | GemmTile | None]
+"""The forms of products; None is the one that runs everywhere."""
+
+
 @dataclass(frozen=True)
 class Tuning:
     """Forms of kernels.
@@ -88,8 +98,8 @@ class Tuning:
     some adapters get rely on all subgroups having as many. `workgroup_bytes` of memory are there
     for a workgroup. `split_keys` is None where one workgroup attends to all keys of a KV head;
     `gemv` is None where all products of one token have the form that runs everywhere. `gemm_tiles`
-    are for products of a chunk: a matrix gets the first whose number of rows it has at least. The
-    draw takes at most `sample_threads`.
+    are for products of a chunk: a matrix gets the first whose number of rows it has at least. What
+    was `measured` goes before both. The draw takes at most `sample_threads`.
     """
 
     lanes: int | None = None
@@ -98,9 +108,22 @@ class Tuning:
     gemv: GemvForms | None = None
     gemm_tiles: tuple[tuple[int, GemmTile], ...] = ()
     sample_threads: int = 256
+    measured: Forms = field(default_factory=dict, hash=False)
 
-    def gemm_tile(self, rows: int) -> GemmTile | None:
-        """Return the tile for a matrix of so many rows; None for the form that runs everywhere."""
+    def gemv_form(self, rows: int, columns: int) -> GemvForm | None:
+        """Return the form for a matrix; None for the one that runs everywhere."""
+        product: Product = ("gemv", rows, columns)
+        if product in self.measured:
+            form = self.measured[product]
+            return form if isinstance(form, GemvForm) else None
+        return None if self.gemv is None else self.gemv.choose(rows, columns)
+
+    def gemm_tile(self, rows: int, columns: int) -> GemmTile | None:
+        """Return the tile for a matrix; None for the form that runs everywhere."""
+        product: Product = ("gemm", rows, columns)
+        if product in self.measured:
+            tile = self.measured[product]
+            return tile if isinstance(tile, GemmTile) else None
         return next((tile for at_least, tile in self.gemm_tiles if rows >= at_least), None)
 
 
@@ -127,20 +150,47 @@ _NVIDIA = Tuning(
     sample_threads=1024,
 )
 
-_MEASURED = {("nvidia", 32): _NVIDIA}
+_SWIFTSHADER = Tuning(
+    # Chromium's adapter on the CPU pays for each thread at a barrier, when it compiles as well: a
+    # draw's kernel in 0.3 s for 0.96 with 256 threads.
+    sample_threads=64,
+)
+
+_OTHER_GPU = Tuning(
+    # One workgroup a KV head would leave most of a GPU idle. Without subgroups, whose sizes may
+    # vary; fewer and smaller parts than on an H200, for there are fewer cores.
+    split_keys=SplitKeys(workgroup=128, workgroups=64, least_keys=64, by_subgroups=False),
+)
+
+_TABLE = {("nvidia", 32): _NVIDIA, ("google", 4): _SWIFTSHADER}
 """By vendor and lanes: the forms that were measured there."""
 
-
-_MEASURED_THREADS = 1024
-_MEASURED_BYTES = 32768
-"""What these forms need of the limits: a draw's sums take 25 KiB."""
+_BYTES_PER_SAMPLE_THREAD = 26
+"""What the sums of a draw take of a workgroup's memory."""
 
 
-def tuning_for(info: AdapterInfo, limits: Limits) -> Tuning:
-    """Return the forms for an adapter with these limits."""
-    lanes = info.subgroup_size_max
-    measured = PLAIN if lanes is None else _MEASURED.get((info.vendor, lanes), PLAIN)
+def _in_table(info: AdapterInfo, limits: Limits) -> Tuning | None:
+    if info.subgroup_size_max is None:
+        return None
+    found = _TABLE.get((info.vendor, info.subgroup_size_max))
     threads = min(limits.max_compute_invocations_per_workgroup, limits.max_compute_workgroup_size_x)
-    if threads < _MEASURED_THREADS or limits.max_compute_workgroup_storage_size < _MEASURED_BYTES:
-        measured = PLAIN
-    return replace(measured, lanes=lanes, workgroup_bytes=limits.max_compute_workgroup_storage_size)
+    if found is None or threads < found.sample_threads:
+        return None
+    needed = found.sample_threads * _BYTES_PER_SAMPLE_THREAD
+    return found if needed <= limits.max_compute_workgroup_storage_size else None
+
+
+def is_unknown_gpu(info: AdapterInfo, limits: Limits) -> bool:
+    """Tell whether an adapter is a GPU, and not one of the table."""
+    return not info.is_fallback and _in_table(info, limits) is None
+
+
+def tuning_for(info: AdapterInfo, limits: Limits, measured: Forms | None = None) -> Tuning:
+    """Return the forms for an adapter with these limits, on which some were measured."""
+    forms = _in_table(info, limits) or (PLAIN if info.is_fallback else _OTHER_GPU)
+    return replace(
+        forms,
+        lanes=info.subgroup_size_max,
+        workgroup_bytes=limits.max_compute_workgroup_storage_size,
+        measured=measured or {},
+    )

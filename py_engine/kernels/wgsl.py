@@ -7,6 +7,7 @@ snapshot has the modules but not their files.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from importlib import resources
 
 from py_engine.gpu.types import Binding, KernelSpec
@@ -16,6 +17,9 @@ _SNIPPETS = {
     for entry in resources.files(__package__).iterdir()
     if entry.name.endswith(".wgsl")
 }
+
+SNIPPETS_DIGEST = sha256("".join(sorted(_SNIPPETS.values())).encode()).hexdigest()
+"""Tells one version of the kernels from another."""
 
 STATE = Binding("state", "read", "array<u32, 4>")
 STATE_RW = Binding("state", "read_write", "array<u32, 4>")

@@ -52,7 +52,7 @@ class Draw:
     top: tuple[tuple[int, float], ...] = ()
 
 
-LoadPhase = Literal["download", "weights", "kernels"]
+LoadPhase = Literal["download", "weights", "kernels", "choice"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class LoadProgress:
     """Progress of loading a model.
 
     Counted are bytes of files for "download" (into the browser's storage, with what is there
-    already), bytes on the GPU for "weights", pipelines for "kernels".
+    already), bytes on the GPU for "weights", pipelines for "kernels", forms of kernels that are
+    measured for "choice".
     """
 
     phase: LoadPhase

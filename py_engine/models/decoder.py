@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ from py_engine.models.vision_steps import Stage
 
 Kernels = Mapping[KernelSpec, Kernel]
 """Compiled kernels."""
+
+Improve = Callable[[Mapping[str, Buffer]], Awaitable[tuple[DecoderSteps, Kernels]]]
+"""Returns steps over the same buffers, which it may use, and their kernels."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,11 @@ class Decoder:
         """Record the programs that run over the KV cache."""
         self._next = self._program(self._steps.next_logits, "next logits")
         self._prefill = self._program(self._steps.prefill, "prefill")
+
+    @property
+    def steps(self) -> DecoderSteps:
+        """The programs that it runs."""
+        return self._steps
 
     def reusable_tokens(self, n_tokens: int) -> int:
         """Return how many of the sequence's first `n_tokens` tokens a `start` can keep."""
@@ -294,8 +302,11 @@ async def build_decoder(
     kernels: Kernels,
     weights: Mapping[str, Buffer],
     vision: Vision | None = None,
+    improve: Improve | None = None,
 ) -> Decoder:
     """Allocate a decoder's buffers and record its programs. The decoder owns `weights` from now on.
+
+    `improve` may put other forms of the steps in the place of these.
 
     Raises OutOfMemoryError, LimitSupportError, ValidationError or DeviceLostError, after freeing
     everything, `weights` included.
@@ -303,8 +314,11 @@ async def build_decoder(
     buffers = dict(weights)
     cache: KvCache | None = None
     try:
-        async with device.check("making the model's buffers and programs"):
+        async with device.check("making the model's buffers"):
             allocate(device, spec, steps, buffers)
+        if improve is not None:
+            steps, kernels = await improve(buffers)
+        async with device.check("making the model's programs"):
             cache = KvCache(device, steps.caches)
             return Decoder(device, spec, steps, kernels, buffers, cache, vision)
     except BaseException:

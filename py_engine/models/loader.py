@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from py_engine.config import ChatConfig
-from py_engine.gpu.types import Device, KernelSpec
-from py_engine.kernels.tuning import Tuning, tuning_for
+from py_engine.gpu.types import Buffer, Device, KernelSpec
+from py_engine.kernels.tuning import Forms, Tuning, tuning_for
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadProgress
-from py_engine.models.decoder import Decoder, Vision, build_decoder
+from py_engine.models.decoder import Decoder, Kernels, Vision, build_decoder
 from py_engine.models.decoder_memory import decoder_memory, require_chunks_fit
 from py_engine.models.decoder_steps import DecoderSteps, decoder_steps
+from py_engine.models.form_choice import FormChooser
 from py_engine.models.memory_plan import MemoryPlan, require_memory_for
 from py_engine.models.model_plan import TowerPlan, find_tower, plan_model
 from py_engine.models.parts import load_parts
@@ -45,26 +47,53 @@ async def load_model(
     on_progress: Callable[[LoadProgress], None],
     *,
     takes_images: bool = False,
+    chooser: FormChooser | None = None,
 ) -> Decoder:
     """Load the model of `checkpoint` onto `device`; on failure nothing stays there.
 
     `config` is the checkpoint's configuration with an application's options. With `takes_images`
-    the model's vision tower is loaded too, where it has one.
+    the model's vision tower is loaded too, where it has one. `chooser` may measure which forms of
+    kernels are the fastest.
     Raises the errors of `plan_load`, `require_memory_for`, `load_parts` and `build_decoder`.
     """
-    plan = await plan_load(device, checkpoint, config, takes_images=takes_images)
+    forms = {} if chooser is None else await chooser.known(device)
+    plan = await plan_load(device, checkpoint, config, takes_images=takes_images, forms=forms)
     require_memory_for(plan.memory, device)
     parts = await load_parts(device, checkpoint.source, plan.weights, plan.kernels, on_progress)
+
+    async def improve(buffers: Mapping[str, Buffer]) -> tuple[DecoderSteps, Kernels]:
+        assert chooser is not None
+        tuning, steps_in = plan.steps.tuning, partial(_steps, device, plan.spec, plan.weights)
+        chunk = plan.spec.prefill_chunk_size
+        chosen = await chooser.choose(device, tuning, steps_in, buffers, chunk, on_progress)
+        if chosen == forms:
+            return plan.steps, parts.kernels
+        steps = steps_in(replace(tuning, measured=chosen))
+        compiled = await device.compile(steps.kernels)
+        return steps, parts.kernels | dict(zip(steps.kernels, compiled, strict=True))
+
     return await build_decoder(
-        device, plan.spec, plan.steps, parts.kernels, parts.weights, plan.vision
+        device,
+        plan.spec,
+        plan.steps,
+        parts.kernels,
+        parts.weights,
+        plan.vision,
+        None if chooser is None else improve,
     )
 
 
 async def plan_load(
-    device: Device, checkpoint: Checkpoint, config: ChatConfig, *, takes_images: bool = False
+    device: Device,
+    checkpoint: Checkpoint,
+    config: ChatConfig,
+    *,
+    takes_images: bool = False,
+    forms: Forms | None = None,
 ) -> ModelPlan:
     """Plan what `load_model` will do with the same arguments; only small files are read.
 
+    `forms` are those that were measured on this GPU.
     Raises the errors of the family, of `find_tower`, `require_tower_fits`,
     `require_attention_fits`, `require_chunks_fit` and `plan_model`.
     """
@@ -73,8 +102,8 @@ async def plan_load(
     require_attention_fits(spec, device.limits)
     require_chunks_fit(spec, device.limits)
     plan = plan_model(checkpoint, config, device.limits, tower)
-    tuning = tuning_for(device.info, device.limits)
-    steps = decoder_steps(spec, plan.layouts, most_cache_bytes(device.limits), tuning)
+    tuning = tuning_for(device.info, device.limits, forms)
+    steps = _steps(device, spec, plan, tuning)
     vision = None if tower is None else _vision(tower, plan.layouts, tuning)
     memory = decoder_memory(spec, steps, plan.gpu_bytes, config.quantization)
     kernels = [*steps.kernels, *sampler_kernels(spec.active_vocab_size, tuning).values()]
@@ -83,6 +112,10 @@ async def plan_load(
         memory = replace(memory, working=working)
         kernels += stage_kernels(vision.stages)
     return ModelPlan(spec, steps, plan, vision, kernels, memory)
+
+
+def _steps(device: Device, spec: DecoderSpec, weights: WeightPlan, tuning: Tuning) -> DecoderSteps:
+    return decoder_steps(spec, weights.layouts, most_cache_bytes(device.limits), tuning)
 
 
 def _spec(config: ChatConfig, tower: TowerPlan | None, device: Device) -> DecoderSpec:

@@ -41,7 +41,7 @@ def sampler_kernels(vocab_size: int, tuning: Tuning) -> dict[str, KernelSpec]:
         "sample": sample("sample", vocab_size, tuning),
         "mask": mask("mask", vocab_size),
         "adjust": adjust("adjust", vocab_size),
-        "logprobs": logprobs("logprobs", vocab_size, MAX_TOP_LOGPROBS),
+        "logprobs": logprobs("logprobs", vocab_size, MAX_TOP_LOGPROBS, tuning),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -70,7 +70,15 @@ def lanes(engine_worker: EngineWorker) -> int | None:
     return found
 
 
-@pytest.fixture(params=["one workgroup", "split", "split without subgroups"])
+def sampled(names: Iterable[str]) -> list[Any]:
+    """Return parameters of forms that only some adapters get, for which a third of tests will do.
+
+    `build.py test --every-case` runs all.
+    """
+    return [pytest.param(name, marks=pytest.mark.sampled) for name in names]
+
+
+@pytest.fixture(params=["one workgroup", *sampled(["split", "split without subgroups"])])
 def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """The forms of decode's attention; splits are small, so that short sequences have several."""
     if request.param == "one workgroup":
@@ -103,7 +111,7 @@ def scaled(form: GemvForm, lanes: int) -> GemvForm:
     return replace(form, workgroup=form.workgroup // 4 * lanes)
 
 
-@pytest.fixture(params=["subgroups", "plain", *GEMV_FORMS])
+@pytest.fixture(params=["subgroups", "plain", *sampled(GEMV_FORMS)])
 def gemv_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """Every form of a product of one token."""
     if request.param == "plain":

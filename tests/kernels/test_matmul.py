@@ -144,6 +144,7 @@ def test_gemv_of_every_format(
     check_gemv(run_kernel, weight_format, STORE, GEMV_SHAPES[0], Tuning(lanes))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("form", GEMV_FORMS)
 @pytest.mark.parametrize("weight_format", [name for name in FORMATS if name.startswith("q4")])
 def test_gemv_of_every_format_of_codes(
@@ -265,6 +266,7 @@ def test_gemm_by_tiles_of_other_formats(run_kernel: RunKernel, weight_format: We
     check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], PLAIN)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("name", "shape"), cases(GEMM_SHAPES))
 def test_gemm_by_gpu_tiles(
     run_kernel: RunKernel, name: str, shape: tuple[int, int, int, int]
@@ -272,6 +274,7 @@ def test_gemm_by_gpu_tiles(
     check_gemm(run_kernel, "q4f16_1", EPILOGUES[name], shape, GPU_TILE)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("weight_format", FORMATS)
 def test_gemm_by_gpu_tiles_of_every_format(
     run_kernel: RunKernel, weight_format: WeightFormat
@@ -279,6 +282,7 @@ def test_gemm_by_gpu_tiles_of_every_format(
     check_gemm(run_kernel, weight_format, STORE, GEMM_SHAPES[0], GPU_TILE)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("tile", GPU_TILES, ids=str)
 def test_gemm_by_several_gpu_tiles(run_kernel: RunKernel, tile: Tuning) -> None:
     """A tile and a part of one in both directions, gated: gates and ups of a quad lie apart."""
@@ -319,6 +323,7 @@ def test_gemm_of_a_part_writes_into_its_place(
     check_gemm_of_a_part(run_kernel, gated, tuning)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("gated", [False, True])
 def test_gemm_by_gpu_tiles_of_a_part(run_kernel: RunKernel, gated: bool) -> None:
     check_gemm_of_a_part(run_kernel, gated, GPU_TILE)

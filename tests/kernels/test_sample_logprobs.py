@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from py_engine.kernels.sampling import logprobs
+from py_engine.kernels.tuning import PLAIN, Tuning
 from tests.kernels.cases import POISON, RunKernel, expected_and_found, poisoned
 from tests.kernels.sampling_cases import FORBIDDEN, packed, state_words
 
@@ -16,7 +17,7 @@ MAX_TOP = 20
 
 
 def report(
-    run_kernel: RunKernel, logits: Any, token: int, **sampling: Any
+    run_kernel: RunKernel, logits: Any, token: int, tuning: Tuning = PLAIN, **sampling: Any
 ) -> tuple[float, list[tuple[int, float]]]:
     """Return the drawn token's log-probability and the likeliest tokens, compared and found."""
     logits = np.array(logits, np.float32)
@@ -26,7 +27,7 @@ def report(
         "state": state_words(token=token),
         "drawn": poisoned(2 + 2 * MAX_TOP),
     }
-    spec = logprobs("l", len(logits), MAX_TOP)
+    spec = logprobs("l", len(logits), MAX_TOP, tuning)
     expected, found = expected_and_found(run_kernel, spec, inputs)["drawn"]
     n_written = int((found != POISON).sum())
     np.testing.assert_array_equal(found[0:n_written:2], expected[0:n_written:2])
@@ -61,6 +62,13 @@ def test_logprobs_equal_the_reference(run_kernel: RunKernel, vocabulary: int, n_
     logits = np.random.default_rng(vocabulary).normal(0, 4, vocabulary)
     _, top = report(run_kernel, logits, vocabulary // 2, temperature=0.7, top_logprobs=n_top)
     assert len(top) == min(n_top, vocabulary)
+
+
+def test_few_threads_give_the_same(run_kernel: RunKernel) -> None:
+    logits = np.random.default_rng(3).normal(0, 4, 4096)
+    few = report(run_kernel, logits, 7, Tuning(sample_threads=64), top_logprobs=20)
+    many = report(run_kernel, logits, 7, top_logprobs=20)
+    assert [token for token, _ in few[1]] == [token for token, _ in many[1]]
 
 
 def test_they_do_not_depend_on_the_filters(run_kernel: RunKernel) -> None:

@@ -9,7 +9,16 @@ import pytest
 from py_engine.gpu.types import AdapterInfo, Limits
 from py_engine.kernels.attention_shape import AttentionShape, QkNorm, SlidingWindow
 from py_engine.kernels.attention_split import attention_combine, attention_split, key_split
-from py_engine.kernels.tuning import PLAIN, GemmTile, Tuning, tuning_for
+from py_engine.kernels.tuning import (
+    PLAIN,
+    Forms,
+    GemmTile,
+    GemvForm,
+    SplitKeys,
+    Tuning,
+    is_unknown_gpu,
+    tuning_for,
+)
 
 H200 = Limits(
     max_compute_workgroup_storage_size=49152,
@@ -21,15 +30,25 @@ H200 = Limits(
 @pytest.mark.parametrize(
     "info",
     [
-        AdapterInfo("google", "swiftshader", subgroup_size_max=4),
         AdapterInfo("amd", subgroup_size_max=64),
         AdapterInfo("nvidia", subgroup_size_max=None),
         AdapterInfo("nvidia", subgroup_size_max=128),
     ],
     ids=str,
 )
-def test_what_was_not_measured_has_the_plain_forms(info: AdapterInfo) -> None:
-    assert tuning_for(info, H200) == Tuning(info.subgroup_size_max, 49152)
+def test_other_gpus_share_keys_out_and_are_measured(info: AdapterInfo) -> None:
+    keys = SplitKeys(128, 64, 64, by_subgroups=False)
+    assert tuning_for(info, H200) == Tuning(info.subgroup_size_max, 49152, keys)
+    assert is_unknown_gpu(info, H200)
+    forms: Forms = {("gemv", 64, 32): None}
+    assert tuning_for(info, H200, forms).measured == forms
+
+
+@pytest.mark.parametrize("lanes", [None, 8])
+def test_adapters_on_the_cpu_have_the_plain_forms(lanes: int | None) -> None:
+    info = AdapterInfo("mesa", "llvmpipe", is_fallback=True, subgroup_size_max=lanes)
+    assert tuning_for(info, Limits()) == Tuning(lanes)
+    assert not is_unknown_gpu(info, Limits())
 
 
 def test_nvidia_has_its_own_where_the_limits_allow() -> None:
@@ -37,11 +56,26 @@ def test_nvidia_has_its_own_where_the_limits_allow() -> None:
     tuned = tuning_for(info, H200)
     assert tuned.split_keys is not None and tuned.gemv is not None
     assert (tuned.lanes, tuned.sample_threads) == (32, 1024)
-    assert tuning_for(info, Limits()) == Tuning(32)
-    assert tuned.gemm_tile(2048) == GemmTile(64, 64, 32)
-    assert tuned.gemm_tile(16384) == GemmTile(128, 64, 16)
+    assert not is_unknown_gpu(info, H200) and is_unknown_gpu(info, Limits())
+    assert tuning_for(info, Limits()).gemv is None
+    assert tuned.gemm_tile(2048, 64) == GemmTile(64, 64, 32)
+    assert tuned.gemm_tile(16384, 64) == GemmTile(128, 64, 16)
     narrow = replace(H200, max_compute_workgroup_size_x=256)
-    assert tuning_for(info, narrow) == Tuning(32, 49152)
+    assert tuning_for(info, narrow).gemv is None
+
+
+def test_the_adapter_on_the_cpu_draws_with_few_threads() -> None:
+    info = AdapterInfo("google", "swiftshader", subgroup_size_max=4)
+    assert tuning_for(info, Limits()) == Tuning(4, sample_threads=64)
+
+
+def test_what_was_measured_goes_before_the_table() -> None:
+    info = AdapterInfo("nvidia", subgroup_size_max=32)
+    form = GemvForm(2, 64)
+    tuned = tuning_for(info, H200, {("gemv", 4096, 64): form, ("gemm", 4096, 64): None})
+    assert tuned.gemv_form(4096, 64) == form
+    assert tuned.gemm_tile(4096, 64) is None
+    assert tuned.gemv is not None and tuned.gemv_form(4096, 32) == tuned.gemv.choose(4096, 32)
 
 
 def test_keys_are_split_by_the_number_of_kv_heads_and_the_memory() -> None:

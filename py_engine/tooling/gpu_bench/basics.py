@@ -7,11 +7,11 @@ from typing import Any
 
 from pyodide.ffi import to_js
 
+from py_engine.gpu.clock import GpuClock
 from py_engine.gpu.types import Binding, Buffer, Dispatch, Kernel
 from py_engine.gpu.webgpu import WebGPUBuffer
 from py_engine.kernels.wgsl import kernel_spec
 from py_engine.models.attention_limits import most_cache_bytes
-from py_engine.tooling.gpu_bench.clock import GpuClock
 from py_engine.tooling.gpu_bench.random_data import RandomData, with_source
 
 _READ = """

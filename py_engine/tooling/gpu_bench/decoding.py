@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
+from py_engine.gpu.clock import GpuClock
 from py_engine.gpu.types import KernelSpec
 from py_engine.models.base import Draw, SamplingParams
 from py_engine.models.ops import Step
-from py_engine.tooling.gpu_bench.clock import GpuClock
 from py_engine.tooling.gpu_bench.random_data import RandomData
 from py_engine.tooling.gpu_bench.random_model import GREEDY, RandomModel, place, set_position
 

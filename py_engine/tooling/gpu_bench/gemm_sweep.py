@@ -8,11 +8,11 @@ from array import array
 from collections.abc import Mapping
 from typing import Any
 
+from py_engine.gpu.clock import GpuClock
 from py_engine.gpu.types import Buffer, Dispatch, Kernel
 from py_engine.kernels.formats import MATRIX_FORMATS
 from py_engine.kernels.matmul import gemm
 from py_engine.kernels.tuning import PLAIN, GemmTile, Tuning
-from py_engine.tooling.gpu_bench.clock import GpuClock
 from py_engine.tooling.gpu_bench.gemv_sweep import MatrixShape
 from py_engine.tooling.gpu_bench.random_data import RandomData
 

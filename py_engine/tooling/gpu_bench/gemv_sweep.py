@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from py_engine.gpu.clock import GpuClock
 from py_engine.gpu.types import Buffer, Dispatch, Kernel
 from py_engine.kernels.formats import MATRIX_FORMATS
 from py_engine.kernels.matmul import gemv
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.tuning import Tuning, tuning_for
 from py_engine.models.spec import DecoderSpec
-from py_engine.tooling.gpu_bench.clock import GpuClock
 from py_engine.tooling.gpu_bench.gemv_variants import EPSILON, Variant, gemv_variant
 from py_engine.tooling.gpu_bench.random_data import RandomData
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from py_engine.gpu.adapter import request_device
+from py_engine.gpu.clock import GpuClock
 from py_engine.gpu.webgpu import WebGPUDevice
 from py_engine.kernels.tuning import GemvForm, GemvForms, SplitKeys, Tuning, tuning_for
 from py_engine.models.registry import decoder_spec
 from py_engine.tooling.gpu_bench.basics import measure_copy, measure_dispatches, measure_read
-from py_engine.tooling.gpu_bench.clock import GpuClock
 from py_engine.tooling.gpu_bench.decoding import (
     logits_at,
     measure_decode,

@@ -1,0 +1,56 @@
+"""Forms of products that may be the fastest on a GPU; a choice among them as text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from py_engine.gpu.types import Limits
+from py_engine.kernels.tuning import Forms, GemmTile, GemvForm
+
+_GEMV = (
+    GemvForm(4, 256, unroll=2, staged=True),
+    GemvForm(2, 256, unroll=2, staged=True),
+    GemvForm(4, 64),
+    GemvForm(2, 64, unroll=2),
+    GemvForm(4, 128, split=4),
+    GemvForm(2, 128, split=2),
+)
+_GEMM = (GemmTile(64, 64, 32), GemmTile(128, 64, 16))
+_GEMM_WORKGROUP = 256
+_KINDS: dict[str, type[GemvForm | GemmTile]] = {"gemv": GemvForm, "gemm": GemmTile}
+
+
+def gemv_candidates(lanes: int | None, limits: Limits) -> tuple[GemvForm, ...]:
+    """Return the forms that can be made of subgroups of so many lanes; none without subgroups."""
+    if lanes is None:
+        return ()
+    most = _most_threads(limits)
+    return tuple(form for form in _GEMV if lanes * form.split <= form.workgroup <= most)
+
+
+def gemm_candidates(limits: Limits) -> tuple[GemmTile, ...]:
+    """Return the tiles that an adapter with these limits can have."""
+    return _GEMM if _most_threads(limits) >= _GEMM_WORKGROUP else ()
+
+
+def _most_threads(limits: Limits) -> int:
+    return min(limits.max_compute_invocations_per_workgroup, limits.max_compute_workgroup_size_x)
+
+
+def forms_as_json(forms: Forms) -> str:
+    """Write forms down, for `forms_from_json`."""
+    return json.dumps(
+        [[*product, None if form is None else asdict(form)] for product, form in forms.items()]
+    )
+
+
+def forms_from_json(text: str) -> Forms:
+    """Read what `forms_as_json` wrote. Raises ValueError for anything else."""
+    try:
+        return {
+            (kind, int(rows), int(columns)): None if form is None else _KINDS[kind](**form)
+            for kind, rows, columns, form in json.loads(text)
+        }
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"these are no forms of kernels: {text[:80]!r}") from error

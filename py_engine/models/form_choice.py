@@ -1,0 +1,282 @@
+"""Chooses the forms of a model's products by measuring them, once for each shape on a machine.
+
+A GPU that the table of `kernels/tuning.py` does not have is asked when a model is first loaded:
+each candidate runs over the model's own weights, must give what the plain form gives, and is taken
+if it is faster. The choice is kept for later loads.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from py_engine.errors import DeviceLostError, MLCError
+from py_engine.gpu.types import Buffer, Device, Dispatch, Program
+from py_engine.kernels.form_candidates import (
+    forms_as_json,
+    forms_from_json,
+    gemm_candidates,
+    gemv_candidates,
+)
+from py_engine.kernels.tuning import Forms, GemmTile, GemvForm, Product, Tuning, is_unknown_gpu
+from py_engine.kernels.wgsl import SNIPPETS_DIGEST
+from py_engine.models.base import LoadProgress
+from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.ops import Step
+
+logger = logging.getLogger(__name__)
+
+_MUST_GAIN = 0.97
+"""A form must take less than this part of the plain one's time: clocks are not exact."""
+
+_MOST_STEPS = {"gemv": 8, "gemm": 1}
+"""Matrices that are read in turn: one of a GEMV's alone might stay in a cache."""
+
+_TOKENS = 64
+"""Tokens of the chunk on which a GEMM is measured."""
+
+_COMPARED = 8192
+"""Outputs that are compared with the plain form's, the first ones."""
+
+_TOLERANCE = 1e-3
+"""By how much sums in another order may differ, relative to the largest."""
+
+_MOST_ATTEMPTS = 2
+"""Measurements that may come to no end before the GPU is not asked again."""
+
+StepsIn = Callable[[Tuning], DecoderSteps]
+"""Returns a model's programs in the forms of a tuning."""
+
+
+class Clock(Protocol):
+    """Times programs on a GPU."""
+
+    async def seconds(self, program: Program) -> float:
+        """Return the seconds of one replay."""
+        ...
+
+
+class ChoiceStore(Protocol):
+    """Keeps texts by keys for as long as it can; it raises no errors."""
+
+    async def load(self, key: str) -> str | None: ...
+    async def save(self, key: str, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a form takes for one product of a shape; None where it fails or its results differ."""
+
+    product: Product
+    form: GemvForm | GemmTile | None
+    seconds: float | None
+
+
+class FormChooser:
+    """Knows the forms that were the fastest, and finds them; `clock_of` gives a device's clock."""
+
+    def __init__(self, store: ChoiceStore, clock_of: Callable[[Device], Clock]) -> None:
+        self._store = store
+        self._clock_of = clock_of
+
+    async def known(self, device: Device) -> Forms:
+        """Return what was chosen on this GPU before."""
+        text = await self._store.load(_key(device))
+        try:
+            return {} if text is None else forms_from_json(text)
+        except ValueError as error:
+            logger.warning("what is kept of a choice of kernels cannot be read: %s", error)
+            return {}
+
+    async def choose(
+        self,
+        device: Device,
+        tuning: Tuning,
+        steps_in: StepsIn,
+        buffers: Mapping[str, Buffer],
+        prefill_chunk_size: int,
+        on_progress: Callable[[LoadProgress], None],
+    ) -> Forms:
+        """Return the forms for all products of a model, after measuring those that are not known.
+
+        `tuning` has what is known; `buffers` are the model's, by name: activations are overwritten.
+        A GPU of the table is not measured, nor one on which this came to no end before. Raises
+        DeviceLostError.
+        """
+        wanted = _products(steps_in(tuning)).keys() - tuning.measured.keys()
+        if not wanted or not is_unknown_gpu(device.info, device.limits):
+            return tuning.measured
+        attempts = f"{_key(device)} attempts"
+        before = await self._store.load(attempts)
+        n_before = int(before) if before is not None and before.isdecimal() else 0
+        if n_before >= _MOST_ATTEMPTS:
+            logger.warning("measuring kernels has failed on this GPU: they stay as they are")
+            return tuning.measured
+        await self._store.save(attempts, str(n_before + 1))
+        clock = self._clock_of(device)
+        timings = await measure_forms(
+            device, clock, tuning, steps_in, buffers, prefill_chunk_size, on_progress
+        )
+        chosen = {**tuning.measured, **dict.fromkeys(wanted), **fastest_forms(timings)}
+        await self._store.save(_key(device), forms_as_json(chosen))
+        await self._store.save(attempts, "0")
+        return chosen
+
+
+async def measure_forms(
+    device: Device,
+    clock: Clock,
+    tuning: Tuning,
+    steps_in: StepsIn,
+    buffers: Mapping[str, Buffer],
+    prefill_chunk_size: int,
+    on_progress: Callable[[LoadProgress], None],
+) -> list[Timing]:
+    """Time every form of the products that `tuning` has not measured, the plain one first.
+
+    Those that have but one are left out. Raises DeviceLostError.
+    """
+    unknown = _products(steps_in(tuning)).keys() - tuning.measured.keys()
+    plain = _products(steps_in(replace(tuning, measured=dict.fromkeys(unknown))))
+    trials: list[tuple[Product, GemvForm | GemmTile | None, Sequence[Step]]] = []
+    for kind, forms in (
+        ("gemv", gemv_candidates(tuning.lanes, device.limits)),
+        ("gemm", gemm_candidates(device.limits)),
+    ):
+        products = [product for product in plain if product[0] == kind and product in unknown]
+        for form in forms:
+            formed = _products(steps_in(replace(tuning, measured=dict.fromkeys(products, form))))
+            trials += [
+                (product, form, formed[product])
+                for product in products
+                if _sources(formed[product]) != _sources(plain[product])
+            ]
+    with_choice = dict.fromkeys(product for product, *_ in trials)
+    trials = [*((product, None, plain[product]) for product in with_choice), *trials]
+    bench = _Bench(device, clock, buffers, min(_TOKENS, prefill_chunk_size))
+    timings = []
+    for done, (product, tried, steps) in enumerate(trials):
+        on_progress(LoadProgress("choice", done, len(trials)))
+        seconds = await bench.seconds(steps, plain[product])
+        timings.append(Timing(product, tried, seconds))
+    on_progress(LoadProgress("choice", len(trials), len(trials)))
+    return timings
+
+
+def fastest_forms(timings: Iterable[Timing]) -> Forms:
+    """Return the fastest right form of each product, the plain one unless another gains enough."""
+    fastest: dict[Product, Timing] = {}
+    for timing in timings:
+        best = fastest.setdefault(timing.product, timing)
+        if timing.seconds is None or best.seconds is None:
+            continue
+        needed = _MUST_GAIN if best.form is None else 1.0
+        if timing.seconds < needed * best.seconds:
+            fastest[timing.product] = timing
+    return {product: timing.form for product, timing in fastest.items()}
+
+
+class _Bench:
+    """Runs products over a model's buffers."""
+
+    def __init__(
+        self, device: Device, clock: Clock, buffers: Mapping[str, Buffer], n_tokens: int
+    ) -> None:
+        self._device = device
+        self._clock = clock
+        self._buffers = buffers
+        self._n_tokens = n_tokens
+        self._right: dict[str, array[float]] = {}
+        draw = random.Random(1).uniform
+        self._noise = array("f", [draw(-1, 1) for _ in range(4093)])
+
+    async def seconds(self, steps: Sequence[Step], plain: Sequence[Step]) -> float | None:
+        """Return the seconds of one of the steps; None if what they give is not what `plain` gives.
+
+        Raises DeviceLostError.
+        """
+        try:
+            async with self._device.check("measuring kernels"):
+                if not await self._is_right(steps, plain):
+                    logger.warning("%s gives wrong results here", steps[0].kernel.label)
+                    return None
+                program = await self._program(steps)
+                return await self._clock.seconds(program) / len(steps)
+        except DeviceLostError:
+            raise
+        except MLCError as error:
+            logger.warning("a form of %s failed: %s", steps[0].kernel.label, error)
+            return None
+
+    async def _is_right(self, steps: Sequence[Step], plain: Sequence[Step]) -> bool:
+        """Compare what each kernel gives the first time that it occurs."""
+        pairs = reversed(list(zip(steps, plain, strict=True)))
+        for step, as_it_should in {pair[0].kernel.source: pair for pair in pairs}.values():
+            source = as_it_should.kernel.source
+            if source not in self._right:
+                self._right[source] = await self._outputs(as_it_should)
+            right, found = self._right[source], await self._outputs(step)
+            most = _TOLERANCE * max(map(abs, right))
+            # A NaN is not within any distance.
+            if not all(abs(a - b) <= most for a, b in zip(found, right, strict=True)):
+                return False
+        return True
+
+    async def _outputs(self, step: Step) -> array[float]:
+        """Return the first outputs of a step whose inputs are noise."""
+        names = dict(zip((b.name for b in step.kernel.bindings), step.buffers, strict=True))
+        x, output = self._buffers[names["x"]], self._buffers[names["output"]]
+        noise = self._noise * -(-x.nbytes // (4 * len(self._noise)))
+        self._device.write_buffer(x, 0, noise, 0, x.nbytes)
+        self._device.clear_buffer(output)
+        (await self._program([step])).submit()
+        outputs = array("f")
+        outputs.frombytes(
+            await self._device.read_buffer(output, 0, min(output.nbytes, 4 * _COMPARED))
+        )
+        return outputs
+
+    async def _program(self, steps: Sequence[Step]) -> Program:
+        specs = list({id(step.kernel): step.kernel for step in steps}.values())
+        compiled = await self._device.compile(specs)
+        kernels = {id(spec): kernel for spec, kernel in zip(specs, compiled, strict=True)}
+        state = array("I", [0, self._n_tokens, 0, 0])
+        self._device.write_buffer(self._buffers["state"], 0, state)
+        program = self._device.program(
+            [
+                Dispatch(kernels[id(step.kernel)], tuple(self._buffers[n] for n in step.buffers))
+                for step in steps
+            ],
+            "measuring",
+        )
+        program.set_n_tokens(self._n_tokens)
+        return program
+
+
+def _products(steps: DecoderSteps) -> dict[Product, list[Step]]:
+    """Return some steps of each product."""
+    found: dict[Product, list[Step]] = {}
+    for step in (*steps.next_logits, *steps.prefill):
+        kernel = step.kernel
+        for kind in ("gemv", "gemm"):
+            if kernel.name == kind:
+                rows, columns = int(kernel.constants["ROWS"]), int(kernel.constants["COLUMNS"])
+                of_product = found.setdefault((kind, rows, columns), [])
+                if len(of_product) < _MOST_STEPS[kind]:
+                    of_product.append(step)
+    return found
+
+
+def _sources(steps: Sequence[Step]) -> list[str]:
+    return [step.kernel.source for step in steps]
+
+
+def _key(device: Device) -> str:
+    info = device.info
+    return " ".join(
+        (info.vendor, info.architecture, info.device, info.description, SNIPPETS_DIGEST[:16])
+    )

@@ -1,0 +1,241 @@
+"""Which forms of products a model gets on a GPU that is not in the table."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from py_engine.config import ChatConfig
+from py_engine.errors import DeviceLostError, ShaderCompilationError
+from py_engine.gpu.types import AdapterInfo, Dispatch, Kernel, KernelSpec, Limits
+from py_engine.kernels.form_candidates import (
+    forms_as_json,
+    forms_from_json,
+    gemm_candidates,
+    gemv_candidates,
+)
+from py_engine.kernels.numpy_device import NumpyProgram
+from py_engine.kernels.tuning import Forms, GemmTile, GemvForm
+from py_engine.models.base import LoadProgress, SamplingParams
+from py_engine.models.decoder import Decoder
+from py_engine.models.form_choice import FormChooser, Timing, fastest_forms
+from py_engine.models.loader import load_model
+from py_engine.storage.folder import FolderSource
+from py_engine.weights.checkpoint import open_checkpoint
+from tests.conformance.fixtures import load_fixture, write_model_folder
+from tests.support.numpy_device import NumpyDevice
+
+FIXTURE = load_fixture("gqa_tied_q4f16")
+UNKNOWN = AdapterInfo("acme", "roadrunner", subgroup_size_max=4)
+STAGED = GemvForm(2, 256, unroll=2, staged=True)
+SPLIT = GemvForm(4, 128, split=4)
+TILE = GemmTile(64, 64, 32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model")
+    write_model_folder(FIXTURE, path)
+    return path
+
+
+class Gpu(NumpyDevice):
+    """A GPU of an unknown kind; `bad` says which kernels give nonsense there."""
+
+    def __init__(self, bad: Callable[[KernelSpec], bool] = lambda spec: False) -> None:
+        super().__init__()
+        self.info = UNKNOWN
+        self._bad = bad
+
+    def program(self, dispatches: Sequence[Dispatch], label: str) -> NumpyProgram:
+        program = super().program(dispatches, label)
+        spec = dispatches[0].kernel.spec if dispatches else None
+        if spec is not None and label == "measuring" and self._bad(spec):
+            program.submit = lambda: None  # type: ignore[method-assign]
+        return program
+
+
+class Clock:
+    """Finds some kernels faster than others."""
+
+    def __init__(self, seconds_of: Callable[[KernelSpec], float]) -> None:
+        self.n_measured = 0
+        self._seconds_of = seconds_of
+
+    async def seconds(self, program: Any) -> float:
+        self.n_measured += 1
+        return sum(self._seconds_of(each.kernel.spec) for each in program._dispatches)
+
+
+class Store:
+    def __init__(self, **kept: str) -> None:
+        self.kept = kept
+
+    async def load(self, key: str) -> str | None:
+        return self.kept.get(key)
+
+    async def save(self, key: str, text: str) -> None:
+        self.kept[key] = text
+
+
+def staged_is_fast(spec: KernelSpec) -> float:
+    """Time kernels so that the staged form of two rows and the small tile win, not on the head."""
+    is_head = spec.label == "lm_head"
+    if spec.constants.get("R") == 2 and spec.constants["SPLIT"] == 1 and not is_head:
+        return 0.4 if spec.constants["WORKGROUP"] == 256 else 0.5
+    return 0.5 if spec.constants.get("TILE_ROWS") == 64 else 1.0
+
+
+def load(
+    device: NumpyDevice,
+    folder: Path,
+    chooser: FormChooser | None,
+    progress: list[LoadProgress] | None = None,
+) -> Decoder:
+    async def run() -> Decoder:
+        checkpoint = await open_checkpoint(FolderSource(folder))
+        config = ChatConfig.from_json(checkpoint.config_json)
+        report = [].append if progress is None else progress.append
+        return await load_model(device, checkpoint, config, report, chooser=chooser)
+
+    return asyncio.run(run())
+
+
+def forms_of(model: Decoder) -> Forms:
+    return model.steps.tuning.measured
+
+
+def logits_of(model: Decoder) -> array[float]:
+    async def run() -> array[float]:
+        model.start(SamplingParams(temperature=0))
+        await model.prefill(FIXTURE.prompt_ids[:9])
+        await model.sample()
+        await model.decode()
+        return await model.read_logits()
+
+    return asyncio.run(run())
+
+
+def test_the_fastest_forms_are_used_and_kept(folder: Path) -> None:
+    clock, store, progress = Clock(staged_is_fast), Store(), list[LoadProgress]()
+    model = load(Gpu(), folder, FormChooser(store, lambda device: clock), progress)
+    head = ("gemv", model.vocab_size, model.spec.hidden_size)
+    forms = forms_of(model)
+    assert forms[head] is None
+    assert {form for product, form in forms.items() if product != head} == {STAGED, TILE}
+    choices = [each for each in progress if each.phase == "choice"]
+    assert [each.done for each in choices] == list(range(clock.n_measured + 1))
+    assert {each.total for each in choices} == {clock.n_measured}
+    plain = load(NumpyDevice(), folder, None)
+    assert logits_of(model) == pytest.approx(logits_of(plain), abs=1e-5)
+
+    n_measured = clock.n_measured
+    again = load(Gpu(), folder, FormChooser(store, lambda device: clock))
+    assert forms_of(again) == forms
+    assert clock.n_measured == n_measured
+
+
+def test_a_form_that_gives_other_results_is_not_used(folder: Path) -> None:
+    def is_staged(spec: KernelSpec) -> bool:
+        return spec.constants.get("R") == 2 and spec.constants.get("WORKGROUP") == 256
+
+    clock = Clock(staged_is_fast)
+    model = load(Gpu(bad=is_staged), folder, FormChooser(Store(), lambda device: clock))
+    assert STAGED not in forms_of(model).values()
+    assert GemvForm(2, 64, unroll=2) in forms_of(model).values()
+
+
+def test_a_form_that_does_not_compile_is_not_used(folder: Path) -> None:
+    class NoTiles(Gpu):
+        async def compile(self, specs: Sequence[KernelSpec], *more: Any) -> list[Kernel]:
+            if any("TILE_ROWS" in spec.constants for spec in specs):
+                raise ShaderCompilationError("no such thing")
+            return await super().compile(specs, *more)
+
+    clock = Clock(staged_is_fast)
+    model = load(NoTiles(), folder, FormChooser(Store(), lambda device: clock))
+    assert TILE not in forms_of(model).values()
+    assert STAGED in forms_of(model).values()
+
+
+def test_a_gpu_that_does_not_survive_is_not_asked_a_third_time(folder: Path) -> None:
+    class Fragile(Gpu):
+        async def compile(self, specs: Sequence[KernelSpec], *more: Any) -> list[Kernel]:
+            if any("TILE_ROWS" in spec.constants for spec in specs):
+                raise DeviceLostError("gone")
+            return await super().compile(specs, *more)
+
+    store = Store()
+    for _ in range(2):
+        device = Fragile()
+        with pytest.raises(DeviceLostError):
+            load(device, folder, FormChooser(store, lambda device: Clock(staged_is_fast)))
+        assert device.live_buffers == []
+    model = load(Fragile(), folder, FormChooser(store, lambda device: Clock(staged_is_fast)))
+    assert forms_of(model) == {}
+
+
+def test_what_is_kept_and_cannot_be_read_is_measured_again(folder: Path) -> None:
+    store = Store()
+    clock = Clock(staged_is_fast)
+    chooser = FormChooser(store, lambda device: clock)
+    forms = forms_of(load(Gpu(), folder, chooser))
+    [key] = [key for key in store.kept if not key.endswith("attempts")]
+    store.kept[key] = '{"gemv": 1}'
+    assert forms_of(load(Gpu(), folder, chooser)) == forms
+    assert forms_from_json(store.kept[key]) == forms
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        replace(UNKNOWN, is_fallback=True),
+        AdapterInfo("google", "swiftshader", subgroup_size_max=4),
+    ],
+    ids=str,
+)
+def test_known_adapters_and_those_on_the_cpu_are_not_measured(
+    folder: Path, info: AdapterInfo
+) -> None:
+    device, clock, store = Gpu(), Clock(staged_is_fast), Store()
+    device.info = info
+    assert forms_of(load(device, folder, FormChooser(store, lambda device: clock))) == {}
+    assert (clock.n_measured, store.kept) == (0, {})
+
+
+def test_a_small_gain_is_none() -> None:
+    product = ("gemv", 64, 32)
+    timings = [Timing(product, None, 1.0), Timing(product, SPLIT, 0.98)]
+    assert fastest_forms(timings) == {product: None}
+    timings += [Timing(product, STAGED, 0.9), Timing(product, SPLIT, 0.89)]
+    assert fastest_forms(timings) == {product: SPLIT}
+    assert fastest_forms([Timing(product, None, 1.0), Timing(product, STAGED, None)]) == {
+        product: None
+    }
+
+
+def test_candidates_fit_the_adapter() -> None:
+    assert gemv_candidates(None, Limits()) == ()
+    assert SPLIT in gemv_candidates(32, Limits())
+    assert SPLIT not in gemv_candidates(64, Limits())
+    few = Limits(max_compute_invocations_per_workgroup=128)
+    assert all(form.workgroup <= 128 for form in gemv_candidates(4, few))
+    assert gemm_candidates(few) == ()
+
+
+def test_forms_as_text() -> None:
+    forms: Forms = {
+        ("gemv", 4096, 2048): STAGED,
+        ("gemv", 2048, 2048): None,
+        ("gemm", 2048, 2048): TILE,
+    }
+    assert forms_from_json(forms_as_json(forms)) == forms
+    for text in ("", "7", "[1]", '[["gemv", 1, 2, {"size": 3}]]', '[["conv", 1, 2, {}]]'):
+        with pytest.raises(ValueError):
+            forms_from_json(text)
