@@ -63,11 +63,15 @@ def test(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Measure boot, load and generation of the embedded model."""
+    """Measure boot, load and generation of the embedded model, or the forms of its kernels."""
     from py_engine.tooling import bench as benchmark
+    from py_engine.tooling import bench_forms
 
     ensure_chromium()
-    return int(benchmark.main(build_site().folder, options) or 0)
+    folder = build_site().folder
+    if options.tune:
+        return bench_forms.main(folder, as_json=options.json)
+    return benchmark.main(folder, as_json=options.json)
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -130,6 +134,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     command.set_defaults(run=test)
 
     command = commands.add_parser("bench", help="measure boot, load, prefill and decode")
+    command.add_argument(
+        "--tune", action="store_true", help="time every form of the model's products instead"
+    )
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
     command.set_defaults(run=bench)
 

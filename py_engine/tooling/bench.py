@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,10 +71,10 @@ _LABELS = {
 }
 
 
-def main(site_folder: Path, options: argparse.Namespace) -> int:
-    """Measure the embedded model of a built site and print a table, or JSON with `options.json`."""
+def main(site_folder: Path, *, as_json: bool) -> int:
+    """Measure the embedded model of a built site; print a table, or JSON."""
     figures = measure(site_folder)
-    if options.json:
+    if as_json:
         print(json.dumps(figures, indent=2))
         return 0
     for key, label in _LABELS.items():

@@ -37,6 +37,7 @@ def test_defaults() -> None:
     assert build.parse_arguments(["site", "public"]).folder == Path("public")
     assert build.parse_arguments(["demo"]).prompt is None
     assert build.parse_arguments(["bench", "--json"]).json
+    assert build.parse_arguments(["bench", "--tune"]).tune
 
 
 @pytest.mark.parametrize("arguments", [[], ["bake"], ["serve", "--port", "high"]])
