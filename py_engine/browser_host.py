@@ -25,7 +25,7 @@ from py_engine.models.embedder import Embedder
 from py_engine.models.encoder_loader import load_embedder, plan_embedder_load
 from py_engine.models.form_choice import FormChooser
 from py_engine.models.images import HostImage
-from py_engine.models.loader import load_model, plan_load
+from py_engine.models.loader import VocabSize, load_model, plan_load
 from py_engine.models.memory_plan import MemoryPlan
 from py_engine.models.registry import ENCODERS
 from py_engine.resumable.files import SessionFiles
@@ -87,10 +87,17 @@ class BrowserHost:
         checkpoint: Checkpoint,
         config: ChatConfig,
         on_progress: Callable[[LoadProgress], None],
+        vocab_size: VocabSize,
     ) -> TextModel:
         """Load weights and kernels."""
         return await load_model(
-            device, checkpoint, config, on_progress, takes_images=True, chooser=self._chooser
+            device,
+            checkpoint,
+            config,
+            on_progress,
+            takes_images=True,
+            vocab_size=vocab_size,
+            chooser=self._chooser,
         )
 
     async def load_embedder(

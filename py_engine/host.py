@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from py_engine.config import AppConfig, ChatConfig, ModelRecord
@@ -64,8 +64,12 @@ class EngineHost(Protocol):
         checkpoint: Checkpoint,
         config: ChatConfig,
         on_progress: Callable[[LoadProgress], None],
+        vocab_size: Callable[[], Awaitable[int]],
     ) -> TextModel:
-        """Load a language model onto `device`; on failure nothing stays there."""
+        """Load a language model onto `device`; on failure nothing stays there.
+
+        Tokens from `vocab_size` on are never drawn. Its errors are those of the tokenizer.
+        """
         ...
 
     async def load_embedder(

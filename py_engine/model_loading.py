@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from py_engine.config import ChatConfig, ModelRecord
-from py_engine.conversation import load_prompt_renderer
+from py_engine.conversation import PromptRenderer, load_prompt_renderer
 from py_engine.errors import UnknownArchitectureError
 from py_engine.gpu.types import Device
 from py_engine.host import EngineHost
 from py_engine.loaded_embedder import EmbeddingModel, is_embedding_model, load_embedding_model
 from py_engine.loaded_model import LoadedModel
+from py_engine.models.base import TextModel
 from py_engine.models.memory_plan import require_memory_together
 from py_engine.models.registry import ARCHITECTURES, ENCODERS
 from py_engine.progress import LoadReporter
@@ -74,14 +76,7 @@ async def load_opened(
     record, checkpoint, config = opened.record, opened.checkpoint, opened.config
     if is_embedding_model(record, config):
         return await load_embedding_model(host, checkpoint, config, device, reporter)
-    tokenizer = await load_tokenizer(checkpoint.tokenizer_source, config)
-    active = min(config.active_vocab_size, tokenizer.vocab_size)
-    config = dataclasses.replace(config, active_vocab_size=active)
-    try:
-        return await _load_language_model(host, checkpoint, config, tokenizer, device, reporter)
-    except BaseException:
-        tokenizer.destroy()
-        raise
+    return await _load_language_model(host, checkpoint, config, device, reporter)
 
 
 def require_known_architecture(record: ModelRecord) -> None:
@@ -101,10 +96,37 @@ async def _load_language_model(
     host: EngineHost,
     checkpoint: Checkpoint,
     config: ChatConfig,
-    tokenizer: Tokenizer,
     device: Device,
     reporter: LoadReporter,
 ) -> LoadedModel:
-    renderer = await load_prompt_renderer(checkpoint.tokenizer_source, config, tokenizer)
-    text_model = await host.load_model(device, checkpoint, config, reporter.on_load)
+    """Load tokenizer and template while weights and kernels load."""
+    loading_text = asyncio.ensure_future(_load_text(checkpoint.tokenizer_source, config))
+
+    async def vocab_size() -> int:
+        tokenizer, _ = await asyncio.shield(loading_text)
+        return tokenizer.vocab_size
+
+    text_model: TextModel | None = None
+    try:
+        text_model = await host.load_model(device, checkpoint, config, reporter.on_load, vocab_size)
+        tokenizer, renderer = await loading_text
+    except BaseException:
+        loading_text.cancel()
+        [text] = await asyncio.gather(loading_text, return_exceptions=True)
+        if not isinstance(text, BaseException):
+            text[0].destroy()
+        if text_model is not None:
+            text_model.destroy()
+        raise
+    active = min(config.active_vocab_size, tokenizer.vocab_size)
+    config = dataclasses.replace(config, active_vocab_size=active)
     return LoadedModel(config, tokenizer, renderer, text_model, host)
+
+
+async def _load_text(source: ModelSource, config: ChatConfig) -> tuple[Tokenizer, PromptRenderer]:
+    tokenizer = await load_tokenizer(source, config)
+    try:
+        return tokenizer, await load_prompt_renderer(source, config, tokenizer)
+    except BaseException:
+        tokenizer.destroy()
+        raise

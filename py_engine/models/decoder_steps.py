@@ -57,6 +57,12 @@ class DecoderSteps:
         return list({id(step.kernel): step.kernel for step in self}.values())
 
     @property
+    def kernels_before_head(self) -> list[KernelSpec]:
+        """The kernels that do not depend on how much of the vocabulary is in use."""
+        of_head = {id(step.kernel) for step in self.first_logits}
+        return [kernel for kernel in self.kernels if id(kernel) not in of_head]
+
+    @property
     def buffers(self) -> set[str]:
         """The names of all buffers."""
         return {name for step in self for name in step.buffers}

@@ -40,8 +40,15 @@ async def load_embedder(
     require_memory_for(memory, device)
     steps = encoder_steps(spec, plan.layouts, tuning_for(device.info, device.limits))
     kernels = list(dict.fromkeys(step.kernel for step in steps))
-    parts = await load_parts(device, checkpoint.source, plan, kernels, on_progress)
-    return await build_encoder(device, spec, steps, parts.kernels, parts.weights)
+
+    def report(done: int, total: int) -> None:
+        on_progress(LoadProgress("kernels", done, total))
+
+    compiling = device.compile(kernels, report)
+    weights, compiled = await load_parts(device, checkpoint.source, plan, compiling, on_progress)
+    return await build_encoder(
+        device, spec, steps, dict(zip(kernels, compiled, strict=True)), weights
+    )
 
 
 def plan_embedder_load(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 from py_engine.config import ChatConfig
-from py_engine.gpu.types import Buffer, Device, KernelSpec
+from py_engine.gpu.types import Buffer, Device, Kernel, KernelSpec
 from py_engine.kernels.tuning import Forms, Tuning, tuning_for
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadProgress
@@ -23,6 +23,7 @@ from py_engine.models.sampler import sampler_kernels
 from py_engine.models.spec import DecoderSpec
 from py_engine.models.vision import activation_sizes, require_tower_fits
 from py_engine.models.vision_steps import stage_kernels, vision_stages
+from py_engine.storage.tasks import run_together
 from py_engine.weights.checkpoint import Checkpoint
 from py_engine.weights.layouts import Layouts
 from py_engine.weights.plan import WeightPlan
@@ -40,6 +41,10 @@ class ModelPlan:
     memory: MemoryPlan
 
 
+VocabSize = Callable[[], Awaitable[int]]
+"""Returns how many tokens a tokenizer has, once it is loaded."""
+
+
 async def load_model(
     device: Device,
     checkpoint: Checkpoint,
@@ -47,19 +52,33 @@ async def load_model(
     on_progress: Callable[[LoadProgress], None],
     *,
     takes_images: bool = False,
+    vocab_size: VocabSize | None = None,
     chooser: FormChooser | None = None,
 ) -> Decoder:
     """Load the model of `checkpoint` onto `device`; on failure nothing stays there.
 
     `config` is the checkpoint's configuration with an application's options. With `takes_images`
-    the model's vision tower is loaded too, where it has one. `chooser` may measure which forms of
+    the model's vision tower is loaded too, where it has one. Tokens from `vocab_size` on are never
+    drawn; what does not depend on it is loaded meanwhile. `chooser` may measure which forms of
     kernels are the fastest.
     Raises the errors of `plan_load`, `require_memory_for`, `load_parts` and `build_decoder`.
     """
     forms = {} if chooser is None else await chooser.known(device)
-    plan = await plan_load(device, checkpoint, config, takes_images=takes_images, forms=forms)
-    require_memory_for(plan.memory, device)
-    parts = await load_parts(device, checkpoint.source, plan.weights, plan.kernels, on_progress)
+    plan_for = partial(plan_load, device, checkpoint, takes_images=takes_images, forms=forms)
+    first = await plan_for(config)
+    require_memory_for(first.memory, device)
+
+    async def final_plan() -> ModelPlan:
+        size = config.active_vocab_size
+        active = size if vocab_size is None else min(size, await vocab_size())
+        return (
+            first if active == size else await plan_for(replace(config, active_vocab_size=active))
+        )
+
+    compiling = _compile(device, first, final_plan, on_progress)
+    weights, (plan, kernels) = await load_parts(
+        device, checkpoint.source, first.weights, compiling, on_progress
+    )
 
     async def improve(buffers: Mapping[str, Buffer]) -> tuple[DecoderSteps, Kernels]:
         assert chooser is not None
@@ -67,20 +86,53 @@ async def load_model(
         chunk = plan.spec.prefill_chunk_size
         chosen = await chooser.choose(device, tuning, steps_in, buffers, chunk, on_progress)
         if chosen == forms:
-            return plan.steps, parts.kernels
+            return plan.steps, kernels
         steps = steps_in(replace(tuning, measured=chosen))
         compiled = await device.compile(steps.kernels)
-        return steps, parts.kernels | dict(zip(steps.kernels, compiled, strict=True))
+        return steps, kernels | dict(zip(steps.kernels, compiled, strict=True))
 
     return await build_decoder(
         device,
         plan.spec,
         plan.steps,
-        parts.kernels,
-        parts.weights,
+        kernels,
+        weights,
         plan.vision,
         None if chooser is None else improve,
     )
+
+
+async def _compile(
+    device: Device,
+    first: ModelPlan,
+    final_plan: Callable[[], Awaitable[ModelPlan]],
+    on_progress: Callable[[LoadProgress], None],
+) -> tuple[ModelPlan, dict[KernelSpec, Kernel]]:
+    """Compile the kernels of the final plan, those it shares with the first one at once."""
+    early = first.steps.kernels_before_head
+    total, done = len(first.kernels), [0, 0]
+    plan = first
+
+    def report(part: int) -> Callable[[int, int], None]:
+        def on_compiled(n_done: int, n_all: int) -> None:
+            done[part] = n_done
+            on_progress(LoadProgress("kernels", min(sum(done), total), total))
+
+        return on_compiled
+
+    async def compile_early() -> dict[KernelSpec, Kernel]:
+        return dict(zip(early, await device.compile(early, report(0)), strict=True))
+
+    async def compile_late() -> dict[KernelSpec, Kernel]:
+        nonlocal plan
+        plan = await final_plan()
+        at_once = set(early)
+        late = [kernel for kernel in plan.kernels if kernel not in at_once]
+        return dict(zip(late, await device.compile(late, report(1)), strict=True))
+
+    at_once, then = await run_together((compile_early(), compile_late()))
+    on_progress(LoadProgress("kernels", total, total))
+    return plan, at_once | then
 
 
 async def plan_load(

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-from py_engine.gpu.types import Buffer, Device, Kernel, KernelSpec
+from py_engine.gpu.types import Buffer, Device
 from py_engine.models.base import LoadPhase, LoadProgress
 from py_engine.storage.source import ModelSource
 from py_engine.weights.loader import load_weights
 from py_engine.weights.plan import WeightPlan
 
-
-@dataclass(frozen=True)
-class ModelParts:
-    """Compiled kernels, and the buffers of weights by their names in the plan."""
-
-    kernels: dict[KernelSpec, Kernel]
-    weights: dict[str, Buffer]
+T = TypeVar("T")
 
 
 async def load_parts(
     device: Device,
     source: ModelSource,
     plan: WeightPlan,
-    kernels: Sequence[KernelSpec],
+    compile_kernels: Coroutine[Any, Any, T],
     on_progress: Callable[[LoadProgress], None],
-) -> ModelParts:
+) -> tuple[dict[str, Buffer], T]:
     """Load the weights of `plan` while the kernels compile; what fails first ends both.
 
+    Returns the buffers of the weights by their names in the plan, and what `compile_kernels` gives.
     A source that keeps files downloads all that the plan needs meanwhile. On failure or
     cancellation nothing stays on the GPU.
     Raises the errors of `load_weights`, of the source and of the device.
@@ -42,7 +36,7 @@ async def load_parts(
     # First: what is read of a file from then on waits for its download.
     fetching = asyncio.ensure_future(_download(source, plan, report("download")))
     loading = asyncio.ensure_future(load_weights(device, source, plan, report("weights")))
-    compiling = asyncio.ensure_future(device.compile(kernels, report("kernels")))
+    compiling = asyncio.ensure_future(compile_kernels)
     tasks: list[asyncio.Future[Any]] = [loading, compiling, fetching]
     try:
         await asyncio.gather(*tasks)
@@ -53,7 +47,7 @@ async def load_parts(
         for buffer in weights.values() if isinstance(weights, dict) else ():
             buffer.destroy()
         raise
-    return ModelParts(dict(zip(kernels, compiling.result(), strict=True)), loading.result())
+    return loading.result(), compiling.result()
 
 
 async def _download(

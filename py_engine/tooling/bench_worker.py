@@ -54,7 +54,9 @@ BENCH_SCHEMA = {
     "minItems": 100,
 }
 
-Reader = Callable[[], float]
+Reader = Callable[[], dict[str, float]]
+"""Returns figures, by the keys of the bench, of what happened since its meter was entered."""
+
 Meter = Callable[[], AbstractContextManager[Reader]]
 
 
@@ -71,7 +73,7 @@ def callbacks_run_by(wrapper: Callable[[Callable[[], None]], None]) -> Iterator[
 
 
 @contextmanager
-def submit_ms() -> Iterator[Reader]:
+def timed_replays() -> Iterator[Callable[[], float]]:
     """Time the replays: recording a command buffer and handing it to the browser, in JavaScript."""
     device_class: Any = WebGPUDevice  # as Any: its method is replaced for a while
     submit_and_read = device_class.submit_and_read
@@ -86,14 +88,14 @@ def submit_ms() -> Iterator[Reader]:
 
     device_class.submit_and_read = timed
     try:
-        yield lambda: total * 1000
+        yield lambda: total
     finally:
         device_class.submit_and_read = submit_and_read
 
 
 @contextmanager
-def python_ms() -> Iterator[Reader]:
-    """Time the event loop's callbacks, less the replays inside them."""
+def cpu_times() -> Iterator[Reader]:
+    """Time the replays, and the event loop's callbacks less the replays inside them."""
     total = 0.0
 
     def timed(run: Callable[[], None]) -> None:
@@ -102,8 +104,11 @@ def python_ms() -> Iterator[Reader]:
         run()
         total += time.perf_counter() - started
 
-    with submit_ms() as replays, callbacks_run_by(timed):
-        yield lambda: total * 1000 - replays()
+    with timed_replays() as replays, callbacks_run_by(timed):
+        yield lambda: {
+            "python_ms_per_token": 1000 * (total - replays()),
+            "submit_ms_per_token": 1000 * replays(),
+        }
 
 
 @contextmanager
@@ -132,29 +137,20 @@ def bridge_calls() -> Iterator[Reader]:
     monitoring.set_events(tool, event)
     try:
         with callbacks_run_by(counted):
-            yield lambda: calls + 2 * (int(js.thenCalls) - thens)
+            yield lambda: {"bridge_calls_per_token": calls + 2 * (int(js.thenCalls) - thens)}
     finally:
         monitoring.set_events(tool, 0)
         monitoring.free_tool_id(tool)
 
 
-def replay_counter(name: str) -> Meter:
-    """Return a meter of one of the replay loop's counters."""
-
-    @contextmanager
-    def meter() -> Iterator[Reader]:
-        before = getattr(bridge.counters, name)
-        yield lambda: float(getattr(bridge.counters, name) - before)
-
-    return meter
-
-
-METERS: dict[str, Meter] = {
-    "dispatches_per_token": replay_counter("dispatches"),
-    "submits_per_token": replay_counter("submits"),
-    "readbacks_per_token": replay_counter("readbacks"),
-    "bridge_calls_per_token": bridge_calls,
-}
+@contextmanager
+def replay_counts() -> Iterator[Reader]:
+    """Count what the replay loop does."""
+    names = ("dispatches", "submits", "readbacks")
+    before = {name: int(getattr(bridge.counters, name)) for name in names}
+    yield lambda: {
+        f"{name}_per_token": int(getattr(bridge.counters, name)) - before[name] for name in names
+    }
 
 
 def weight_bytes_per_token(checkpoint: Checkpoint, config: ChatConfig) -> int:
@@ -211,13 +207,14 @@ async def measure(model_url: str, long_prompt: str, runs: int, reply_tokens: int
             pass
         return generation
 
-    async def per_token(meter: Meter) -> float:
+    async def per_token(meter: Meter) -> dict[str, float]:
         found = []
         for n_tokens in (SHORT, reply_tokens):
             with meter() as read:
                 await reply(8, n_tokens)
                 found.append(read())
-        return (found[1] - found[0]) / (reply_tokens - SHORT)
+        short, long = found
+        return {name: (long[name] - short[name]) / (reply_tokens - SHORT) for name in short}
 
     async def grammar_costs() -> dict[str, float]:
         """Decode with a grammar and without, in turn; time the grammar's own parts."""
@@ -228,7 +225,7 @@ async def measure(model_url: str, long_prompt: str, runs: int, reply_tokens: int
         grammar = await compiler.compile(GrammarSpec("json_schema", json.dumps(BENCH_SCHEMA)))
         compile_s = time.perf_counter() - started
         free, held = [], []
-        for _ in range(runs + 1):
+        for _ in range(runs):
             free.append((await reply(8, reply_tokens)).statistics)
             held.append((await reply(8, reply_tokens, grammar)).statistics)
         latencies = [each.grammar_per_token_s for each in held]
@@ -244,6 +241,7 @@ async def measure(model_url: str, long_prompt: str, runs: int, reply_tokens: int
     first = [(await reply(24, 1)).statistics for _ in range(runs)]
     prefill = [(await reply(len(prompt), 1)).statistics for _ in range(runs)]
     decode = [(await reply(8, reply_tokens)).statistics for _ in range(runs)]
+    times = [await per_token(cpu_times) for _ in range(runs)]
     decode_tokens_per_s = max(statistics.decode_tokens_per_s for statistics in decode)
     weight_bytes = weight_bytes_per_token(checkpoint, config)
     bandwidth = await copy_bytes_per_s(device, runs)
@@ -256,9 +254,9 @@ async def measure(model_url: str, long_prompt: str, runs: int, reply_tokens: int
         "prefill_tokens_per_s": max(statistics.prefill_tokens_per_s for statistics in prefill),
         "decode_tokens_per_s": decode_tokens_per_s,
         "layers": model.spec.n_layers,
-        **{name: await per_token(meter) for name, meter in METERS.items()},
-        "python_ms_per_token": min([await per_token(python_ms) for _ in range(runs)]),
-        "submit_ms_per_token": min([await per_token(submit_ms) for _ in range(runs)]),
+        **await per_token(replay_counts),
+        **await per_token(bridge_calls),
+        **{name: min(each[name] for each in times) for name in times[0]},
         **await grammar_costs(),
         "weight_bytes_per_token": weight_bytes,
         "copy_bytes_per_s": bandwidth,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from py_engine.config import AppConfig, ChatConfig, ModelRecord
@@ -156,7 +157,11 @@ class FakeHost:
         checkpoint: Checkpoint,
         config: ChatConfig,
         on_progress: Callable[[LoadProgress], None],
+        vocab_size: Callable[[], Awaitable[int]],
     ) -> FakeModel:
+        config = replace(
+            config, active_vocab_size=min(config.active_vocab_size, await vocab_size())
+        )
         on_progress(LoadProgress("kernels", 1, 4))
         on_progress(LoadProgress("weights", 500_000, 1_000_000))
         if self.before_load is not None:
