@@ -13,19 +13,15 @@ from playwright.sync_api import Browser
 from py_engine.tooling.chromium import Adapter, launch_options
 from py_engine.tooling.site import Site, build_site
 from tests.support.engine_worker import EngineWorker
+from tests.support.interpreters import IS_ALL
 from tests.support.site_server import RecordingServer
 
 ONE_IN = 3
-"""Of how many tests with the marker `sampled` one runs."""
+"""Of how many tests with the marker `sampled` one runs, but for PYWEBLLM_ALL=1."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--adapter` and `--every-case`."""
-    parser.addoption(
-        "--every-case",
-        action="store_true",
-        help=f"run every test of the marker `sampled`, of which otherwise one in {ONE_IN} runs",
-    )
+    """Add `--adapter`."""
     parser.addoption(
         "--adapter",
         choices=["swiftshader", "hardware"],
@@ -35,10 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in this hook, too
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run browser tests last: quick ones first, and Playwright occupies asyncio once it runs."""
     is_choice = len(items) <= ONE_IN  # of somebody who names a test
-    if not config.getoption("--every-case") and not is_choice:
+    if not IS_ALL and not is_choice:
         items[:] = [item for item in items if _is_in_sample(item)]
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()) or "browser" in item.path.parts:

@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.conftest import RecordingServer
+from tests.support.interpreters import PAGE_INTERPRETERS
 
 PAGES = Path(__file__).parent / "pages"
 MODELS = [
@@ -167,7 +168,7 @@ def test_progress_shows_bytes_rate_and_seconds(open_page: Opens) -> None:
     expect(page.locator("#load")).to_be_disabled()
 
 
-@pytest.mark.parametrize("interpreter", ["mpy", "py"])
+@pytest.mark.parametrize("interpreter", PAGE_INTERPRETERS)
 def test_a_model_from_an_address(open_page: Opens, interpreter: str) -> None:
     page = open_page(f"/?interpreter={interpreter}")
     reach(page, "ready")
@@ -190,7 +191,7 @@ def test_a_model_from_an_address(open_page: Opens, interpreter: str) -> None:
     expect(chosen).to_have_count(1)
 
 
-@pytest.mark.parametrize("interpreter", ["mpy", "py"])
+@pytest.mark.parametrize("interpreter", PAGE_INTERPRETERS)
 def test_a_model_of_files_on_this_device(
     open_page: Opens, interpreter: str, tmp_path: Path
 ) -> None:
@@ -211,7 +212,7 @@ def test_a_model_of_files_on_this_device(
     expect(page.locator(".message.assistant")).to_have_text("hello")
 
 
-@pytest.mark.parametrize("interpreter", ["mpy", "py"])
+@pytest.mark.parametrize("interpreter", PAGE_INTERPRETERS)
 def test_stored_models_are_listed_and_deleted(open_page: Opens, interpreter: str) -> None:
     page = open_page(f"/?interpreter={interpreter}")
     reach(page, "ready")
@@ -305,7 +306,7 @@ def test_answers_are_shown_as_safe_markdown(open_page: Opens) -> None:
     assert asked == []
 
 
-@pytest.mark.parametrize("interpreter", ["mpy", "py"])
+@pytest.mark.parametrize("interpreter", PAGE_INTERPRETERS)
 def test_thoughts_are_folded_up_when_the_answer_begins(open_page: Opens, interpreter: str) -> None:
     page = open_page(f"/?autoload=1&interpreter={interpreter}")
     reach(page, "loaded")

@@ -71,10 +71,7 @@ def lanes(engine_worker: EngineWorker) -> int | None:
 
 
 def sampled(names: Iterable[str]) -> list[Any]:
-    """Return parameters of forms that only some adapters get, for which a third of tests will do.
-
-    `build.py test --every-case` runs all.
-    """
+    """Return parameters of forms that only some adapters get; PYWEBLLM_ALL=1 runs all tests."""
     return [pytest.param(name, marks=pytest.mark.sampled) for name in names]
 
 
