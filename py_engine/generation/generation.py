@@ -19,9 +19,6 @@ from py_engine.models.base import Draw, TextModel
 from py_engine.models.images import chunk_end
 from py_engine.tokenizer import Tokenizer
 
-# Steps in flight: the one being read and one that the GPU computes meanwhile.
-RUN_AHEAD_DEPTH = 2
-
 # Steps enqueued at once when tokens are replayed, between two chances to interrupt.
 REPLAY_CHUNK = 16
 
@@ -156,7 +153,7 @@ class Generation:
         has_logits = is_exact and bool(drawn)
         limit = self._limit - len(drawn)
         if self._control is None:
-            return RunAhead(self._model, limit, RUN_AHEAD_DEPTH, has_logits=has_logits)
+            return RunAhead(self._model, limit, has_logits=has_logits)
         return ControlledSteps(self._model, limit, self._control, has_logits=has_logits)
 
     async def _prefill(self, prompt: Sequence[int], drawn: Sequence[int]) -> bool:

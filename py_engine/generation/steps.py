@@ -35,17 +35,14 @@ class Steps(Protocol):
 
 
 class RunAhead:
-    """Keeps `depth` steps in flight at once; draws up to `limit` tokens.
+    """Keeps the model's `steps_in_flight` in flight at once; draws up to `limit` tokens.
 
     The GPU feeds each drawn token to the next step itself, so a step does not wait for the one
     before to be read. What was drawn past a stop is drained and forgotten.
     """
 
-    def __init__(
-        self, model: TextModel, limit: int, depth: int, *, has_logits: bool = False
-    ) -> None:
+    def __init__(self, model: TextModel, limit: int, *, has_logits: bool = False) -> None:
         self._model = model
-        self._depth = depth
         self._steps_left = limit - 1
         self._tokens = _AppendedTokens()
         first = model.draw() if has_logits else model.sample()
@@ -59,7 +56,7 @@ class RunAhead:
     async def next(self) -> Draw:
         """Return the next draw."""
         in_flight = self._in_flight
-        while self._steps_left and len(in_flight) < self._depth:
+        while self._steps_left and len(in_flight) < self._model.steps_in_flight:
             await self._model.reserve(1)
             in_flight.append(self._model.decode())
             self._tokens.n_appended += 1

@@ -84,6 +84,11 @@ class TextModel(Protocol):
     @property
     def prefill_chunk_size(self) -> int: ...
     @property
+    def steps_in_flight(self) -> int:
+        """How many calls of `decode` to make before the first of their tokens is awaited."""
+        ...
+
+    @property
     def vision(self) -> VisionModel | None:
         """The model's image input; None where it takes text only."""
         ...

@@ -20,6 +20,7 @@ from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.delta_states import DeltaStates
 from py_engine.models.kv_cache import KvCache
 from py_engine.models.ops import Step
+from py_engine.models.read_backs import FEWEST_STEPS
 from py_engine.models.sampler import Sampler, sampler_kernels
 from py_engine.models.spec import DecoderSpec
 from py_engine.models.vision import VisionTower
@@ -70,6 +71,7 @@ class Decoder:
         self.vocab_size = spec.active_vocab_size
         self.context_window_size = spec.context_window_size
         self.prefill_chunk_size = spec.prefill_chunk_size
+        self.steps_in_flight = FEWEST_STEPS
         self._device = device
         self._position = 0  # tokens of the sequence once everything enqueued has run
         self._n_written = 0  # the most there were since its first one

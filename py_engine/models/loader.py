@@ -18,6 +18,7 @@ from py_engine.models.form_choice import FormChooser
 from py_engine.models.memory_plan import MemoryPlan, require_memory_for
 from py_engine.models.model_plan import TowerPlan, find_tower, plan_model
 from py_engine.models.parts import load_parts
+from py_engine.models.read_backs import steps_in_flight
 from py_engine.models.registry import decoder_spec
 from py_engine.models.sampler import sampler_kernels
 from py_engine.models.spec import DecoderSpec
@@ -67,6 +68,7 @@ async def load_model(
     plan_for = partial(plan_load, device, checkpoint, takes_images=takes_images, forms=forms)
     first = await plan_for(config)
     require_memory_for(first.memory, device)
+    n_steps = await steps_in_flight(device)  # while nothing else keeps the machine busy
 
     async def final_plan() -> ModelPlan:
         size = config.active_vocab_size
@@ -91,7 +93,7 @@ async def load_model(
         compiled = await device.compile(steps.kernels)
         return steps, kernels | dict(zip(steps.kernels, compiled, strict=True))
 
-    return await build_decoder(
+    decoder = await build_decoder(
         device,
         plan.spec,
         plan.steps,
@@ -100,6 +102,8 @@ async def load_model(
         plan.vision,
         None if chooser is None else improve,
     )
+    decoder.steps_in_flight = n_steps
+    return decoder
 
 
 async def _compile(

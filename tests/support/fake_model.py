@@ -32,6 +32,7 @@ class FakeModel:
         self.vocab_size = vocab_size
         self.context_window_size = context_window_size
         self.prefill_chunk_size = prefill_chunk_size
+        self.steps_in_flight = 2
         self.vision: Any = None
         self.script = list(script)
         self.samplings: list[SamplingParams] = []
