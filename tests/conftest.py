@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 from py_engine.tooling.chromium import Adapter, launch_options
 from py_engine.tooling.site import Site, build_site
 from tests.support.engine_worker import EngineWorker
-from tests.support.interpreters import IS_ALL
+from tests.support.extent import IS_ALL
 from tests.support.site_server import RecordingServer
 
 ONE_IN = 3

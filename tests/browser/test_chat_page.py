@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.conftest import RecordingServer
-from tests.support.interpreters import PAGE_INTERPRETERS
+from tests.support.extent import PAGE_INTERPRETERS
 
 PAGES = Path(__file__).parent / "pages"
 MODELS = [

@@ -17,7 +17,7 @@ from py_engine.tooling.environment import ensure_node, ensure_webllm
 from py_engine.tooling.site import Site
 from tests.conformance.encoder_fixtures import EncoderFixture, write_encoder_folder
 from tests.support.chrome_extension import ChromeExtension
-from tests.support.interpreters import IS_ALL
+from tests.support.extent import IS_ALL
 from tests.support.site_server import RecordingServer
 
 PAGES = Path(__file__).parent / "pages"

@@ -18,7 +18,7 @@ from py_engine.tooling.server import SiteServer
 from py_engine.tooling.site import Site
 from py_engine.tooling.steps import ROOT
 from tests.support.chrome_extension import ChromeExtension
-from tests.support.interpreters import INTERPRETERS
+from tests.support.extent import INTERPRETERS
 from tests.support.page_cases import PAGE_SUPPORT, case_names, known_cases, run_case
 
 DOCUMENT = ROOT / "docs" / "chrome-extension.md"

@@ -35,7 +35,7 @@ async def random_replies(
     """Draw replies for each schema; only those that ended are returned."""
     import random
 
-    from py_engine.grammar import GrammarSpec
+    from py_engine.grammar import Grammar, GrammarSpec
     from py_engine.grammar.backend_browser import BrowserGrammarCompiler
     from py_engine.grammar.vocabulary import vocabulary_of
     from py_engine.tokenizer import tokenizer_from_json
@@ -62,10 +62,8 @@ async def random_replies(
         is_closing = allowed & closing and (n_drawn > 20 or chance.random() < 0.3)
         return one_of(allowed & closing if is_closing else allowed)
 
-    async def reply(schema: str) -> str | None:
-        matcher = await (
-            await compiler.compile(GrammarSpec("json_schema", schema, strict))
-        ).matcher()
+    async def reply(grammar: Grammar) -> str | None:
+        matcher = await grammar.matcher()
         ids: list[int] = []
         while not matcher.is_terminated and len(ids) < 80:
             ids.append(draw((await matcher.mask()).to_bytes(), len(ids)))
@@ -81,7 +79,8 @@ async def random_replies(
 
     found = []
     for schema in schemas:
-        replies = [await reply(schema) for _ in range(n_replies)]
+        grammar = await compiler.compile(GrammarSpec("json_schema", schema, strict))
+        replies = [await reply(grammar) for _ in range(n_replies)]
         found.append([text for text in replies if text is not None])
     compiler.destroy()
     tokenizer.destroy()

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.conftest import RecordingServer
 from tests.support.engine_worker import EngineWorker, WorkerError
-from tests.support.interpreters import INTERPRETERS
+from tests.support.extent import INTERPRETERS
 
 HELPERS = '''
 import sys

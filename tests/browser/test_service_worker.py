@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext
 from py_engine.tooling.site import Site
 from py_engine.tooling.steps import ROOT
 from tests.browser.conftest import ServeAltered
-from tests.support.interpreters import INTERPRETERS
+from tests.support.extent import INTERPRETERS
 from tests.support.service_worker_page import PageError, ServiceWorkerPage
 from tests.support.site_server import RecordingServer
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.support.interpreters import INTERPRETERS
+from tests.support.extent import INTERPRETERS
 from tests.support.page_cases import case_names, known_cases, open_cases, run_case
 from tests.support.site_server import RecordingServer
 

@@ -44,6 +44,7 @@ def stored_as(case: Case) -> tuple[Dtype, dict[str, Any]]:
     return "F16" if "f16" in case.quantization else "BF16", opts
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", [name for name in fixture_names() if name not in MLC_ONLY])
 def test_folder_on_numpy(name: str, tmp_path: Path) -> None:
     fixture = load_fixture(name)

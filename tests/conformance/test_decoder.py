@@ -69,6 +69,7 @@ def test_decoder_on_numpy(name: str, tmp_path: Path) -> None:
     assert_agrees(fixture, decode_on_numpy(tmp_path, fixture))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("chunk", [1, 23, 70])
 @pytest.mark.parametrize("name", CHUNKED)
 def test_decoder_in_other_chunks(name: str, chunk: int, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from tests.conformance.fixtures import load_fixture, write_model_folder
 from tests.conformance.running import drive_in_worker, load_folder_on_numpy
 from tests.conformance.test_decoder import F16_CACHE_TOLERANCE, relative_error
 from tests.conftest import EngineWorker
+from tests.support.extent import RANDOM_SEEDS
 from tests.support.numpy_device import NumpyDevice
 from tests.support.tokenizer_files import tokenizer_json
 
@@ -253,7 +254,7 @@ def test_a_prompt_that_was_interrupted(folder: Path, tokenizer: Tokenizer) -> No
     play(folder, tokenizer, turns)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", RANDOM_SEEDS)
 def test_any_turns(seed: int, folder: Path, tokenizer: Tokenizer) -> None:
     """Replies that end in every way, and turns that go on from any point of what there was."""
     chance = random.Random(seed)
