@@ -25,6 +25,7 @@ Activation = Literal["none", "silu", "gelu", "gelu_tanh"]
 """`gelu` is the one with the error function (Hendrycks and Gimpel 2016), `gelu_tanh` its
 approximation with tanh."""
 
+_QUAD = 4
 _SUBGROUP_WORKGROUP = 64
 _PLAIN_WORKGROUP = 32
 
@@ -109,10 +110,8 @@ class _Product:
         n_biases = self.n_outputs * (2 if self.epilogue.gated else 1)
         return (Binding("bias", "read", f"array<f32, {n_biases}>"), output)
 
-    def groups(self, lanes: int | None, *, quads_per_workgroup: int) -> int:
-        """Return the grid's width: a quad a subgroup of the largest size, or as given without."""
-        if lanes is not None:
-            quads_per_workgroup = max(1, _SUBGROUP_WORKGROUP // lanes)
+    def groups(self, quads_per_workgroup: int) -> int:
+        """Return how many workgroups have all quads."""
         return -(-self.quads // quads_per_workgroup)
 
 
@@ -149,6 +148,8 @@ def gemv(
     """
     product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
     form = _form(product, norm, tuning)
+    if form is not None and form.rows > _QUAD:
+        return _quads_gemv(label, product, norm, form, tuning)
     if form is not None:
         return _team_gemv(label, product, norm, form, tuning)
     subgroups = tuning.lanes is not None
@@ -160,9 +161,14 @@ def gemv(
         before_norm=(f"total_{variant}",),
         after_norm=("gemv_accumulate", f"gemv_{variant}"),
         constants={"WORKGROUP": _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP},
-        groups=product.groups(tuning.lanes, quads_per_workgroup=1),
+        groups=product.groups(_subgroups(_SUBGROUP_WORKGROUP, tuning.lanes)),
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
     )
+
+
+def _subgroups(workgroup: int, lanes: int | None) -> int:
+    """Return how many subgroups of the largest size a workgroup has; 1 without subgroups."""
+    return 1 if lanes is None else max(1, workgroup // lanes)
 
 
 def _gemv_kernel(
@@ -211,12 +217,16 @@ def _grid(groups: int) -> tuple[int, int]:
 def _form(product: _Product, norm: Norm | None, tuning: Tuning) -> GemvForm | None:
     """Return the form that `tuning` asks for, None where it does not apply.
 
-    It is for formats of 4-bit codes, without LayerNorm, and x must fit into workgroup memory if it
-    is staged there.
+    Those of teams are for formats of 4-bit codes, without LayerNorm, and x must fit into workgroup
+    memory if it is staged there.
     """
     is_coded = "weight_q4" in MATRIX_FORMATS[product.weight_format].snippets
     form = tuning.gemv_form(product.rows, product.columns)
-    if form is None or tuning.lanes is None or not is_coded:
+    if form is None or tuning.lanes is None:
+        return None
+    if form.rows > _QUAD:
+        return form
+    if not is_coded:
         return None
     if norm is not None and norm.kind != "rms":
         return None
@@ -224,6 +234,22 @@ def _form(product: _Product, norm: Norm | None, tuning: Tuning) -> GemvForm | No
     staged = 4 * (product.columns + product.columns // BLOCK + subgroups) if form.staged else 0
     combined = 20 * subgroups if form.split > 1 else 0
     return form if staged + combined <= tuning.workgroup_bytes else None
+
+
+def _quads_gemv(
+    label: str, product: _Product, norm: Norm | None, form: GemvForm, tuning: Tuning
+) -> KernelSpec:
+    quads = form.rows // _QUAD
+    return _gemv_kernel(
+        label,
+        product,
+        norm,
+        before_norm=("total_subgroup",),
+        after_norm=("gemv_quads",),
+        constants={"WORKGROUP": form.workgroup, "QUADS_EACH": quads},
+        groups=product.groups(quads * _subgroups(form.workgroup, tuning.lanes)),
+        directives=SUBGROUP_DIRECTIVES,
+    )
 
 
 def _team_gemv(
@@ -286,14 +312,15 @@ def gemm(
     if tile is not None:
         variant, tokens_per_group = "gemm_tile", tile.tokens
         constants |= tile.constants
-        groups = product.groups(None, quads_per_workgroup=tile.rows // 4)
+        groups = product.groups(tile.rows // 4)
     elif lanes is not None:
         variant, tokens_per_group = "gemm_subgroup", 4
-        groups = product.groups(lanes, quads_per_workgroup=1)
+        constants["QUADS_EACH"] = tuning.gemm_quads
+        groups = product.groups(tuning.gemm_quads * _subgroups(_SUBGROUP_WORKGROUP, lanes))
         directives = SUBGROUP_DIRECTIVES
     else:
         variant, tokens_per_group = "gemm_workgroup", 32
-        groups = product.groups(None, quads_per_workgroup=8)
+        groups = product.groups(8)
     return kernel_spec(
         "gemm",
         label,

@@ -31,8 +31,9 @@ class SplitKeys:
 class GemvForm:
     """A product of one token in which a team of `split` subgroups has `rows` rows, 4 or 2.
 
-    Lanes take `unroll` blocks at a time. With `staged` a workgroup brings x into its memory once;
-    then `split` is 1.
+    With a multiple of 8 rows each subgroup has so many of its own, in every format. Lanes take
+    `unroll` blocks at a time. With `staged` a workgroup brings x into its memory once; then `split`
+    is 1.
     """
 
     rows: int
@@ -52,6 +53,11 @@ class GemvForms:
     deep: GemvForm
     wide_rows: int
     deep_ratio: int
+
+    @staticmethod
+    def only(form: GemvForm) -> GemvForms:
+        """Return what gives every matrix the same form."""
+        return GemvForms(form, form, form, wide_rows=0, deep_ratio=1 << 30)
 
     def choose(self, rows: int, columns: int) -> GemvForm:
         """Return the form for a matrix, or a part of one."""
@@ -98,8 +104,9 @@ class Tuning:
     some adapters get rely on all subgroups having as many. `workgroup_bytes` of memory are there
     for a workgroup. `split_keys` is None where one workgroup attends to all keys of a KV head;
     `gemv` is None where all products of one token have the form that runs everywhere. `gemm_tiles`
-    are for products of a chunk: a matrix gets the first whose number of rows it has at least. What
-    was `measured` goes before both. The draw takes at most `sample_threads`.
+    are for products of a chunk: a matrix gets the first whose number of rows it has at least;
+    without one a subgroup has `gemm_quads` times 4 rows. What was `measured` goes before all. The
+    draw takes at most `sample_threads`.
     """
 
     lanes: int | None = None
@@ -107,6 +114,7 @@ class Tuning:
     split_keys: SplitKeys | None = None
     gemv: GemvForms | None = None
     gemm_tiles: tuple[tuple[int, GemmTile], ...] = ()
+    gemm_quads: int = 1
     sample_threads: int = 256
     measured: Forms = field(default_factory=dict, hash=False)
 
@@ -151,8 +159,13 @@ _NVIDIA = Tuning(
 )
 
 _SWIFTSHADER = Tuning(
-    # Chromium's adapter on the CPU pays for each thread at a barrier, when it compiles as well: a
-    # draw's kernel in 0.3 s for 0.96 with 256 threads.
+    # Chromium's adapter on the CPU loads for each lane on its own, so that rows that share x pay:
+    # 22.8 ms for 42.4 of all products of a token, 45 for 76 of eight of a chunk of 100 tokens
+    # (embedded model, rounds in turn).
+    gemv=GemvForms.only(GemvForm(32, 16)),
+    gemm_quads=8,
+    # It pays for each thread at a barrier, when it compiles as well: a draw's kernel in 0.3 s for
+    # 0.96 with 256 threads.
     sample_threads=64,
 )
 

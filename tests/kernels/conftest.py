@@ -89,7 +89,7 @@ def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
 
 def one_form(lanes: int | None, form: GemvForm) -> Tuning:
     """Return what gives every matrix a form, in workgroup memory of a size that many have."""
-    return Tuning(lanes, 32768, gemv=GemvForms(form, form, form, 0, 1 << 30))
+    return Tuning(lanes, 32768, gemv=GemvForms.only(form))
 
 
 GEMV_FORMS = {
@@ -99,6 +99,7 @@ GEMV_FORMS = {
     "two rows, shared": GemvForm(2, 16, split=2, unroll=2),
     "four rows, staged": GemvForm(4, 32, unroll=2, staged=True),
     "two rows, staged": GemvForm(2, 16, unroll=2, staged=True),
+    "many rows": GemvForm(16, 8),
 }
 """Workgroups are for subgroups of 4, as SwiftShader has them; larger ones scale them up."""
 
@@ -120,11 +121,11 @@ def gemv_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     return one_form(lanes, scaled(GEMV_FORMS[request.param], lanes))
 
 
-@pytest.fixture(params=["subgroups", "plain"])
+@pytest.fixture(params=["subgroups", "plain", *sampled(["many rows"])])
 def tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """The forms to build a kernel in: with the adapter's subgroups, then without."""
     if request.param == "plain":
         return PLAIN
     if lanes is None:
         pytest.skip("this adapter has no subgroups")
-    return Tuning(lanes)
+    return Tuning(lanes, gemm_quads=2 if request.param == "many rows" else 1)

@@ -14,6 +14,7 @@ from py_engine.kernels.tuning import (
     Forms,
     GemmTile,
     GemvForm,
+    GemvForms,
     SplitKeys,
     Tuning,
     is_unknown_gpu,
@@ -64,9 +65,10 @@ def test_nvidia_has_its_own_where_the_limits_allow() -> None:
     assert tuning_for(info, narrow).gemv is None
 
 
-def test_the_adapter_on_the_cpu_draws_with_few_threads() -> None:
+def test_the_adapter_on_the_cpu_has_many_rows_and_few_threads() -> None:
     info = AdapterInfo("google", "swiftshader", subgroup_size_max=4)
-    assert tuning_for(info, Limits()) == Tuning(4, sample_threads=64)
+    forms = GemvForms.only(GemvForm(32, 16))
+    assert tuning_for(info, Limits()) == Tuning(4, gemv=forms, gemm_quads=8, sample_threads=64)
 
 
 def test_what_was_measured_goes_before_the_table() -> None:
