@@ -65,7 +65,7 @@ def table(profile: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         f"{'kernel':<12} {'shape':<22} {'n':>4} {'us':>9} {'all, ms':>8} {'share':>6}"
-        f" {'bytes':>11} {'GB/s':>7} {'of all':>6} {'Gop/s':>8} {'of all':>6}"
+        f" {'bytes':>11} {'GB/s':>7} {'peak':>6} {'Gop/s':>8} {'peak':>6}"
     )
     kernels = profile["kernels"]
     total = sum(kernel["count"] * kernel["seconds"] for kernel in kernels)
