@@ -11,7 +11,8 @@ MEASURED_BYTES = 64 << 20
 """Size of each of two buffers; together they are more than the last cache of most GPUs."""
 
 _LEAST_BYTES = 1 << 20
-_READ_WORKGROUP, _READ_GROUPS = 256, 4096
+_SHORT_READ = 4 << 20  # is long enough for adapters that are slow, where caches do not matter
+_READ_WORKGROUP, _LOADS = 256, 16
 
 _READ = """
 @compute @workgroup_size(WORKGROUP)
@@ -95,12 +96,9 @@ async def measure_rates(device: Device, clock: RatesClock) -> Rates:
                 made.append(device.create_buffer(size, name))
         source, target, output = made
         copied = 2 * nbytes / await clock.copy_seconds(source, target)
-        (read,) = await device.compile([read_kernel(nbytes, _READ_WORKGROUP, _READ_GROUPS)])
-        # One buffer after the other, so that none is still in a cache.
-        reads = [Dispatch(read, (buffer, output)) for buffer in (source, target)]
-        seconds = await clock.seconds(device.program(reads, "read"))
+        read = await _read_bytes_per_s(device, clock, (source, target), output)
         operations = await _operations_per_s(device, clock, source, output)
-        return Rates(copied, 2 * nbytes / seconds, operations)
+        return Rates(copied, read, operations)
     finally:
         for buffer in made:
             buffer.destroy()
@@ -124,6 +122,23 @@ def read_kernel(nbytes: int, workgroup: int, groups: int) -> KernelSpec:
     )
     constants = {"WORKGROUP": workgroup, "SIZE": nbytes // 16}
     return _kernel("read", _READ, bindings, constants, groups)
+
+
+async def _read_bytes_per_s(
+    device: Device, clock: Clock, sources: tuple[Buffer, ...], output: Buffer
+) -> float:
+    """Read some of each buffer, then all of it unless that took long enough."""
+    rate = 0.0
+    for nbytes in (min(_SHORT_READ, sources[0].nbytes), sources[0].nbytes):
+        groups = max(1, nbytes // (16 * _READ_WORKGROUP * _LOADS))
+        (kernel,) = await device.compile([read_kernel(nbytes, _READ_WORKGROUP, groups)])
+        # One buffer after the other, so that none is still in a cache.
+        reads = [Dispatch(kernel, (buffer, output)) for buffer in sources]
+        seconds = await clock.seconds(device.program(reads, kernel.spec.label))
+        rate = len(sources) * nbytes / seconds
+        if seconds > _LONG_ENOUGH_S:
+            break
+    return rate
 
 
 async def _operations_per_s(device: Device, clock: Clock, values: Buffer, output: Buffer) -> float:

@@ -22,6 +22,7 @@ from py_engine.errors import (
     OutOfMemoryError,
     RangeError,
 )
+from py_engine.gpu.rates import measure_rates
 from py_engine.gpu.types import AdapterInfo, Binding
 from py_engine.models.base import SamplingParams
 from py_engine.models.decoder import Decoder
@@ -231,7 +232,7 @@ def test_figures_of_a_profile(llama: Path) -> None:
         sum(kernel["count"] * kernel["seconds"] for kernel in found["kernels"])
     )
     assert found["copy_bytes_per_s"] == pytest.approx(20e9)
-    assert found["read_bytes_per_s"] == pytest.approx((2 * 64 << 20) / 8e-3)
+    assert found["read_bytes_per_s"] == pytest.approx((2 * 4 << 20) / 8e-3)
     assert found["operations_per_s"] == pytest.approx(64 * 64 * 256 * 32 / 2e-3)
     qkv = kernels["qkv"]
     assert qkv["bandwidth_fraction"] == pytest.approx(qkv["nbytes"] / 2e-6 / 20e9)
@@ -240,16 +241,40 @@ def test_figures_of_a_profile(llama: Path) -> None:
     )
 
 
-def test_a_kernel_too_fast_for_the_clock_has_no_fraction(llama: Path) -> None:
+@pytest.mark.parametrize(
+    ("microseconds", "megabytes", "groups"),
+    [(100, 64, 16384), (2000, 4, 64)],
+    ids=["fast", "slow"],
+)
+def test_the_rates_of_an_adapter_are_those_of_work_that_is_long_enough(
+    monkeypatch: pytest.MonkeyPatch, microseconds: int, megabytes: int, groups: int
+) -> None:
+    grids: list[tuple[str, int]] = []
+
+    async def note(program: Any) -> None:
+        spec = program._dispatches[0].kernel.spec
+        grids.append((spec.name, spec.groups_x))
+
+    monkeypatch.setitem(MICROSECONDS, "read", microseconds)
+    monkeypatch.setitem(MICROSECONDS, "multiply_add", microseconds)
+    device = NumpyDevice()
+    rates = asyncio.run(measure_rates(device, Clock(note)))
+    assert rates.read_bytes_per_s == pytest.approx((megabytes << 20) / (microseconds * 1e-6))
+    operations = groups * 64 * 256 * 32
+    assert rates.operations_per_s == pytest.approx(operations / (microseconds * 1e-6))
+    assert grids[-1] == ("multiply_add", groups)
+    assert device.live_buffers == []
+
+
+def test_a_kernel_too_fast_for_the_clock_has_no_fraction(
+    monkeypatch: pytest.MonkeyPatch, llama: Path
+) -> None:
     async def profile() -> Any:
         engine = await engine_of(Host(llama))
         return await engine.profile_kernels(n_tokens=1)
 
-    MICROSECONDS["qkv"], before = 0, MICROSECONDS["qkv"]
-    try:
-        [qkv] = [each for each in asyncio.run(profile()).kernels if each.kernel == "qkv"]
-    finally:
-        MICROSECONDS["qkv"] = before
+    monkeypatch.setitem(MICROSECONDS, "qkv", 0)
+    [qkv] = [each for each in asyncio.run(profile()).kernels if each.kernel == "qkv"]
     assert (qkv.seconds, qkv.bandwidth_fraction, qkv.arithmetic_fraction) == (0, 0, 0)
 
 
