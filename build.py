@@ -63,14 +63,16 @@ def test(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Measure boot, load and generation of the embedded model, or the forms of its kernels."""
+    """Measure boot, load and generation of the embedded model, its kernels, or forms of these."""
     from py_engine.tooling import bench as benchmark
-    from py_engine.tooling import bench_forms
+    from py_engine.tooling import bench_forms, bench_profile
 
     ensure_chromium()
     folder = build_site().folder
     if options.tune:
         return bench_forms.main(folder, as_json=options.json)
+    if options.profile or options.trace:
+        return bench_profile.main(folder, as_json=options.json, trace_file=options.trace)
     return benchmark.main(folder, as_json=options.json)
 
 
@@ -134,8 +136,18 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     command.set_defaults(run=test)
 
     command = commands.add_parser("bench", help="measure boot, load, prefill and decode")
-    command.add_argument(
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument(
         "--tune", action="store_true", help="time every form of the model's products instead"
+    )
+    instead.add_argument(
+        "--profile", action="store_true", help="time every kernel of a decode step instead"
+    )
+    command.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="--profile, and write the step to FILE, which ui.perfetto.dev opens",
     )
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
     command.set_defaults(run=bench)
@@ -170,6 +182,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
     is_test = arguments[:1] == ["test"] and not {"-h", "--help"} & set(arguments)
     options = parser.parse_args(["test"] if is_test else arguments)
+    if options.command == "bench" and options.tune and options.trace:
+        parser.error("bench: --trace belongs to --profile, not to --tune")
     options.pytest_arguments = arguments[1:]
     return options
 

@@ -20,13 +20,15 @@ from py_engine.grammar import GrammarCompiler
 from py_engine.grammar.backend_browser import BrowserGrammarCompiler
 from py_engine.grammar.vocabulary import vocabulary_of
 from py_engine.images_browser import load_image
-from py_engine.models.base import LoadProgress, TextModel
+from py_engine.models.base import LoadProgress, SamplingParams, TextModel
+from py_engine.models.decoder import Decoder
 from py_engine.models.embedder import Embedder
 from py_engine.models.encoder_loader import load_embedder, plan_embedder_load
 from py_engine.models.form_choice import FormChooser
 from py_engine.models.images import HostImage
 from py_engine.models.loader import VocabSize, load_model, plan_load
 from py_engine.models.memory_plan import MemoryPlan
+from py_engine.models.profile import StepProfile, profile_step
 from py_engine.models.registry import ENCODERS
 from py_engine.resumable.files import SessionFiles
 from py_engine.resumable.files_browser import OpfsSessions
@@ -99,6 +101,18 @@ class BrowserHost:
             vocab_size=vocab_size,
             chooser=self._chooser,
         )
+
+    async def profile_step(
+        self,
+        model: TextModel,
+        n_tokens: int,
+        sampling: SamplingParams,
+        before_each: Callable[[], None],
+    ) -> StepProfile:
+        """Time kernels on the GPU that has the model."""
+        assert isinstance(model, Decoder)
+        clock = clock_of(model.device)
+        return await profile_step(model, clock, n_tokens, sampling, before_each)
 
     async def load_embedder(
         self,

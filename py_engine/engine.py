@@ -272,6 +272,18 @@ class MLCEngine:
         memory, limit = self._models.gpu_memory()
         return ApiObject({**vars(memory), "limit_bytes": limit})
 
+    async def profile_kernels(self, model_id: str | None = None, n_tokens: int = 128) -> ApiObject:
+        """Return the time of each kernel of a decode step after `n_tokens` tokens.
+
+        `kernels` have label, shape, count in a step, seconds of a dispatch, and what they read and
+        compute, also as fractions of the adapter's measured rates; `dispatches` are the step's. A
+        reply that is being generated ends first.
+        Errors: as `count_tokens` for the model; ConfigValueError, RangeError; those of the device.
+        """
+        selected, model = self._models.select_language_model(model_id, "profile_kernels")
+        profile = await model.profile(n_tokens)
+        return ApiObject({"model": selected, **profile.to_dict()})
+
     def _select(self, model_id: str | None, request_name: str) -> LoadedModel:
         return self._models.select_language_model(model_id, request_name)[1]
 

@@ -8,10 +8,11 @@ from typing import Any, Protocol
 from py_engine.config import AppConfig, ChatConfig, ModelRecord
 from py_engine.gpu.types import Device
 from py_engine.grammar import GrammarCompiler
-from py_engine.models.base import LoadProgress, TextModel
+from py_engine.models.base import LoadProgress, SamplingParams, TextModel
 from py_engine.models.embedder import Embedder
 from py_engine.models.images import HostImage
 from py_engine.models.memory_plan import MemoryPlan
+from py_engine.models.profile import StepProfile
 from py_engine.resumable.files import SessionFiles
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.source import ModelPlace, ModelSource
@@ -70,6 +71,16 @@ class EngineHost(Protocol):
 
         Tokens from `vocab_size` on are never drawn. Its errors are those of the tokenizer.
         """
+        ...
+
+    async def profile_step(
+        self,
+        model: TextModel,
+        n_tokens: int,
+        sampling: SamplingParams,
+        before_each: Callable[[], None],
+    ) -> StepProfile:
+        """Time the kernels of a model's step after `n_tokens`; see `models.profile`."""
         ...
 
     async def load_embedder(

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 
 from py_engine.config import ChatConfig
 from py_engine.conversation import PromptRenderer
-from py_engine.errors import ConfigValueError, DeviceError, MLCError
+from py_engine.errors import ConfigValueError, DeviceError, MLCError, RangeError
 from py_engine.generation import (
     CachedTokens,
     Generation,
@@ -19,8 +19,10 @@ from py_engine.generation import (
 )
 from py_engine.grammars import ModelGrammars
 from py_engine.host import EngineHost
+from py_engine.json_values import shown
 from py_engine.models.base import SamplingParams, TextModel
 from py_engine.models.images import VisionModel
+from py_engine.models.profile import StepProfile
 from py_engine.tokenizer import Tokenizer
 from py_engine.turns import Turns
 
@@ -129,6 +131,30 @@ class LoadedModel:
             for start in range(0, len(ids), model.prefill_chunk_size):
                 await model.prefill(ids[start : start + model.prefill_chunk_size])
             return (await model.sample()).token_id
+
+    async def profile(self, n_tokens: int) -> StepProfile:
+        """Time the kernels of a step after `n_tokens` tokens, and forget the sequence.
+
+        Errors: ConfigValueError, RangeError; OutOfMemoryError, DeviceLostError.
+        """
+        model, config = self._text_model, self.config
+        if not isinstance(n_tokens, int) or isinstance(n_tokens, bool):
+            raise ConfigValueError(f"n_tokens is {shown(n_tokens)}, but must be an integer.")
+        if not 1 <= n_tokens < model.context_window_size:
+            raise RangeError(
+                f"n_tokens is {shown(n_tokens)}, but must be from 1 to "
+                f"{model.context_window_size - 1}: a step needs room in the context window."
+            )
+        async with self.turn():
+            self._cached.keep(0)
+            self._has_raw_sequence = False
+            sampling = SamplingParams(config.temperature, config.top_p)
+            stop = self._turns.raise_if_closed
+            try:
+                return await self.host.profile_step(model, n_tokens, sampling, stop)
+            except DeviceError:
+                stop()  # the reason, where the failure is its consequence
+                raise
 
     def reset(self, *, keep_stats: bool = False) -> None:
         """Forget the last reply and the raw sequence, and the statistics unless kept."""

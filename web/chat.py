@@ -29,10 +29,11 @@ from models_dialog import (
     show_stored,
     written_record,
 )
+from profile_dialog import open_profile_dialog, show_profile
 from pyscript import when
 from webgpu_check import gpu_problem
 
-from py_engine.errors import DeviceError, MLCError, NetworkError, WorkerError
+from py_engine.errors import DeviceError, DeviceLostError, MLCError, NetworkError, WorkerError
 from py_engine.rpc.client import WebWorkerMLCEngine
 from py_engine.rpc.transport_browser import create_worker
 
@@ -68,6 +69,7 @@ class Chat:
         )
         element("clear").disabled = is_busy or not element("messages").childElementCount
         element("send").disabled = is_busy or not self.has_gpu
+        element("profile").disabled = is_busy or not self.loaded_id
         element("welcome").hidden = bool(self.messages) or not element("notice").hidden
 
     def is_loaded(self):
@@ -226,6 +228,15 @@ class Chat:
             self.engine.interrupt_generate()
             focus_prompt()
 
+    async def profile(self):
+        """Measure the kernels of the loaded model."""
+        engine = self.engine
+        try:
+            await show_profile(engine)
+        except (DeviceLostError, WorkerError) as error:
+            if engine is self.engine:  # else the visitor has it no more
+                self.fail(error, "The engine failed; load the model again.")
+
     async def clear(self):
         """Start a new conversation."""
         self.messages = []
@@ -294,6 +305,16 @@ def _(event):
 @when("change", "#pick-files, #pick-folder")
 def _(event):
     start(chat.use_files(event.target))
+
+
+@when("click", "#profile")
+def _(event):
+    open_profile_dialog()
+
+
+@when("click", "#measure")
+def _(event):
+    start(chat.profile())
 
 
 listen(chat)

@@ -10,13 +10,17 @@ from typing import Any
 import js
 from pyodide.ffi import to_js
 
-from py_engine.gpu.types import Device, Program
-from py_engine.gpu.webgpu import WebGPUDevice, WebGPUProgram
+from py_engine.gpu.types import Buffer, Device, Program
+from py_engine.gpu.webgpu import WebGPUBuffer, WebGPUDevice, WebGPUProgram
 
 _MOST_DISPATCHES = 4000
 
 # Browsers round timestamps to 0.1 ms.
 _SHORT_S = 0.005
+
+_RESOLVED_BYTES = 256  # where timestamps are resolved to has to be aligned so
+
+_FEW_COPIES, _MANY_COPIES, _COPY_ROUNDS = 2, 8, 5
 
 
 class GpuClock:
@@ -30,12 +34,10 @@ class GpuClock:
         if "timestamp-query" in device.features:
             usage = js.GPUBufferUsage
             self._queries = self._handle.createQuerySet(type="timestamp", count=2)
-            self._resolved = self._handle.createBuffer(
-                size=256, usage=usage.QUERY_RESOLVE | usage.COPY_SRC
+            resolved = self._handle.createBuffer(
+                size=_RESOLVED_BYTES, usage=usage.QUERY_RESOLVE | usage.COPY_SRC
             )
-            self._staging = self._handle.createBuffer(
-                size=16, usage=usage.COPY_DST | usage.MAP_READ
-            )
+            self._resolved = WebGPUBuffer(resolved, _RESOLVED_BYTES, "timestamps", lambda _: None)
 
     async def seconds(self, program: Program, rounds: int = 3, repeats: int | None = None) -> float:
         """Return the seconds of one replay: the least of some rounds, after one to warm up.
@@ -72,18 +74,38 @@ class GpuClock:
                 dispatch(x, y, z)
         compute.end()
         if self._queries is not None:
-            encoder.resolveQuerySet(self._queries, 0, 2, self._resolved, 0)
-            encoder.copyBufferToBuffer(self._resolved, 0, self._staging, 0, 16)
+            encoder.resolveQuerySet(self._queries, 0, 2, self._resolved.handle, 0)
         commands = to_js([encoder.finish()])
         started = time.perf_counter()
         self._handle.queue.submit(commands)
         if self._queries is None:
             await self.device.synchronize()
             return time.perf_counter() - started
-        await self._staging.mapAsync(js.GPUMapMode.READ)
-        begin, end = array("Q", js.Uint8Array.new(self._staging.getMappedRange()).to_bytes())
-        self._staging.unmap()
+        begin, end = array("Q", await self.device.read_buffer(self._resolved, 0, 16))
         return float(end - begin) / 1e9
+
+    async def copy_seconds(self, source: Buffer, target: Buffer) -> float:
+        """Return the seconds of one copy of all of `source`, by the wall's clock.
+
+        It is what many copies take longer than a few, so that submit and wait cancel out.
+        """
+        assert isinstance(source, WebGPUBuffer) and isinstance(target, WebGPUBuffer)
+
+        async def seconds(repeats: int) -> float:
+            encoder = self._handle.createCommandEncoder()
+            for _ in range(repeats):
+                encoder.copyBufferToBuffer(source.handle, 0, target.handle, 0, source.nbytes)
+            commands = to_js([encoder.finish()])
+            await self.device.synchronize()
+            started = time.perf_counter()
+            self._handle.queue.submit(commands)
+            await self.device.synchronize()
+            return time.perf_counter() - started
+
+        few, many = _FEW_COPIES, _MANY_COPIES
+        rounds = [(await seconds(few), await seconds(many)) for _ in range(_COPY_ROUNDS)]
+        least, most = min(few_s for few_s, _ in rounds), min(many_s for _, many_s in rounds)
+        return (most - least) / (many - few) if most > least else most / many
 
 
 def clock_of(device: Device) -> GpuClock:

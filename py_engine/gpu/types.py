@@ -63,6 +63,13 @@ class Binding:
     access: Access
     type: str
 
+    @property
+    def nbytes(self) -> int | None:
+        """The bytes of an array with a size; None for any other type."""
+        element, _, size = self.type.removeprefix("array<").removesuffix(">").partition(", ")
+        width = {"vec2": 2, "vec4": 4}.get(element[:4], 1)
+        return 4 * width * int(size) if size else None
+
 
 @dataclass(frozen=True)
 class KernelSpec:
@@ -137,6 +144,14 @@ class Program(Protocol):
 
     def submit_and_read_bytes(self, source: Buffer, offset: int, nbytes: int) -> Awaitable[bytes]:
         """Do the same for `nbytes` bytes, a multiple of 4."""
+        ...
+
+
+class Clock(Protocol):
+    """Times programs on a GPU."""
+
+    async def seconds(self, program: Program) -> float:
+        """Return the seconds of one replay."""
         ...
 
 

@@ -54,6 +54,7 @@ class Decoder:
     """A loaded model with one sequence; the `TextModel` of `models/base.py`.
 
     Owns `cache` and `buffers`: weights and activations, by the names that its steps have for them.
+    They are on `device`.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Decoder:
         self.context_window_size = spec.context_window_size
         self.prefill_chunk_size = spec.prefill_chunk_size
         self.steps_in_flight = FEWEST_STEPS
-        self._device = device
+        self.device = device
         self._position = 0  # tokens of the sequence once everything enqueued has run
         self._n_written = 0  # the most there were since its first one
         self._chunk_is_queued = False
@@ -83,25 +84,26 @@ class Decoder:
         self._windows = {layer.window for layer in spec.layers if layer.window is not None}
         self._ropes = RopeTables(device, spec, buffers)
         self._states = DeltaStates(device, spec, buffers)
-        self._first = self._program(steps.first_logits, "first logits")
-        self._recall = self._program(steps.recall, "recall")
+        self._first = self.program(steps.first_logits, "first logits")
+        self._recall = self.program(steps.recall, "recall")
         self._record()
         sampling = sampler_kernels(self.vocab_size, steps.tuning)
         drawing = {role: kernels[kernel] for role, kernel in sampling.items()}
         self._sampler = Sampler(device, self.vocab_size, drawing, buffers)
 
-    def _program(self, steps: Sequence[Step], label: str) -> Program:
+    def program(self, steps: Sequence[Step], label: str) -> Program:
+        """Record a program of kernels that the decoder has, over its buffers as they are now."""
         buffers = self._buffers | self._cache.buffers
         dispatches = [
             Dispatch(self._kernels[step.kernel], tuple(buffers[name] for name in step.buffers))
             for step in steps
         ]
-        return self._device.program(dispatches, label)
+        return self.device.program(dispatches, label)
 
     def _record(self) -> None:
         """Record the programs that run over the KV cache."""
-        self._next = self._program(self._steps.next_logits, "next logits")
-        self._prefill = self._program(self._steps.prefill, "prefill")
+        self._next = self.program(self._steps.next_logits, "next logits")
+        self._prefill = self.program(self._steps.prefill, "prefill")
 
     @property
     def steps(self) -> DecoderSteps:
@@ -136,7 +138,7 @@ class Decoder:
         if not kept_tokens:
             self._ropes.begin(prompt_tokens)
         state = array("I", [kept_tokens, 0, 0, len(drawn)])
-        self._device.write_buffer(self._buffers["state"], 0, state)
+        self.device.write_buffer(self._buffers["state"], 0, state)
         self._sampler.start(sampling, drawn)
 
     async def prefill(self, token_ids: Sequence[int]) -> None:
@@ -149,9 +151,9 @@ class Decoder:
         self._require_room(n_tokens)
         await self.reserve(n_tokens)
         for _ in self._lengthened_to(self._position + n_tokens):
-            await self._device.synchronize()
+            await self.device.synchronize()
         if self._chunk_is_queued:
-            await self._device.synchronize()
+            await self.device.synchronize()
         ids, places = await self._placed(token_ids)
         before_copy = self._states.tokens_before_copy(self._position)
         if before_copy is not None and before_copy < n_tokens:
@@ -166,10 +168,10 @@ class Decoder:
             return
         ids = array("I", token_ids)
         if places:
-            self._device.write_buffer(self._buffers["state"], 4 * STATE_IMAGES, array("I", places))
-        self._device.write_buffer(self._buffers["prefill tokens"], 0, ids)
+            self.device.write_buffer(self._buffers["state"], 4 * STATE_IMAGES, array("I", places))
+        self.device.write_buffer(self._buffers["prefill tokens"], 0, ids)
         if self._ropes.limit:
-            self._device.write_buffer(self._buffers["history"], 4 * self._position, ids)
+            self.device.write_buffer(self._buffers["history"], 4 * self._position, ids)
         self._submit_chunk(self._position, len(ids))
         self._advance(len(ids))
 
@@ -193,7 +195,7 @@ class Decoder:
             self._sampler.forget_programs()
 
     def _submit_chunk(self, position: int, n_tokens: int, *, again: bool = False) -> None:
-        self._device.write_buffer(self._buffers["state"], 0, array("I", [position, n_tokens]))
+        self.device.write_buffer(self._buffers["state"], 0, array("I", [position, n_tokens]))
         if again:
             self._recall.submit()
         self._prefill.set_n_tokens(n_tokens)
@@ -212,7 +214,7 @@ class Decoder:
             n_chunk = min(self.prefill_chunk_size, self._position - first)
             self._submit_chunk(first, n_chunk, again=True)
             yield
-        self._device.write_buffer(self._buffers["state"], 0, array("I", [self._position, 1]))
+        self.device.write_buffer(self._buffers["state"], 0, array("I", [self._position, 1]))
 
     def sample(self) -> Awaitable[Draw]:
         """Draw the first token after the last prefill chunk."""
@@ -236,11 +238,9 @@ class Decoder:
             await self.reserve(1)
             position = self._position
             self._append_drawn_token()
-            self._device.write_buffer(
-                self._buffers["state"], 0, array("I", [position, 1, token_id])
-            )
+            self.device.write_buffer(self._buffers["state"], 0, array("I", [position, 1, token_id]))
             self._next.submit()
-        await self._device.synchronize()
+        await self.device.synchronize()
 
     def first_logits(self) -> None:
         """Compute the logits after the last prefill chunk; returns at once."""
@@ -281,13 +281,13 @@ class Decoder:
         """Return the f32 logits at hand, (vocab_size,): unadjusted before their draw."""
         logits = array("f")
         logits.frombytes(
-            await self._device.read_buffer(self._buffers["logits"], 0, 4 * self.vocab_size)
+            await self.device.read_buffer(self._buffers["logits"], 0, 4 * self.vocab_size)
         )
         return logits
 
     def write_logits(self, logits: Any) -> None:
         """Replace the logits at hand, f32 (vocab_size,), before their draw."""
-        self._device.write_buffer(self._buffers["logits"], 0, logits, 0, 4 * self.vocab_size)
+        self.device.write_buffer(self._buffers["logits"], 0, logits, 0, 4 * self.vocab_size)
 
     def destroy(self) -> None:
         """Free everything the model holds on the GPU."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from py_engine.errors import DeviceLostError, MLCError
-from py_engine.gpu.types import Buffer, Device, Dispatch, Program
+from py_engine.gpu.types import Buffer, Clock, Device, Dispatch, Program
 from py_engine.kernels.form_candidates import (
     forms_as_json,
     forms_from_json,
@@ -50,14 +50,6 @@ _MOST_ATTEMPTS = 2
 
 StepsIn = Callable[[Tuning], DecoderSteps]
 """Returns a model's programs in the forms of a tuning."""
-
-
-class Clock(Protocol):
-    """Times programs on a GPU."""
-
-    async def seconds(self, program: Program) -> float:
-        """Return the seconds of one replay."""
-        ...
 
 
 class ChoiceStore(Protocol):

@@ -23,6 +23,7 @@ from py_engine.kernels.sampling import (
 from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.base import MAX_TOP_LOGPROBS, Draw, SamplingParams
+from py_engine.models.ops import Step
 
 _TOKEN_OFFSET = 4 * STATE_WORDS["STATE_TOKEN"]
 
@@ -43,6 +44,11 @@ def sampler_kernels(vocab_size: int, tuning: Tuning) -> dict[str, KernelSpec]:
         "adjust": adjust("adjust", vocab_size),
         "logprobs": logprobs("logprobs", vocab_size, MAX_TOP_LOGPROBS, tuning),
     }
+
+
+def draw_step(vocab_size: int, tuning: Tuning) -> Step:
+    """Return the dispatch that every draw has."""
+    return Step(sampler_kernels(vocab_size, tuning)["sample"], _BUFFERS["sample"])
 
 
 def sampler_sizes(vocab_size: int) -> dict[str, int]:

@@ -196,6 +196,13 @@ class WebWorkerMLCEngine:
         # WebLLM's handler only tells that it does not know a kind where there is a content.
         return ApiObject(await self._channel.call("getGPUMemory", {}))
 
+    async def profile_kernels(
+        self, model_id: "str | None" = None, n_tokens: int = 128
+    ) -> ApiObject:
+        """Return the time of each kernel of a decode step; see `MLCEngine.profile_kernels`."""
+        content = given(modelId=model_id, nTokens=n_tokens)
+        return ApiObject(await self._channel.call("profileKernels", content))
+
     async def list_resumable_sessions(self) -> "list[ApiObject]":
         """Return the generations that `resume_chat_completion` can go on with."""
         return [ApiObject(item) for item in await self._channel.call("listResumableSessions")]

@@ -56,6 +56,7 @@ ENGINE_CALLS = frozenset(
         "interruptGenerate",
         "listResumableSessions",
         "modelCache",
+        "profileKernels",
         "resetChat",
         "runtimeStatsText",
     }

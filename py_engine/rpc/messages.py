@@ -2,10 +2,10 @@
 
 A request is `{kind, uuid, content}`; a reply is `{kind: "return" | "throw", uuid, content}`.
 Kinds and fields are those of npm `@mlc-ai/web-llm` 0.2.86 (`message.d.ts`). What we add are the
-kinds "countTokens", "modelCache" and "registerLocalFiles", and fields that an older peer ignores:
-`error` in a "throw", beside the string `content`; `appConfig` beside `modelId` and `chatOpts`; and
-in "keepAlive" the uuids that are `pending`, of which the "heartbeat" tells those that are `lost`,
-because the browser has started the worker anew.
+kinds "countTokens", "getGPUMemory", "modelCache", "profileKernels" and "registerLocalFiles", and
+fields that an older peer ignores: `error` in a "throw", beside the string `content`; `appConfig`
+beside `modelId` and `chatOpts`; and in "keepAlive" the uuids that are `pending`, of which the
+"heartbeat" tells those that are `lost`, because the browser has started the worker anew.
 
 Runs on CPython, Pyodide and MicroPython. Messages are plain dicts of JSON values; only the
 `attachments` are not: of "registerLocalFiles" pairs of a path and a File or handle, of a chat
@@ -44,6 +44,7 @@ KINDS: "dict[str, tuple[str, ...] | None]" = {
     "getMaxStorageBufferBindingSize": None,
     "getGPUVendor": None,
     "getGPUMemory": None,
+    "profileKernels": ("modelId?", "nTokens?"),
     "chatCompletionNonStreaming": _REQUEST,
     "chatCompletionStreamInit": _STREAM,
     "completionNonStreaming": _REQUEST,

@@ -18,11 +18,13 @@ from typing import Any
 import js
 import pyodide_js
 import pywebllm_bridge as bridge
-from pyodide.ffi import JsProxy, to_js
+from pyodide.ffi import JsProxy
 
 from py_engine.chat_config import ChatConfig
 from py_engine.generation import Generation, GenerationParams
 from py_engine.gpu.adapter import request_device
+from py_engine.gpu.clock import clock_of
+from py_engine.gpu.rates import copy_bytes_per_s
 from py_engine.gpu.types import Limits
 from py_engine.gpu.webgpu import WebGPUDevice
 from py_engine.grammar import Grammar, GrammarSpec
@@ -37,7 +39,7 @@ from py_engine.tokenizer import load_tokenizer
 from py_engine.weights.checkpoint import Checkpoint, open_checkpoint
 
 SHORT = 16
-COPY_BYTES, COPY_REPEATS = 32 << 20, 8
+COPY_BYTES = 32 << 20
 
 # A reply that has not ended after some hundred tokens.
 BENCH_SCHEMA = {
@@ -161,25 +163,6 @@ def weight_bytes_per_token(checkpoint: Checkpoint, config: ChatConfig) -> int:
     return sum(n for name, n in buffers.items() if is_tied or not name.startswith("embedding."))
 
 
-async def copy_bytes_per_s(device: WebGPUDevice, runs: int) -> float:
-    """Measure the adapter's bandwidth: bytes read and written by buffer copies, best of a few."""
-    source, target = (device.create_buffer(COPY_BYTES, name) for name in ("from", "to"))
-    best = 0.0
-    for _ in range(runs + 1):
-        encoder = device.handle.createCommandEncoder()
-        for _ in range(COPY_REPEATS):
-            encoder.copyBufferToBuffer(source.handle, 0, target.handle, 0, COPY_BYTES)
-        commands = to_js([encoder.finish()])
-        started = time.perf_counter()
-        device.handle.queue.submit(commands)
-        await device.synchronize()
-        seconds = time.perf_counter() - started
-        best = max(best, 2 * COPY_BYTES * COPY_REPEATS / seconds)
-    source.destroy()
-    target.destroy()
-    return best
-
-
 async def measure(model_url: str, long_prompt: str, runs: int, reply_tokens: int) -> str:
     """Load the model of `model_url` and measure it; return figures as JSON, the best of `runs`.
 
@@ -244,7 +227,7 @@ async def measure(model_url: str, long_prompt: str, runs: int, reply_tokens: int
     times = [await per_token(cpu_times) for _ in range(runs)]
     decode_tokens_per_s = max(statistics.decode_tokens_per_s for statistics in decode)
     weight_bytes = weight_bytes_per_token(checkpoint, config)
-    bandwidth = await copy_bytes_per_s(device, runs)
+    bandwidth = await copy_bytes_per_s(device, clock_of(device), COPY_BYTES)
     figures = {
         "adapter": str(device.info),
         "load_s": load_s,

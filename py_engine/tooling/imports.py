@@ -22,6 +22,7 @@ PROXY_ROOTS = (
     "py_engine.rpc.client",
     "py_engine.rpc.service_worker_client",
     "py_engine.model_cache",
+    "py_engine.profile_trace",
 )
 # What a page on Pyodide gets beside the proxy; MicroPython cannot run OpenAI's client.
 PYODIDE_ROOTS = (*PROXY_ROOTS, "py_engine.openai_transport")

@@ -459,6 +459,76 @@ def test_the_model_card_opens_in_a_dialog(open_page: Opens) -> None:
     expect(page.locator("#document-dialog")).to_be_hidden()
 
 
+@pytest.mark.parametrize("interpreter", ["mpy", "py"])
+def test_kernels_are_measured_in_a_dialog(open_page: Opens, interpreter: str) -> None:
+    size = {"width": 320, "height": 640}
+    page = open_page(f"/?interpreter={interpreter}", viewport=size)
+    reach(page, "ready")
+    expect(page.locator("#profile")).to_be_disabled()
+    page.click("#load")
+    reach(page, "loaded")
+    page.focus("#profile")
+    page.keyboard.press("Enter")
+    dialog, note = page.locator("#profile-dialog"), page.locator("#profile-note")
+    expect(page.locator("#measure")).to_be_focused()
+    expect(page.locator("#save-trace")).to_be_hidden()
+    expect(page.locator("#kernels-table")).to_be_hidden()
+    page.keyboard.press("Enter")
+    expect(dialog).to_have_attribute("aria-busy", "true")
+    expect(page.locator("#measuring")).to_be_visible()
+    expect(note).to_have_text("Measuring…")
+    page.keyboard.press("Enter")  # it goes on measuring
+    expect(dialog).to_have_attribute("aria-busy", "false")
+    expect(page.locator("#measure")).to_be_focused()
+    expect(page.locator("#measuring")).to_be_hidden()
+    expect(note).to_have_text(
+        "some-model on scripted, the token after 128 others: 0.01 ms, by the GPU's timestamps. "
+        "The adapter moves 8.0 GB/s and computes 8.0 Gop/s."
+    )
+    rows = page.locator("#kernels tr")
+    cells = [row.locator("th, td").all_inner_texts() for row in rows.all()]
+    down = ["down\n64 x 96", "2", "3.0", "75.0 %", "2.00", "25.0 %", "4.00", "50.0 %"]
+    assert cells == [down, ["sample", "1", "2.0", "25.0 %", "3.00", "25.0 %", "0.00", "50.0 %"]]
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+    assert dialog.evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+    expect(page.locator("#kernels-table")).to_be_in_viewport()
+    page.keyboard.press("Tab")
+    expect(page.locator("#save-trace")).to_be_focused()
+    with page.expect_download() as downloading:
+        page.keyboard.press("Enter")
+    assert downloading.value.suggested_filename == "pywebllm-trace.json"
+    trace = json.loads(downloading.value.path().read_text())
+    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert [event["name"] for event in slices] == ["down", "down", "sample"]
+    assert [event["args"].get("layer") for event in slices] == [0, 1, None]
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    reach(page, "loaded")
+    say(page, "hello")
+    expect(page.locator(".message.assistant")).to_have_text("hello")
+
+
+def test_kernels_that_cannot_be_measured(open_page: Opens) -> None:
+    page = open_page("/?autoload=1")
+    reach(page, "loaded")
+    for said, text, state in (
+        ("NO ROOM", "no room for two buffers; load a smaller model.", "loaded"),
+        ("NO DEVICE", "the device was lost; reload the model.", "error"),
+    ):
+        say(page, said)
+        expect(page.locator(".message.assistant").last).to_have_text(said)
+        reach(page, "loaded")
+        page.click("#profile")
+        page.click("#measure")
+        expect(page.locator("#profile-note")).to_have_text(text)
+        expect(page.locator("#profile-dialog")).to_have_attribute("aria-busy", "false")
+        expect(page.locator("#save-trace")).to_be_hidden()
+        page.keyboard.press("Escape")
+        reach(page, state)
+    expect(page.locator("#notice")).to_contain_text("DeviceLostError")
+    expect(page.locator("#profile")).to_be_disabled()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone(open_page: Opens, scheme: str) -> None:
     size = {"width": 360, "height": 640}

@@ -278,6 +278,44 @@ def test_what_is_compiled_stays_until_the_device_is_lost(worker: EngineWorker) -
     assert second == 0
 
 
+def test_a_profile_of_the_kernels_and_the_next_answer(worker: EngineWorker) -> None:
+    async def profile() -> dict[str, Any]:
+        from engine_helpers import MESSAGES, loaded
+
+        engine = await loaded()
+
+        async def answer():
+            reply = await engine.chat.completions.create(
+                messages=MESSAGES, max_tokens=8, temperature=0
+            )
+            return reply.choices[0].message.content
+
+        before, memory = await answer(), (await engine.get_gpu_memory()).to_dict()
+        found = (await engine.profile_kernels(n_tokens=40)).to_dict()
+        after = (await engine.get_gpu_memory()).to_dict()
+        return {
+            "profile": found,
+            "answers": [before, await answer()],
+            "memory": [memory, after],
+        }
+
+    found = worker.run(profile)
+    assert found["answers"][0] == found["answers"][1]
+    assert found["memory"][0] == found["memory"][1]
+    profile = found["profile"]
+    kernels = {kernel["kernel"]: kernel for kernel in profile["kernels"]}
+    products = {"qkv", "output", "gate_up", "down", "lm_head"}
+    assert products | {"embed", "attention", "sample"} <= kernels.keys()
+    assert len(profile["dispatches"]) == sum(kernel["count"] for kernel in kernels.values()) == 43
+    for kernel in kernels.values():
+        assert kernel["seconds"] > 0 and 0 < kernel["bandwidth_fraction"] < 1, kernel
+    for name in products | {"attention"}:
+        assert 0 < kernels[name]["arithmetic_fraction"] < 1, kernels[name]
+    total = sum(kernel["count"] * kernel["seconds"] for kernel in kernels.values())
+    assert 0.2 < total / profile["step_seconds"] < 5
+    assert kernels["lm_head"]["seconds"] > kernels["output"]["seconds"]
+
+
 def test_unloading_frees_every_buffer_and_a_limit_refuses_before_the_download(
     worker: EngineWorker,
 ) -> None:

@@ -51,6 +51,7 @@ WEBLLM_CANNOT = {
     "count_tokens": "it has no such method",
     "fields_of_errors": "it rejects with the error's text alone",
     "gpu_memory_of_all_models": "it has no such method",
+    "profile_of_kernels": "it has no such method",
 }
 ENGINES = {
     "direct": Engine("direct", "py-engine"),

@@ -108,6 +108,15 @@ class ScriptedEngine:
     async def get_gpu_vendor(self) -> str:
         return "scripted"
 
+    async def profile_kernels(self, model_id: str | None = None, n_tokens: int = 128) -> ApiObject:
+        """Return a profile of two kernels, unless "NO ROOM" or "NO DEVICE" was said last."""
+        await asyncio.sleep(100 * self.seconds_per_word)
+        if "NO ROOM" in self.last_message:
+            raise errors.OutOfMemoryError("no room for two buffers; load a smaller model.")
+        if "NO DEVICE" in self.last_message:
+            raise errors.DeviceLostError("the device was lost; reload the model.")
+        return ApiObject(_profile(self.loaded[0], n_tokens))
+
     async def chat_completion(self, request: dict[str, Any]) -> Any:
         text = _text_of(request["messages"][-1]["content"])
         if text.startswith("raise "):
@@ -213,6 +222,25 @@ def _stored(model_id: str, stored: int, total: int) -> dict[str, Any]:
         "total_bytes": total * 1_000_000,
         "is_complete": stored == total,
         "files": {"params_shard_0.bin": stored * 1_000_000},
+    }
+
+
+def _profile(model: str, n_tokens: int) -> dict[str, Any]:
+    fields = {"nbytes": 6_000, "bandwidth_fraction": 0.25, "arithmetic_fraction": 0.5}
+    down = {"kernel": "down", "shape": "64 x 96", "count": 2, "seconds": 3e-6, "operations": 12_000}
+    draw = {"kernel": "sample", "shape": "", "count": 1, "seconds": 2e-6, "operations": 0}
+    layers = ((0, 0), (0, 1), (1, None))
+    return {
+        "model": model,
+        "adapter": "scripted",
+        "has_timestamps": True,
+        "n_tokens": n_tokens,
+        "step_seconds": 9e-6,
+        "copy_bytes_per_s": 8e9,
+        "read_bytes_per_s": 4e9,
+        "operations_per_s": 8e9,
+        "kernels": [fields | down, fields | draw],
+        "dispatches": [{"kernel": kernel, "layer": layer} for kernel, layer in layers],
     }
 
 

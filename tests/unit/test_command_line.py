@@ -38,9 +38,20 @@ def test_defaults() -> None:
     assert build.parse_arguments(["demo"]).prompt is None
     assert build.parse_arguments(["bench", "--json"]).json
     assert build.parse_arguments(["bench", "--tune"]).tune
+    assert build.parse_arguments(["bench", "--profile"]).profile
+    assert build.parse_arguments(["bench", "--trace", "x.json"]).trace == Path("x.json")
 
 
-@pytest.mark.parametrize("arguments", [[], ["bake"], ["serve", "--port", "high"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["bake"],
+        ["serve", "--port", "high"],
+        ["bench", "--tune", "--profile"],
+        ["bench", "--tune", "--trace", "x.json"],
+    ],
+)
 def test_mistakes_end_with_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         build.parse_arguments(arguments)

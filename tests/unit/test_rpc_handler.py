@@ -115,6 +115,7 @@ def test_the_client_sends_every_kind_but_the_service_workers() -> None:
         await engine.get_max_storage_buffer_binding_size()
         await engine.get_gpu_vendor()
         await engine.get_gpu_memory()
+        await engine.profile_kernels()
         await engine.count_tokens([])
         await engine.register_local_files("mine", [("x.gguf", PickedFile())])
         await engine.model_cache("list_models")

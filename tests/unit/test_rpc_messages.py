@@ -32,7 +32,7 @@ ERROR_CLASSES = [
 ]
 
 
-OUR_KINDS = ("countTokens", "getGPUMemory", "modelCache", "registerLocalFiles")
+OUR_KINDS = ("countTokens", "getGPUMemory", "modelCache", "profileKernels", "registerLocalFiles")
 
 
 def test_the_kinds_are_webllms_and_some_of_ours() -> None:

@@ -1,4 +1,4 @@
-"""What the proxy imports must also run on MicroPython: a walk over its imports by AST.
+"""What pages import must also run on MicroPython: a walk over the imports by AST.
 
 tests/browser/test_proxy.py runs it there for real; this test names the line without a browser.
 """
@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 START = (
+    "py_engine.profile_trace",
     "py_engine.rpc.client",
     "py_engine.rpc.extension_browser",
     "py_engine.rpc.extension_client",
@@ -104,6 +105,7 @@ def test_the_closure_is_small_and_knows_nothing_of_the_engine() -> None:
         "py_engine.errors",
         "py_engine.json_values",
         "py_engine.model_selection",
+        "py_engine.profile_trace",
         "py_engine.rpc",
         "py_engine.rpc.channel",
         "py_engine.rpc.chunk_stream",

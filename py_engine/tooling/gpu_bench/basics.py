@@ -5,30 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from pyodide.ffi import to_js
-
 from py_engine.gpu.clock import GpuClock
+from py_engine.gpu.rates import copy_bytes_per_s, read_kernel
 from py_engine.gpu.types import Binding, Buffer, Dispatch, Kernel
-from py_engine.gpu.webgpu import WebGPUBuffer
 from py_engine.kernels.wgsl import kernel_spec
 from py_engine.models.attention_limits import most_cache_bytes
 from py_engine.tooling.gpu_bench.random_data import RandomData, with_source
-
-_READ = """
-@compute @workgroup_size(WORKGROUP)
-fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let stride = groups.x * WORKGROUP;
-  var a = vec4u();
-  var b = vec4u();
-  for (var i = id.x; i < SIZE; i += 4u * stride) {
-    a ^= words[i] ^ words[min(i + stride, SIZE - 1u)];
-    b ^= words[min(i + 2u * stride, SIZE - 1u)] ^ words[min(i + 3u * stride, SIZE - 1u)];
-  }
-  let sum = a ^ b;
-  // Never true of what was read, but the compiler does not know.
-  if ((sum.x | sum.y | sum.z | sum.w) == 1u) { output[0] = sum.x; }
-}
-"""
 
 _TINY = """
 @compute @workgroup_size(WORKGROUP)
@@ -38,32 +20,14 @@ fn main(@builtin(global_invocation_id) id: vec3u) { output[id.x] += 1u; }
 COUNTS = (1, 10, 100, 1000)
 
 
-async def measure_copy(clock: GpuClock, data: RandomData, nbytes: int) -> dict[str, float]:
-    """Copy a large buffer: bytes read plus bytes written per second, best of 5."""
+async def measure_copy(clock: GpuClock, nbytes: int) -> dict[str, float]:
+    """Copy a large buffer: bytes read plus bytes written per second."""
     device = clock.device
     nbytes = min(nbytes, most_cache_bytes(device.limits))
-    source = data.buffer(nbytes, "from", "codes")
-    target = device.create_buffer(nbytes, "to")
-    assert isinstance(source, WebGPUBuffer)
-    found = {"bytes": float(nbytes)}
-    for repeats in (2, 8):
-        seconds = []
-        for _ in range(5):
-            encoder = device.handle.createCommandEncoder()
-            for _ in range(repeats):
-                encoder.copyBufferToBuffer(source.handle, 0, target.handle, 0, nbytes)
-            commands = to_js([encoder.finish()])
-            await device.synchronize()
-            started = time.perf_counter()
-            device.handle.queue.submit(commands)
-            await device.synchronize()
-            seconds.append(time.perf_counter() - started)
-        found[f"s_of_{repeats}"] = min(seconds)
-    # The difference, so that submit and wait cancel out.
-    found["copy_bytes_per_s"] = 2 * nbytes * 6 / (found["s_of_8"] - found["s_of_2"])
-    source.destroy()
-    target.destroy()
-    return found
+    return {
+        "bytes": float(nbytes),
+        "copy_bytes_per_s": await copy_bytes_per_s(device, clock, nbytes),
+    }
 
 
 async def measure_read(clock: GpuClock, data: RandomData, nbytes: int) -> list[dict[str, Any]]:
@@ -74,24 +38,7 @@ async def measure_read(clock: GpuClock, data: RandomData, nbytes: int) -> list[d
     output = device.create_buffer(16, "output")
     found = []
     for workgroup, groups in ((64, 4096), (256, 1056), (256, 4096), (256, 16384)):
-        (kernel,) = await device.compile(
-            [
-                with_source(
-                    kernel_spec(
-                        "read",
-                        "read",
-                        snippets=(),
-                        bindings=(
-                            Binding("words", "read", f"array<vec4u, {nbytes // 16}>"),
-                            Binding("output", "read_write", "array<u32, 4>"),
-                        ),
-                        constants={"WORKGROUP": workgroup, "SIZE": nbytes // 16},
-                        groups_x=groups,
-                    ),
-                    _READ,
-                )
-            ]
-        )
+        (kernel,) = await device.compile([read_kernel(nbytes, workgroup, groups)])
         seconds = await clock.seconds(device.program([Dispatch(kernel, (source, output))], "read"))
         found.append({"workgroup": workgroup, "groups": groups, "bytes_per_s": nbytes / seconds})
     source.destroy()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from array import array
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Any
 
 from py_engine.gpu.clock import GpuClock
 from py_engine.gpu.types import KernelSpec
 from py_engine.models.base import Draw, SamplingParams
-from py_engine.models.ops import Step
+from py_engine.models.kernel_costs import step_of_token
+from py_engine.models.profile import KernelTiming, time_kernels
 from py_engine.tooling.gpu_bench.random_data import RandomData
 from py_engine.tooling.gpu_bench.random_model import GREEDY, RandomModel, place, set_position
 
@@ -92,7 +93,7 @@ async def logits_at(model: RandomModel, data: RandomData, position: int) -> arra
 async def measure_kernels(
     clock: GpuClock, data: RandomData, model: RandomModel, position: int
 ) -> list[dict[str, Any]]:
-    """Time each kernel of a decode step at a position.
+    """Time each kernel of a decode step at a position, and both kinds of draws.
 
     "alone" is the time of a dispatch in a pass of this kernel's dispatches in all layers; "in_step"
     is by how much a whole step takes longer with them than without, over their number.
@@ -101,48 +102,32 @@ async def measure_kernels(
     decoder = model.decoder
     steps = model.steps.next_logits
     whole = await clock.seconds(decoder._next, rounds=2)
-    kernels = list({id(step.kernel): step.kernel for step in steps}.values())
     rows = []
-    for kernel in kernels:
-        own = [step for step in steps if step.kernel is kernel]
+    for timing in await time_kernels(decoder, clock, steps, position):
+        kernel, n = timing.cost.kernel, len(timing.cost.steps)
         others = [step for step in steps if step.kernel is not kernel]
-        alone = await clock.seconds(decoder._program(own, kernel.label), rounds=2) / len(own)
-        without = await clock.seconds(decoder._program(others, "others"), rounds=2)
-        rows.append(
-            _row(kernel.label, len(own), alone, (whole - without) / len(own), _read(model, own))
-        )
-    read = 4 * model.spec.active_vocab_size
+        without = await clock.seconds(decoder.program(others, "others"), rounds=2)
+        rows.append(_row(kernel.label, timing, (whole - without) / n))
+    draw = step_of_token(model.spec, model.steps)[-1:]
     for name, sampling in (("draw greedy", GREEDY), ("draw top_p", NUCLEUS)):
         decoder.start(sampling)
         set_position(model, position)
-        alone = await clock.seconds(decoder._sampler._parts["sample"], rounds=2, repeats=4)
-        rows.append(_row(name, 1, alone, alone, read))
-    # Attention reads the cache as well.
-    for row in rows:
-        if row["kernel"] == "attention":
-            row["bytes"] = cache_bytes(model, position) // row["n"]
-            row["GB_per_s"] = row["bytes"] / row["alone_us"] / 1e3
+        (timing,) = await time_kernels(decoder, clock, draw, position)
+        rows.append(_row(name, timing, timing.seconds))
     return rows
 
 
-def _row(kernel: str, count: int, alone: float, in_step: float, read: int) -> dict[str, Any]:
+def _row(kernel: str, timing: KernelTiming, in_step: float) -> dict[str, Any]:
+    cost, alone = timing.cost, timing.seconds
     return {
         "kernel": kernel,
-        "n": count,
+        "n": len(cost.steps),
         "alone_us": 1e6 * alone,
         "in_step_us": 1e6 * in_step,
-        "total_us": 1e6 * alone * count,
-        "bytes": read,
-        "GB_per_s": read / alone / 1e9,
+        "total_us": 1e6 * alone * len(cost.steps),
+        "bytes": cost.nbytes,
+        "GB_per_s": cost.nbytes / alone / 1e9,
     }
-
-
-def _read(model: RandomModel, steps: Sequence[Step]) -> int:
-    """Return the bytes of weights that each of the steps reads."""
-    if steps[0].kernel.name == "embed":
-        return 0
-    names = [name for step in steps for name in step.buffers]
-    return sum(map(model.bytes_of, names)) // len(steps)
 
 
 async def measure_prefill(clock: GpuClock, model: RandomModel, n_tokens: int) -> dict[str, float]:
@@ -175,7 +160,7 @@ async def measure_prefill_kernels(
     for kernel in kernels:
         own = [step for step in steps if step.kernel is kernel]
         # One layer is enough: these kernels are not bound by memory.
-        program = decoder._program(own[:2], kernel.label)
+        program = decoder.program(own[:2], kernel.label)
         program.set_n_tokens(n_tokens)
         seconds = await clock.seconds(program, rounds=2) / len(own[:2])
         rows.append(

@@ -89,9 +89,7 @@ class Bench:
     async def basics(self, name: str = "") -> None:
         """Measure what does not depend on the engine."""
         measure = self.report.measure
-        table(
-            [await measure("copy", lambda: measure_copy(self.clock, self.data, self.large)) or {}]
-        )
+        table([await measure("copy", lambda: measure_copy(self.clock, self.large)) or {}])
         table(await measure("read", lambda: measure_read(self.clock, self.data, self.large)) or [])
         _lines(await measure("dispatches", lambda: measure_dispatches(self.clock)))
 

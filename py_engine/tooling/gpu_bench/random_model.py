@@ -103,4 +103,4 @@ def set_position(model: RandomModel, position: int) -> None:
     # Past the decoder's own methods, which would have to compute the tokens.
     decoder = model.decoder
     decoder._position = position
-    decoder._device.write_buffer(decoder._buffers["state"], 0, array("I", [position, 1, 1, 0]))
+    decoder.device.write_buffer(decoder._buffers["state"], 0, array("I", [position, 1, 1, 0]))

@@ -345,6 +345,15 @@ async def case_gpu_memory_of_all_models(engine):
     assert memory.n_buffers > 60 and memory.nbytes > 8_000_000, memory
 
 
+async def case_profile_of_kernels(engine):
+    profile = await engine.profile_kernels(TWIN, n_tokens=8)
+    same((profile.model, profile.n_tokens), (TWIN, 8))
+    same(len(profile.dispatches), sum(kernel["count"] for kernel in profile.kernels))
+    assert all(kernel.seconds > 0 for kernel in profile.kernels), profile
+    await error_of(engine.profile_kernels(TWIN, 0), errors.RangeError, "n_tokens is 0")
+    await error_of(engine.profile_kernels(BERT), errors.IncorrectPipelineLoadedError, BERT)
+
+
 async def case_bad_requests(engine):
     error = await error_of(ask(engine, temperature=-1), errors.NonNegativeError)
     assert "temperature" in str(error) and "-1" in str(error), error

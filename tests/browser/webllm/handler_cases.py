@@ -199,6 +199,7 @@ async def case_what_webllm_does_not_know():
     for asked in (
         chat.count_tokens(messages),
         chat.get_gpu_memory(),
+        chat.profile_kernels(),
         py_engine.list_models_in_cache(engine=chat),
         chat.register_local_files("mine", js.File.new(js.Array.of("GGUF"), "x.gguf")),
     ):
