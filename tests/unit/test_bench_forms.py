@@ -22,6 +22,6 @@ def test_forms_stand_beside_the_plain_one() -> None:
         ["gemm", "512", "x", "256", "plain", "wrong"],
         ["gemm", "512", "x", "256", "rows", "64,", "tokens", "64,", "columns", "32", "5.0"],
         ["gemv", "512", "x", "256", "plain", "2.0", "1.00"],
-        "gemv 512 x 256 rows 2, workgroup 256, split, unroll 2, staged 1.0 0.50".split(),
-        "gemv 512 x 256 rows 4, workgroup 256, split, unroll 2, staged wrong".split(),
+        "gemv 512 x 256 rows 2, workgroup 256, split 1, unroll 2, staged 1.0 0.50".split(),
+        "gemv 512 x 256 rows 4, workgroup 256, split 1, unroll 2, staged wrong".split(),
     ]

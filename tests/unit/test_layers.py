@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "turns",
         "host",
         "browser_host",
+        "profile_trace",
         "progress",
         "log_levels",
     ),
