@@ -8,13 +8,15 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from py_engine.tooling.chromium import Adapter, launch_options
 from py_engine.tooling.site import Site, build_site
 from tests.support.engine_worker import EngineWorker
 from tests.support.extent import IS_ALL
 from tests.support.site_server import RecordingServer
+
+expect.set_options(timeout=60_000)  # ms; a busy machine takes more than Playwright's 5,000
 
 ONE_IN = 3
 """Of how many tests with the marker `sampled` one runs, but for PYWEBLLM_ALL=1."""
