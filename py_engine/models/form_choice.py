@@ -99,8 +99,10 @@ class FormChooser:
         A GPU of the table is not measured, nor one on which this came to no end before. Raises
         DeviceLostError.
         """
+        if not is_unknown_gpu(device.info, device.limits):
+            return tuning.measured
         wanted = _products(steps_in(tuning)).keys() - tuning.measured.keys()
-        if not wanted or not is_unknown_gpu(device.info, device.limits):
+        if not wanted:
             return tuning.measured
         attempts = f"{_key(device)} attempts"
         before = await self._store.load(attempts)

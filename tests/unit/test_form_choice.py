@@ -57,6 +57,7 @@ class Gpu(NumpyDevice):
         program = super().program(dispatches, label)
         spec = dispatches[0].kernel.spec if dispatches else None
         if spec is not None and label == "measuring" and self._bad(spec):
+            # Of this one program only, which a subclass could not tell from the others.
             program.submit = lambda: None  # type: ignore[method-assign]
         return program
 

@@ -41,6 +41,7 @@ class SlowReads(NumpyDevice):
             await asyncio.sleep(next(self._seconds))
             return 0
 
+        # A stub of this one method.
         program.submit_and_read = lambda source, offset: read()  # type: ignore[method-assign]
         return program
 
