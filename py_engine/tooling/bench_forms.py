@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from py_engine.config import prebuilt_app_config
-from py_engine.tooling.chromium import launch
-from py_engine.tooling.in_worker import run_in_worker
-from py_engine.tooling.server import SiteServer
+from py_engine.tooling.in_worker import page_of_site, run_in_worker
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -27,14 +25,8 @@ _MEASURE = """
 
 def main(site_folder: Path, *, as_json: bool) -> int:
     """Measure the embedded model of a built site; print a table, or JSON."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright, SiteServer(site_folder) as server:
-        browser, _ = launch(playwright)
-        page = browser.new_page()
-        page.goto(f"{server.url}/build.json")
-        found = measure_forms(page, server.url)
-        browser.close()
+    with page_of_site(site_folder) as (page, url):
+        found = measure_forms(page, url)
     print(json.dumps(found, indent=2) if as_json else "\n".join(table(found)))
     return 0
 

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from py_engine.config import prebuilt_app_config
 from py_engine.profile_trace import trace_of
-from py_engine.tooling.chromium import launch
-from py_engine.tooling.in_worker import run_in_worker
-from py_engine.tooling.server import SiteServer
+from py_engine.tooling.in_worker import page_of_site, run_in_worker
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -31,14 +29,8 @@ json.dumps((await engine.profile_kernels()).to_dict())
 
 def main(site_folder: Path, *, as_json: bool, trace_file: Path | None) -> int:
     """Profile the embedded model of a built site; print a table, or JSON, and write a trace."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright, SiteServer(site_folder) as server:
-        browser, _ = launch(playwright)
-        page = browser.new_page()
-        page.goto(f"{server.url}/build.json")
-        profile = measure_profile(page, server.url)
-        browser.close()
+    with page_of_site(site_folder) as (page, url):
+        profile = measure_profile(page, url)
     print(json.dumps(profile, indent=2) if as_json else "\n".join(table(profile)))
     if trace_file is not None:
         trace_file.write_text(json.dumps(trace_of(profile)), encoding="utf-8")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from py_engine.tooling.chromium import launch
+from py_engine.tooling.server import SiteServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -33,6 +39,19 @@ _RUN = """async ({ url, body, argument }) => {
         URL.revokeObjectURL(source);
     }
 }"""
+
+
+@contextmanager
+def page_of_site(site_folder: Path) -> Iterator[tuple[Page, str]]:
+    """Serve a built site; yield a page on it, in a browser of its own, and the site's URL."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, SiteServer(site_folder) as server:
+        browser, _ = launch(playwright)
+        page = browser.new_page()
+        page.goto(f"{server.url}/build.json")
+        yield page, server.url
+        browser.close()
 
 
 def run_in_worker(page: Page, url: str, body: str, argument: Any = None) -> tuple[Any, float]:
