@@ -97,6 +97,7 @@ def pick_files(page: Page) -> None:
 MEANWHILE: dict[str, Callable[[Page], None]] = {"local_files": pick_files}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("name", "kind"), RUNS)
 def test_snippet(page: Page, name: str, kind: str) -> None:
     open_snippet(page, name, kind)

@@ -104,6 +104,7 @@ def extension_page(extension: ChromeExtension) -> Iterator[ClientPage]:
     page.close()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", CASES["web_worker"])
 def test_web_worker(web_worker_page: ClientPage, case: str) -> None:
     if case == "embeddings":
@@ -128,6 +129,7 @@ def test_service_worker_that_the_browser_ended(service_worker_page: ClientPage) 
     assert service_worker_page.run("story") == story
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", CASES["extension"])
 def test_extension(extension_page: ClientPage, case: str) -> None:
     extension_page.run(case)

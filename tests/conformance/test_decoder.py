@@ -105,6 +105,7 @@ def test_windows_in_chunks_of_one_on_webgpu(tmp_path: Path, engine_worker: Engin
     assert_agrees(fixture, decode_in_worker(tmp_path, fixture, engine_worker, opts))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["gqa_tied_q4f16", "gemma2_q4f16", "phi_q4f16"])
 def test_decoder_without_subgroups(name: str, tmp_path: Path, engine_worker: EngineWorker) -> None:
     fixture = load_fixture(name)
