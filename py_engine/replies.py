@@ -34,6 +34,7 @@ class Replies:
         self.model = model
         self.fields = fields
         self._began = began
+        self._prediction = model.tokenizer.encode(fields.prediction) if fields.prediction else []
         self._seed = new_seed() if fields.seed is None else fields.seed
         self._grammar: Grammar | None = None
         self._grammar_init_s = 0.0
@@ -79,6 +80,8 @@ class Replies:
             grammar_after,
             model.logit_processor,
             is_reproducible=fields.seed is not None,
+            draft_tokens=fields.draft_tokens,
+            prediction=self._prediction,
         )
 
     async def run(

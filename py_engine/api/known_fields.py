@@ -26,6 +26,7 @@ SAMPLING_FIELDS = frozenset(
         "model",
         "n",
         "presence_penalty",
+        "prompt_lookup_num_tokens",
         "repetition_penalty",
         "response_format",
         "seed",
@@ -43,7 +44,6 @@ SAMPLING_FIELDS = frozenset(
 WITHOUT_EFFECT = frozenset(
     (
         "metadata",
-        "prediction",
         "prompt_cache_key",
         "prompt_cache_options",
         "prompt_cache_retention",
@@ -115,6 +115,7 @@ CHAT_FIELDS = KnownFields(
         "max_completion_tokens",
         "messages",
         "parallel_tool_calls",
+        "prediction",
         "reasoning_effort",
         "resumable",
         "tool_choice",

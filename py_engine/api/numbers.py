@@ -25,8 +25,8 @@ class NumberRule:
     hint: str = ""
 
 
-# Names are OpenAI's, WebLLM's and, for top_k and min_p, vLLM's. Where these set no upper bound,
-# ours keeps 32-bit floats and counts from overflowing.
+# Names are OpenAI's and WebLLM's, vLLM's for top_k and min_p, transformers' for prompt lookup.
+# Where these set no upper bound, ours keeps 32-bit floats and counts from overflowing.
 NUMBER_RULES = {
     "temperature": NumberRule(0, 1000, NonNegativeError, hint="; 0 is always the likeliest token"),
     "top_p": NumberRule(0, 1, excludes_minimum=True),
@@ -43,6 +43,7 @@ NUMBER_RULES = {
     "best_of": NumberRule(1, 128, MinValueError, is_integer=True),
     "top_logprobs": NumberRule(0, 20, is_integer=True),
     "logprobs": NumberRule(0, 20, is_integer=True),
+    "prompt_lookup_num_tokens": NumberRule(0, 1000, is_integer=True, hint="; 0 is no lookup"),
     "dimensions": NumberRule(1, 2**31 - 1, MinValueError, is_integer=True),
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from py_engine.api.drafts import draft_fields
 from py_engine.api.numbers import integer, number, whole
 from py_engine.api.response_format import response_format
 from py_engine.errors import (
@@ -34,6 +35,7 @@ class SamplingFields:
     None where no log-probabilities are asked for. `stop` are strings, none of them empty.
     `grammar` is what `response_format` asks for; `schema_to_validate` is the JSON Schema that a
     complete reply must be checked against, because the grammar does not say all of it.
+    `draft_tokens` are guessed at a time, from the prompt, the reply and its `prediction`.
     `unknown_fields` are those that neither OpenAI nor WebLLM has.
     """
 
@@ -57,6 +59,8 @@ class SamplingFields:
     enable_latency_breakdown: bool = False
     grammar: GrammarSpec | None = None
     schema_to_validate: str | None = None
+    draft_tokens: int = 0
+    prediction: str = ""
     unknown_fields: tuple[str, ...] = ()
 
 
@@ -84,6 +88,7 @@ def sampling_fields(fields: JsonFields) -> dict[str, Any]:
         "enable_latency_breakdown": fields.boolean("enable_latency_breakdown", False),
         "grammar": grammar,
         "schema_to_validate": schema,
+        **draft_fields(fields),
     }
 
 

@@ -39,8 +39,14 @@ def usage(
             "time_per_output_token_s": statistics.time_per_output_token_s,
         },
     }
+    details = {}
     if reasoning_tokens is not None:
-        made["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
+        details["reasoning_tokens"] = reasoning_tokens
+    if statistics.accepted_draft_tokens or statistics.rejected_draft_tokens:
+        details["accepted_prediction_tokens"] = statistics.accepted_draft_tokens
+        details["rejected_prediction_tokens"] = statistics.rejected_draft_tokens
+    if details:
+        made["completion_tokens_details"] = details
     if grammar_init_s is not None:
         made["extra"]["grammar_init_s"] = grammar_init_s
         made["extra"]["grammar_per_token_s"] = statistics.grammar_per_token_s

@@ -12,8 +12,9 @@ from py_engine.generation.control import DrawControl
 from py_engine.generation.logit_processor import guarded
 from py_engine.generation.logprobs import LogprobLog
 from py_engine.generation.params import FinishReason, GenerationParams, Piece
+from py_engine.generation.prompt_lookup import PromptLookup
 from py_engine.generation.statistics import Latencies, Statistics
-from py_engine.generation.steps import ControlledSteps, RunAhead, Steps
+from py_engine.generation.steps import ControlledSteps, DraftedSteps, RunAhead, Steps
 from py_engine.generation.stop import StopStrings
 from py_engine.models.base import Draw, TextModel
 from py_engine.models.images import chunk_end
@@ -152,9 +153,19 @@ class Generation:
             return None
         has_logits = is_exact and bool(drawn)
         limit = self._limit - len(drawn)
-        if self._control is None:
+        if self._control is not None:
+            return ControlledSteps(self._model, limit, self._control, has_logits=has_logits)
+        most = self._params.draft_tokens and await self._model.prepare_drafts(
+            self._params.draft_tokens
+        )
+        if not most:
             return RunAhead(self._model, limit, has_logits=has_logits)
-        return ControlledSteps(self._model, limit, self._control, has_logits=has_logits)
+        lookup = PromptLookup(self._prompt, self._params.prediction)
+        for token_id in drawn:
+            lookup.put(token_id)
+        return DraftedSteps(
+            self._model, limit, lookup, most, self.statistics, has_logits=has_logits
+        )
 
     async def _prefill(self, prompt: Sequence[int], drawn: Sequence[int]) -> bool:
         """Bring `prompt` into the model's sequence; False when interrupted before its end."""

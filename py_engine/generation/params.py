@@ -31,6 +31,9 @@ class GenerationParams:
     generated. `kept_special_ids` are special tokens that show in the text. `is_reproducible` makes
     the reply the same to the last bit whatever the KV cache holds from before.
 
+    With `draft_tokens` so many tokens at a time are guessed from the prompt, the reply and a
+    `prediction` of it, and verified in one step. The reply stays the same.
+
     `replayed` are the draws that a reply began with in another life: it gives their pieces without
     drawing again and goes on after them. `recorder` is told of every draw after those.
     """
@@ -44,6 +47,8 @@ class GenerationParams:
     grammar_after: str = ""
     logit_processor: LogitProcessor | None = None
     is_reproducible: bool = False
+    draft_tokens: int = 0
+    prediction: Sequence[int] = ()
     replayed: Sequence[Draw] = ()
     recorder: TokenRecorder | None = None
 

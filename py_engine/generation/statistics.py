@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 
 @dataclass
@@ -26,6 +26,7 @@ class Statistics:
     `prefilled_tokens` are those of the prompt that the KV cache did not hold, `cached_tokens` the
     others. `prefill_s` ends with the first token. `completion_tokens` counts every token that was
     drawn for the reply, the stop token included; the first of a reply is part of its prefill.
+    Of the tokens of drafts some were accepted, as what would have been drawn anyway.
     """
 
     prefilled_tokens: int = 0
@@ -35,16 +36,13 @@ class Statistics:
     prefill_s: float = 0.0
     decode_s: float = 0.0
     grammar_s: float = 0.0
+    accepted_draft_tokens: int = 0
+    rejected_draft_tokens: int = 0
 
     def add(self, other: Statistics) -> None:
         """Add the counts and times of another reply."""
-        self.prefilled_tokens += other.prefilled_tokens
-        self.cached_tokens += other.cached_tokens
-        self.completion_tokens += other.completion_tokens
-        self.decode_steps += other.decode_steps
-        self.prefill_s += other.prefill_s
-        self.decode_s += other.decode_s
-        self.grammar_s += other.grammar_s
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
     @property
     def prefill_tokens_per_s(self) -> float:

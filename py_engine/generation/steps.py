@@ -14,6 +14,8 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from py_engine.generation.control import DrawControl
+from py_engine.generation.prompt_lookup import PromptLookup
+from py_engine.generation.statistics import Statistics
 from py_engine.models.base import Draw, TextModel
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,65 @@ class RunAhead:
                 cancelled = error
         if cancelled is not None:
             raise cancelled
+
+
+class DraftedSteps:
+    """Lets the model verify drafts of up to `most` tokens; draws up to `limit` tokens.
+
+    Where nothing is known to come next, it is a step for a token.
+    """
+
+    def __init__(
+        self,
+        model: TextModel,
+        limit: int,
+        lookup: PromptLookup,
+        most: int,
+        statistics: Statistics,
+        *,
+        has_logits: bool = False,
+    ) -> None:
+        self._model = model
+        self._steps_left = limit - 1
+        self._lookup = lookup
+        self._most = most
+        self._statistics = statistics
+        self._first: Awaitable[Draw] | None = model.draw() if has_logits else model.sample()
+        self._drawn: list[int] = []
+        self._unread: deque[int] = deque()
+
+    @property
+    def appended(self) -> list[int]:
+        """The tokens that the sequence has taken in, for certain."""
+        return self._drawn[:-1]
+
+    async def next(self) -> Draw:
+        """Return the next draw."""
+        if not self._unread:
+            draws = await self._draws()
+            self._drawn += draws
+            self._unread.extend(draws)
+            for token_id in draws:
+                self._lookup.put(token_id)
+        return Draw(self._unread.popleft())
+
+    async def _draws(self) -> list[int]:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return [(await first).token_id]
+        draft = self._lookup.draft(min(self._most, self._steps_left - 1))
+        if not draft:
+            await self._model.reserve(1)
+            draws = [(await self._model.decode()).token_id]
+        else:
+            draws = await self._model.verify(self._drawn[-1], draft)
+            self._statistics.accepted_draft_tokens += len(draws) - 1
+            self._statistics.rejected_draft_tokens += len(draft) - len(draws) + 1
+        self._steps_left -= len(draws)
+        return draws
+
+    async def drain(self) -> None:
+        """Return; nothing is in flight between two calls of `next`."""
 
 
 class ControlledSteps:

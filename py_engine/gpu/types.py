@@ -107,6 +107,19 @@ class Buffer(Protocol):
     def destroy(self) -> None: ...
 
 
+SLICE_ALIGNMENT = 256
+"""Where slices of buffers may begin, in bytes, on every adapter."""
+
+
+@dataclass(frozen=True)
+class BufferSlice:
+    """`nbytes` bytes of a buffer from byte `offset` on, a multiple of SLICE_ALIGNMENT."""
+
+    buffer: Buffer
+    offset: int
+    nbytes: int
+
+
 class Kernel(Protocol):
     """A compiled kernel."""
 
@@ -119,7 +132,7 @@ class Dispatch:
     """One kernel over its buffers, given in the order of `kernel.spec.bindings`."""
 
     kernel: Kernel
-    buffers: tuple[Buffer, ...]
+    buffers: tuple[Buffer | BufferSlice, ...]
     n_tokens: int = 1
 
 

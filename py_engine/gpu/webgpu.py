@@ -21,7 +21,15 @@ from py_engine import errors
 from py_engine.gpu.browser_gpu import BrowserGpu, lost_error, reported_error
 from py_engine.gpu.memory import require_memory
 from py_engine.gpu.pipelines import LIMITS, WebGPUKernel
-from py_engine.gpu.types import Buffer, Dispatch, GpuMemory, Kernel, KernelSpec, Program
+from py_engine.gpu.types import (
+    Buffer,
+    BufferSlice,
+    Dispatch,
+    GpuMemory,
+    Kernel,
+    KernelSpec,
+    Program,
+)
 
 
 class WebGPUBuffer:
@@ -217,9 +225,9 @@ class WebGPUDevice:
         handle = bridge.chainPrograms(self.handle, label, to_js([part.handle for part in parts]))
         return WebGPUProgram(self, handle, [grid for part in parts for grid in part.variable])
 
-    def _bind_group(self, kernel: WebGPUKernel, buffers: Sequence[Buffer]) -> Any:
+    def _bind_group(self, kernel: WebGPUKernel, buffers: Sequence[Buffer | BufferSlice]) -> Any:
         entries = [
-            {"binding": index, "resource": {"buffer": _handle(buffer)}}
+            {"binding": index, "resource": _resource(buffer)}
             for index, buffer in enumerate(buffers)
         ]
         return self.handle.createBindGroup(
@@ -293,6 +301,12 @@ class WebGPUDevice:
         self._gpu.require_alive()
         if self._destroyed.done():
             raise lost_error(self._destroyed.result())
+
+
+def _resource(bound: Buffer | BufferSlice) -> dict[str, Any]:
+    if isinstance(bound, BufferSlice):
+        return {"buffer": _handle(bound.buffer), "offset": bound.offset, "size": bound.nbytes}
+    return {"buffer": _handle(bound)}
 
 
 def _handle(buffer: Buffer) -> Any:

@@ -2,7 +2,7 @@ struct Sums { y: vec4f, squares: f32 }
 
 // Four rows share every load of x.
 fn accumulate(rows: vec4u, first: u32, stride: u32) -> Sums {
-  let statistics = input_statistics(first, stride);
+  let statistics = input_statistics(0u, first, stride);
   var sums = Sums(vec4f(0.0), 0.0);
   for (var block = first; block < BLOCKS; block += stride) {
     let raw = input_block(0u, block);

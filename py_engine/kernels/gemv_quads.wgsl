@@ -14,7 +14,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
     for (var i = 0u; i < 4u; i++) { rows[4u * q + i] = of_quad[i]; }
   }
   let stride = min(size, WORKGROUP);
-  let statistics = input_statistics(lane, stride);
+  let statistics = input_statistics(0u, lane, stride);
   var squares = 0.0;
   var sums: array<f32, ROWS_EACH>;
   for (var block = lane; block < BLOCKS; block += stride) {

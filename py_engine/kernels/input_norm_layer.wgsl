@@ -1,7 +1,7 @@
 // LayerNorm folded into the product. Mean and deviation come first, because a difference of sums
 // over the weights would cancel; x is short beside the four rows of weights.
-fn read4(token: u32, i: u32) -> vec4f { return x[i]; }
-fn input_statistics(thread: u32, stride: u32) -> vec2f { return row_statistics(0u, thread, stride); }
+fn read4(token: u32, i: u32) -> vec4f { return x[token * INPUT_STRIDE + i]; }
+fn input_statistics(token: u32, thread: u32, stride: u32) -> vec2f { return row_statistics(token, thread, stride); }
 fn square_sum(x: Block) -> f32 { return 0.0; }
 
 fn normed4(v: vec4f, i: u32, statistics: vec2f) -> vec4f {

@@ -1,4 +1,4 @@
-"""Products with a weight matrix: GEMV for one token, GEMM for a prefill chunk.
+"""Products with a weight matrix: GEMV for one token or a few, GEMM for a prefill chunk.
 
 y[row] = sum over columns of w[row, column] * x[column]; in a GEMV a norm of x is folded in. An
 `Epilogue` says what becomes of y on its way out.
@@ -6,8 +6,8 @@ y[row] = sum over columns of w[row, column] * x[column]; in a GEMV a norm of x i
 A matrix may lie in several parts, each of some of its rows: a kernel of a part writes its outputs
 where they belong in the whole.
 
-Cost: reads every weight once (GEMV), or once for every 4 tokens (subgroups), for every 32 (small
-tile), or for as many as a `GemmTile` has.
+Cost: reads every weight once (GEMV, whatever its number of tokens), or once for every 4 tokens
+(subgroups), for every 32 (small tile), or for as many as a `GemmTile` has.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from py_engine.gpu.types import Binding, KernelSpec
+from py_engine.gpu.types import SLICE_ALIGNMENT, Binding, KernelSpec
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.tuning import PLAIN, GemvForm, Tuning
@@ -28,6 +28,17 @@ approximation with tanh."""
 _QUAD = 4
 _SUBGROUP_WORKGROUP = 64
 _PLAIN_WORKGROUP = 32
+
+MAX_BATCH = _PLAIN_WORKGROUP // _QUAD
+"""Tokens of a GEMV: without subgroups, threads finish four rows of a token each."""
+
+_BATCH_ALIGNMENT = SLICE_ALIGNMENT // 4
+
+
+def batch_stride(width: int) -> int:
+    """Return the floats from one token's row to the next in a batch: each can be a slice."""
+    return -(-width // _BATCH_ALIGNMENT) * _BATCH_ALIGNMENT
+
 
 MAX_GROUPS = 65535
 """Workgroups in one dimension of a grid, on every adapter."""
@@ -77,6 +88,8 @@ class _Product:
             "QUADS": self.quads,
             "FIRST_OUTPUT": self.first_output,
             "N_OUTPUTS": self.n_outputs,
+            "INPUT_STRIDE": self.columns // 4,
+            "OUTPUT_STRIDE": self.n_outputs,
             "SOFT_CAP": float(self.epilogue.soft_cap or 0),
             "RESIDUAL": self.epilogue.residual,
             "GATED": self.epilogue.gated,
@@ -102,9 +115,9 @@ class _Product:
     def weights(self) -> tuple[Binding, ...]:
         return MATRIX_FORMATS[self.weight_format].bindings(self.rows, self.columns)
 
-    def outputs(self, n_tokens: int) -> tuple[Binding, ...]:
-        """Return the bias, where there is one, and the output."""
-        output = Binding("output", "read_write", f"array<f32, {n_tokens * self.n_outputs}>")
+    def outputs(self, n_floats: int) -> tuple[Binding, ...]:
+        """Return the bias, where there is one, and the output of so many floats."""
+        output = Binding("output", "read_write", f"array<f32, {n_floats}>")
         if not self.epilogue.bias:
             return (output,)
         n_biases = self.n_outputs * (2 if self.epilogue.gated else 1)
@@ -138,16 +151,20 @@ def gemv(
     norm: Norm | None = None,
     first_output: int = 0,
     n_outputs: int | None = None,
+    batch: int = 1,
     tuning: Tuning = PLAIN,
 ) -> KernelSpec:
-    """Build a decode product of one token.
+    """Build a decode product of one token, or of `batch` tokens, at most MAX_BATCH.
 
     Shapes: weights (rows, columns), x f32 (columns,), the norm's buffers, bias f32 (n_outputs,) or
     when gated (2 n_outputs,), output f32 (n_outputs,). Outputs from `first_output` on are written;
-    `n_outputs` is None for a matrix in one part.
+    `n_outputs` is None for a matrix in one part. Of a batch, x and output have `batch_stride`
+    floats a token.
     """
     product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
     form = _form(product, norm, tuning)
+    if batch > 1:
+        return _batch_gemv(label, product, norm, form, batch, tuning)
     if form is not None and form.rows > _QUAD:
         return _quads_gemv(label, product, norm, form, tuning)
     if form is not None:
@@ -181,12 +198,16 @@ def _gemv_kernel(
     constants: dict[str, int],
     groups: int,
     directives: tuple[str, ...],
+    batch: int = 1,
 ) -> KernelSpec:
-    """Build a product of one token from the snippets and constants of its form.
+    """Build a product of one token or a few from the snippets and constants of its form.
 
     A form has snippets before those of the norm and after them.
     """
     width, height = _grid(groups)
+    n_inputs, n_outputs = product.columns, product.n_outputs
+    if batch > 1:
+        n_inputs, n_outputs = batch_stride(n_inputs), batch_stride(n_outputs)
     of_norm = {} if norm is None else {"EPSILON": float(norm.eps), "norm": norm.kind}
     return kernel_spec(
         "gemv",
@@ -194,11 +215,19 @@ def _gemv_kernel(
         snippets=(*product.snippets, *before_norm, *_input_norm(norm), *after_norm),
         bindings=(
             *product.weights,
-            Binding("x", "read", f"array<vec4f, {product.columns // 4}>"),
+            Binding("x", "read", f"array<vec4f, {batch * n_inputs // 4}>"),
             *(norm.bindings(product.columns) if norm else ()),
-            *product.outputs(1),
+            *product.outputs(batch * n_outputs),
         ),
-        constants={**product.constants, **constants, **of_norm, "GROUPS_X": width},
+        constants={
+            **product.constants,
+            **constants,
+            **of_norm,
+            "GROUPS_X": width,
+            "BATCH": batch,
+            "INPUT_STRIDE": n_inputs // 4,
+            "OUTPUT_STRIDE": n_outputs,
+        },
         groups_x=width,
         groups_y=height,
         directives=directives,
@@ -249,6 +278,36 @@ def _quads_gemv(
         constants={"WORKGROUP": form.workgroup, "QUADS_EACH": quads},
         groups=product.groups(quads * _subgroups(form.workgroup, tuning.lanes)),
         directives=SUBGROUP_DIRECTIVES,
+    )
+
+
+def _batch_gemv(
+    label: str,
+    product: _Product,
+    norm: Norm | None,
+    form: GemvForm | None,
+    batch: int,
+    tuning: Tuning,
+) -> KernelSpec:
+    assert batch <= MAX_BATCH
+    subgroups = tuning.lanes is not None
+    variant = "subgroup" if subgroups else "workgroup"
+    quads, workgroup = 1, _SUBGROUP_WORKGROUP
+    if form is not None and form.rows > _QUAD:
+        quads, workgroup = form.rows // _QUAD, form.workgroup
+    return _gemv_kernel(
+        label,
+        product,
+        norm,
+        before_norm=(f"total_{variant}",),
+        after_norm=("gemv_batch_accumulate", f"gemv_batch_{variant}"),
+        constants={
+            "WORKGROUP": workgroup if subgroups else _PLAIN_WORKGROUP,
+            "QUADS_EACH": quads,
+        },
+        groups=product.groups(quads * _subgroups(workgroup, tuning.lanes)),
+        directives=SUBGROUP_DIRECTIVES if subgroups else (),
+        batch=batch,
     )
 
 
@@ -329,7 +388,7 @@ def gemm(
             *product.weights,
             Binding("x", "read", f"array<vec4f, {max_tokens * columns // 4}>"),
             STATE,
-            *product.outputs(max_tokens),
+            *product.outputs(max_tokens * product.n_outputs),
         ),
         constants=constants,
         groups_x=groups,

@@ -15,6 +15,7 @@ from py_engine.gpu.types import (
     AdapterInfo,
     Binding,
     Buffer,
+    BufferSlice,
     Dispatch,
     GpuMemory,
     Kernel,
@@ -57,6 +58,13 @@ def binding_view(binding: Binding, data: np.ndarray[Any, Any]) -> np.ndarray[Any
     return data.view(dtype)[: int(size) * width if size else None]
 
 
+def _bytes(bound: Buffer | BufferSlice) -> np.ndarray[Any, Any]:
+    if isinstance(bound, BufferSlice):
+        return _bytes(bound.buffer)[bound.offset : bound.offset + bound.nbytes]
+    assert isinstance(bound, NumpyBuffer)
+    return bound.view(np.uint8)
+
+
 class NumpyProgram:
     """Runs references; the labels of the kernels it ran are added to `log`."""
 
@@ -74,7 +82,7 @@ class NumpyProgram:
             self._log.append(spec.label)
             n_tokens = dispatch.n_tokens if self._n_tokens is None else self._n_tokens
             arrays = {
-                binding.name: binding_view(binding, buffer.view(np.uint8))  # type: ignore[attr-defined]
+                binding.name: binding_view(binding, _bytes(buffer))
                 for binding, buffer in zip(spec.bindings, dispatch.buffers, strict=True)
             }
             REFERENCES[spec.name](spec.constants, n_tokens, arrays)

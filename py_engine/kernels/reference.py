@@ -78,13 +78,13 @@ def _epilogue(constants: Constants, y: Array, buffers: Buffers) -> None:
         y = y * halves[1]
     if cap := constants["SOFT_CAP"]:
         y = cap * np.tanh(y / cap)
-    rows = buffers["output"].reshape(-1, n_outputs)[: len(y), written]
+    rows = buffers["output"].reshape(-1, constants["OUTPUT_STRIDE"])[: len(y), written]
     rows[:] = y + rows if constants["RESIDUAL"] else y
 
 
 def gemv(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """y = W (normed x or x), then the epilogue."""
-    x = buffers["x"][None]
+    """y = W (normed x or x) for each token, then the epilogue."""
+    x = buffers["x"].reshape(constants["BATCH"], -1)[:, : constants["COLUMNS"]]
     x = _normed(constants, x, buffers) if "norm" in constants else x.astype(np.float64)
     _epilogue(constants, x @ unpack_matrix(constants, buffers).T, buffers)
 

@@ -138,6 +138,21 @@ class TextModel(Protocol):
         """
         ...
 
+    async def prepare_drafts(self, n_tokens: int) -> int:
+        """Get ready to `verify` drafts of up to `n_tokens`; return how many they can have.
+
+        0 where the model cannot verify any, or draws as asked for by `start` depend on each other.
+        """
+        ...
+
+    async def verify(self, token_id: int, draft: Sequence[int]) -> list[int]:
+        """Append the token drawn last and the beginning of `draft` that the draws agree with.
+
+        Returns these draws, and the first that differs or comes after the draft: what `decode`
+        would have drawn one after another. No call of `decode` is in flight.
+        """
+        ...
+
     def first_logits(self) -> None:
         """Compute the logits after the last prefill chunk; returns at once."""
         ...

@@ -7,47 +7,34 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from typing import Any
 
 from py_engine.errors import ContextWindowSizeExceededError
-from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Program
+from py_engine.gpu.types import (
+    Buffer,
+    BufferSlice,
+    Device,
+    Dispatch,
+    Kernel,
+    KernelSpec,
+    Program,
+)
 from py_engine.kernels.vision import STATE_IMAGES
 from py_engine.models.base import Draw, SamplingParams
-from py_engine.models.decoder_memory import RopeTables, allocate
+from py_engine.models.decoder_memory import RopeTables
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.delta_states import DeltaStates
+from py_engine.models.drafts import Drafts
 from py_engine.models.kv_cache import KvCache
 from py_engine.models.ops import Step
 from py_engine.models.read_backs import FEWEST_STEPS
 from py_engine.models.sampler import Sampler, sampler_kernels
 from py_engine.models.spec import DecoderSpec
-from py_engine.models.vision import VisionTower
-from py_engine.models.vision_spec import VisionSpec
-from py_engine.models.vision_steps import Stage
+from py_engine.models.vision_plan import Vision
 
 Kernels = Mapping[KernelSpec, Kernel]
 """Compiled kernels."""
-
-Improve = Callable[[Mapping[str, Buffer]], Awaitable[tuple[DecoderSteps, Kernels]]]
-"""Returns steps over the same buffers, which it may use, and their kernels."""
-
-
-@dataclass(frozen=True)
-class Vision:
-    """The vision tower that a decoder shall have."""
-
-    spec: VisionSpec
-    stages: Sequence[Stage]
-
-    def tower(
-        self, device: Device, spec: DecoderSpec, kernels: Kernels, buffers: Mapping[str, Buffer]
-    ) -> VisionTower:
-        """Return the tower over a decoder's buffers; images' ids follow those of the vocabulary."""
-        return VisionTower(
-            device, self.spec, self.stages, kernels, buffers, buffers["images"], spec.vocab_size
-        )
 
 
 class Decoder:
@@ -76,9 +63,10 @@ class Decoder:
         self.device = device
         self._position = 0  # tokens of the sequence once everything enqueued has run
         self._n_written = 0  # the most there were since its first one
+        self._n_draws = 0
         self._chunk_is_queued = False
         self._steps = steps
-        self._kernels = kernels
+        self._kernels = dict(kernels)
         self._buffers = buffers
         self._cache = cache
         self._windows = {layer.window for layer in spec.layers if layer.window is not None}
@@ -86,14 +74,20 @@ class Decoder:
         self._states = DeltaStates(device, spec, buffers)
         self._first = self.program(steps.first_logits, "first logits")
         self._recall = self.program(steps.recall, "recall")
+        self._drafts = Drafts(device, spec, steps, self._kernels, self.program)
         self._record()
         sampling = sampler_kernels(self.vocab_size, steps.tuning)
         drawing = {role: kernels[kernel] for role, kernel in sampling.items()}
         self._sampler = Sampler(device, self.vocab_size, drawing, buffers)
 
-    def program(self, steps: Sequence[Step], label: str) -> Program:
+    def program(
+        self,
+        steps: Sequence[Step],
+        label: str,
+        others: Mapping[str, Buffer | BufferSlice] | None = None,
+    ) -> Program:
         """Record a program of kernels that the decoder has, over its buffers as they are now."""
-        buffers = self._buffers | self._cache.buffers
+        buffers = {**self._buffers, **self._cache.buffers, **(others or {})}
         dispatches = [
             Dispatch(self._kernels[step.kernel], tuple(buffers[name] for name in step.buffers))
             for step in steps
@@ -104,6 +98,7 @@ class Decoder:
         """Record the programs that run over the KV cache."""
         self._next = self.program(self._steps.next_logits, "next logits")
         self._prefill = self.program(self._steps.prefill, "prefill")
+        self._drafts.record()
 
     @property
     def steps(self) -> DecoderSteps:
@@ -140,6 +135,7 @@ class Decoder:
         state = array("I", [kept_tokens, 0, 0, len(drawn)])
         self.device.write_buffer(self._buffers["state"], 0, state)
         self._sampler.start(sampling, drawn)
+        self._n_draws = len(drawn)
 
     async def prefill(self, token_ids: Sequence[int]) -> None:
         """Append one chunk of 1 to `prefill_chunk_size` tokens to the sequence.
@@ -218,15 +214,15 @@ class Decoder:
 
     def sample(self) -> Awaitable[Draw]:
         """Draw the first token after the last prefill chunk."""
-        return self._sampler.draw(self._first)
+        return self._draw(self._first)
 
     def decode(self) -> Awaitable[Draw]:
         """Enqueue one step, which appends the last drawn token and draws the next one.
 
         There is room: see `reserve`. Raises ContextWindowSizeExceededError at the context's end.
         """
-        self._append_drawn_token()
-        return self._sampler.draw(self._next)
+        self._append_drawn_tokens(1)
+        return self._draw(self._next)
 
     async def replay(self, token_ids: Sequence[int]) -> None:
         """Append drawn tokens by decode's own program; leaves the logits after the last one.
@@ -237,7 +233,7 @@ class Decoder:
         for token_id in token_ids:
             await self.reserve(1)
             position = self._position
-            self._append_drawn_token()
+            self._append_drawn_tokens(1)
             self.device.write_buffer(self._buffers["state"], 0, array("I", [position, 1, token_id]))
             self._next.submit()
         await self.device.synchronize()
@@ -251,19 +247,55 @@ class Decoder:
 
         There is room: see `reserve`. Raises ContextWindowSizeExceededError at the context's end.
         """
-        self._append_drawn_token()
+        self._append_drawn_tokens(1)
         self._next.submit()
 
     def draw(self, mask: Any = None) -> Awaitable[Draw]:
         """Draw from the logits at hand; `mask` as in `TextModel.draw`."""
-        return self._sampler.draw(mask=mask)
+        return self._draw(mask=mask)
 
-    def _append_drawn_token(self) -> None:
-        self._require_room(1)
-        assert self._cache.has_room(self._position + 1), "reserve comes before each step"
-        for _ in self._lengthened_to(self._position + 1):
+    def _draw(self, forward: Program | None = None, mask: Any = None) -> Awaitable[Draw]:
+        self._n_draws += 1
+        return self._sampler.draw(forward, mask)
+
+    async def prepare_drafts(self, n_tokens: int) -> int:
+        """Get ready to `verify` drafts of up to `n_tokens`; return how many they can have.
+
+        0 where the model cannot verify any, or draws as asked for by `start` depend on each other.
+        Raises OutOfMemoryError, ShaderCompilationError.
+        """
+        if not self._sampler.is_independent:
+            return 0
+        return await self._drafts.prepare(n_tokens)
+
+    async def verify(self, token_id: int, draft: Sequence[int]) -> list[int]:
+        """Append the token drawn last and the beginning of `draft` that the draws agree with.
+
+        Returns these draws, and the first that differs or comes after the draft. `draft` is at most
+        as long as `prepare_drafts` allowed. Raises ContextWindowSizeExceededError, DeviceLostError
+        and the errors of `reserve`.
+        """
+        position, tokens = self._position, (token_id, *draft)
+        # Tables that change for a token which is then refused would change too early.
+        tokens = tokens[: self._ropes.most_appended(position, len(tokens))]
+        draft = tokens[1:]
+        await self.reserve(len(tokens))
+        self._append_drawn_tokens(len(tokens))
+        draws = await self._drafts.run(tokens, position, self._n_draws)
+        wrong = (i for i, token in enumerate(draft) if draws[i] != token)
+        draws = draws[: next(wrong, len(draft)) + 1]
+        self._position = position + len(draws)
+        self._n_draws += len(draws)
+        state = array("I", [self._position, 1, draws[-1], self._n_draws])
+        self.device.write_buffer(self._buffers["state"], 0, state)
+        return draws
+
+    def _append_drawn_tokens(self, n_tokens: int) -> None:
+        self._require_room(n_tokens)
+        assert self._cache.has_room(self._position + n_tokens), "reserve comes before each step"
+        for _ in self._lengthened_to(self._position + n_tokens):
             pass
-        self._advance(1)
+        self._advance(n_tokens)
 
     def _advance(self, n_tokens: int) -> None:
         self._position += n_tokens
@@ -291,41 +323,8 @@ class Decoder:
 
     def destroy(self) -> None:
         """Free everything the model holds on the GPU."""
+        self._drafts.destroy()
         self._cache.destroy()
         for buffer in self._buffers.values():
             buffer.destroy()
         self._buffers.clear()
-
-
-async def build_decoder(
-    device: Device,
-    spec: DecoderSpec,
-    steps: DecoderSteps,
-    kernels: Kernels,
-    weights: Mapping[str, Buffer],
-    vision: Vision | None = None,
-    improve: Improve | None = None,
-) -> Decoder:
-    """Allocate a decoder's buffers and record its programs. The decoder owns `weights` from now on.
-
-    `improve` may put other forms of the steps in the place of these.
-
-    Raises OutOfMemoryError, LimitSupportError, ValidationError or DeviceLostError, after freeing
-    everything, `weights` included.
-    """
-    buffers = dict(weights)
-    cache: KvCache | None = None
-    try:
-        async with device.check("making the model's buffers"):
-            allocate(device, spec, steps, buffers)
-        if improve is not None:
-            steps, kernels = await improve(buffers)
-        async with device.check("making the model's programs"):
-            cache = KvCache(device, steps.caches)
-            return Decoder(device, spec, steps, kernels, buffers, cache, vision)
-    except BaseException:
-        if cache is not None:
-            cache.destroy()
-        for buffer in buffers.values():
-            buffer.destroy()
-        raise

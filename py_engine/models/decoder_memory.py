@@ -100,6 +100,10 @@ class RopeTables:
         """Return whether the tables must change before a sequence has `n_tokens`."""
         return not self._is_long and 0 < self.limit < n_tokens
 
+    def most_appended(self, position: int, n_tokens: int) -> int:
+        """Return how many of `n_tokens` come before the tables must change, at least 1."""
+        return max(1, self.limit - position) if self.change_at(position + n_tokens) else n_tokens
+
     def can_keep(self, n_tokens: int) -> bool:
         """Return whether a sequence's first `n_tokens` are as they would be in any longer one."""
         return not self._is_long or n_tokens > self.limit

@@ -54,7 +54,10 @@ def row_widths(spec: DecoderSpec) -> dict[str, int]:
 
 
 class DecoderOps(Ops):
-    """Pieces of a decoder, for one token (`chunk` None) or for a chunk of at most so many."""
+    """Pieces of a decoder, for one token (`chunk` None) or for a chunk of at most so many.
+
+    With a `batch` its products are of so many tokens: see `models/batch.py`.
+    """
 
     def __init__(
         self,
@@ -63,12 +66,15 @@ class DecoderOps(Ops):
         caches: LayerCaches,
         tuning: Tuning,
         chunk: int | None,
+        *,
+        batch: int = 1,
     ) -> None:
         super().__init__(
             layouts,
             spec.norm,
             row_widths(spec),
             tuning=tuning,
+            batch=batch,
             max_tokens=chunk,
             prefix="" if chunk is None else "prefill ",
             rows=ROWS,

@@ -10,7 +10,7 @@ attention.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -20,6 +20,7 @@ from py_engine.kernels.history import recall, remember
 from py_engine.kernels.matmul import Epilogue
 from py_engine.kernels.rows import Ids
 from py_engine.kernels.tuning import Tuning
+from py_engine.models.batch import batched
 from py_engine.models.decoder_ops import DecoderOps, layer_caches
 from py_engine.models.kv_cache import LayerCache
 from py_engine.models.ops import Step
@@ -36,7 +37,8 @@ class DecoderSteps:
     that the sequence already has where a chunk's tokens lie; it is empty where nothing is ever
     computed again. `caches` are the KV caches of all layers, and
     `split_bytes` what attention that shares keys out needs for its parts. Kernels are in the forms
-    of `tuning`.
+    of `tuning`. `batch_logits` returns what `next_logits` is for so many tokens at once, over the
+    buffers of `models/batch.py`; it is not among the steps of which `kernels` and `buffers` tell.
     """
 
     next_logits: tuple[Step, ...]
@@ -46,6 +48,7 @@ class DecoderSteps:
     caches: tuple[LayerCache, ...]
     split_bytes: int
     tuning: Tuning
+    batch_logits: Callable[[int], tuple[Step, ...]]
 
     def __iter__(self) -> Iterator[Step]:
         """Return all steps."""
@@ -79,18 +82,30 @@ def decoder_steps(
     decode = DecoderOps(spec, layouts, caches, tuning, None)
     prefill = DecoderOps(spec, layouts, caches, tuning, spec.prefill_chunk_size)
     head = tuple(_head(spec, decode))
-    remembers = (_remember(spec, decode),) if spec.long_rope else ()
     every_cache = tuple(chain.from_iterable(caches.values()))
     splits = ((cache.shape, key_split(cache.shape, tuning)) for cache in every_cache)
+
+    def batch_logits(batch: int) -> tuple[Step, ...]:
+        ops = DecoderOps(spec, layouts, caches, tuning, None, batch=batch)
+        return batched((*_next(spec, ops), *_head(spec, ops)), batch)
+
     return DecoderSteps(
-        next_logits=(*remembers, *_layers(spec, decode, "drawn", "state"), *head),
+        next_logits=(*_next(spec, decode), *head),
         prefill=tuple(_layers(spec, prefill, "tokens", "prefill tokens")),
         first_logits=(prefill.last_row(), *head),
         recall=(_recall(spec, prefill),) if spec.long_rope else (),
         caches=every_cache,
         split_bytes=max((split_bytes(s, split) for s, split in splits if split), default=0),
         tuning=tuning,
+        batch_logits=batch_logits,
     )
+
+
+def _next(spec: DecoderSpec, ops: DecoderOps) -> Iterator[Step]:
+    """Take the token that was drawn last through the layers."""
+    if spec.long_rope:
+        yield _remember(spec, ops)
+    yield from _layers(spec, ops, "drawn", "state")
 
 
 def _layers(spec: DecoderSpec, ops: DecoderOps, ids: Ids, tokens: str) -> Iterator[Step]:

@@ -11,7 +11,8 @@ from py_engine.gpu.types import Buffer, Device, Kernel, KernelSpec
 from py_engine.kernels.tuning import Forms, Tuning, tuning_for
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadProgress
-from py_engine.models.decoder import Decoder, Kernels, Vision, build_decoder
+from py_engine.models.decoder import Decoder, Kernels
+from py_engine.models.decoder_build import build_decoder
 from py_engine.models.decoder_memory import decoder_memory, require_chunks_fit
 from py_engine.models.decoder_steps import DecoderSteps, decoder_steps
 from py_engine.models.form_choice import FormChooser
@@ -23,6 +24,7 @@ from py_engine.models.registry import decoder_spec
 from py_engine.models.sampler import sampler_kernels
 from py_engine.models.spec import DecoderSpec
 from py_engine.models.vision import activation_sizes, require_tower_fits
+from py_engine.models.vision_plan import Vision
 from py_engine.models.vision_steps import stage_kernels, vision_stages
 from py_engine.storage.tasks import run_together
 from py_engine.weights.checkpoint import Checkpoint

@@ -29,6 +29,8 @@ class Step:
 class Ops:
     """Pieces for one token (`max_tokens` None), or for up to so many tokens at once.
 
+    With a `batch` the products of the former are of so many tokens.
+
     Matrices and norms are named by role. `rows` are the names of activations, which stand for
     buffers whose names begin with `prefix`; so do the labels of kernels. `columns` has the widths
     of those that are multiplied by matrices, which may be more than what a product writes of them.
@@ -44,8 +46,10 @@ class Ops:
         max_tokens: int | None,
         prefix: str = "",
         rows: frozenset[str] = frozenset(),
+        batch: int = 1,
     ) -> None:
         self.max_tokens = max_tokens
+        self._batch = batch
         self._layouts = layouts
         self._norm = norm
         self._columns = columns
@@ -107,7 +111,7 @@ class Ops:
             "tuning": self._tuning,
         }
         if self.max_tokens is None:
-            arguments["norm"] = self._norm if norm else None
+            arguments |= {"norm": self._norm if norm else None, "batch": self._batch}
         else:
             arguments["max_tokens"] = self.max_tokens
         build = gemv if self.max_tokens is None else gemm

@@ -105,6 +105,11 @@ class Sampler:
             roles.append("logprobs")
         self._steps = tuple(self._parts[role] for role in roles)
 
+    @property
+    def is_independent(self) -> bool:
+        """Whether a draw depends on nothing but its logits and random number, and gives a token."""
+        return self._steps == (self._parts["sample"],)
+
     def _packed(self, sampling: SamplingParams) -> bytes:
         return pack_sampling(
             temperature=sampling.temperature,

@@ -58,6 +58,8 @@ _LABELS = {
     "grammar_compile_ms": "compiling a JSON Schema's grammar, ms",
     "grammar_ms_per_token": "mask and acceptance per token, ms",
     "grammar_ratio": "token with a grammar over one without",
+    "prediction_ratio": "token with a prediction that is right over one without",
+    "prediction_accepted": "part of the tokens that were guessed",
     "proxy_ms_per_chunk_mpy": "proxy's work per streamed chunk, MicroPython, ms",
     "round_trip_ms_per_chunk_mpy": "chunk that the worker has ready, round trip, ms",
     "proxy_ms_per_chunk_py": "proxy's work per streamed chunk, Pyodide, ms",

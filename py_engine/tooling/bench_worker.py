@@ -27,7 +27,7 @@ from py_engine.gpu.clock import clock_of
 from py_engine.gpu.rates import copy_bytes_per_s
 from py_engine.gpu.types import Limits
 from py_engine.gpu.webgpu import WebGPUDevice
-from py_engine.grammar import Grammar, GrammarSpec
+from py_engine.grammar import GrammarSpec
 from py_engine.grammar.backend_browser import BrowserGrammarCompiler
 from py_engine.grammar.vocabulary import vocabulary_of
 from py_engine.models.base import SamplingParams
@@ -180,11 +180,9 @@ async def measure(model_url: str, long_prompt: str, runs: int, reply_tokens: int
     load_s = time.perf_counter() - started
     prompt = tokenizer.encode(long_prompt)
 
-    async def reply(
-        prompt_tokens: int, max_tokens: int, grammar: Grammar | None = None
-    ) -> Generation:
+    async def reply(prompt_tokens: int, max_tokens: int, **settings: Any) -> Generation:
         sampling = SamplingParams(temperature=0)
-        params = GenerationParams(sampling, max_tokens=max_tokens, grammar=grammar)
+        params = GenerationParams(sampling, max_tokens=max_tokens, **settings)
         generation = Generation(model, tokenizer, prompt[:prompt_tokens], params)
         async for _ in generation.pieces():
             pass
@@ -210,7 +208,7 @@ async def measure(model_url: str, long_prompt: str, runs: int, reply_tokens: int
         free, held = [], []
         for _ in range(runs):
             free.append((await reply(8, reply_tokens)).statistics)
-            held.append((await reply(8, reply_tokens, grammar)).statistics)
+            held.append((await reply(8, reply_tokens, grammar=grammar)).statistics)
         latencies = [each.grammar_per_token_s for each in held]
         compiler.destroy()
         return {
@@ -218,6 +216,20 @@ async def measure(model_url: str, long_prompt: str, runs: int, reply_tokens: int
             "grammar_ms_per_token": min(latencies) * 1000,
             "grammar_ratio": min(each.time_per_output_token_s for each in held)
             / min(each.time_per_output_token_s for each in free),
+        }
+
+    async def prediction_costs() -> dict[str, float]:
+        """Decode with a prediction that is right and without, in turn."""
+        tokens = tokenizer.encode((await reply(8, reply_tokens)).text)
+        plain, predicted = [], []
+        for _ in range(runs):
+            plain.append((await reply(8, reply_tokens)).statistics)
+            guided = await reply(8, reply_tokens, draft_tokens=7, prediction=tokens)
+            predicted.append(guided.statistics)
+        return {
+            "prediction_ratio": min(each.time_per_output_token_s for each in predicted)
+            / min(each.time_per_output_token_s for each in plain),
+            "prediction_accepted": predicted[0].accepted_draft_tokens / reply_tokens,
         }
 
     await reply(len(prompt), SHORT)
@@ -241,6 +253,7 @@ async def measure(model_url: str, long_prompt: str, runs: int, reply_tokens: int
         **await per_token(bridge_calls),
         **{name: min(each[name] for each in times) for name in times[0]},
         **await grammar_costs(),
+        **await prediction_costs(),
         "weight_bytes_per_token": weight_bytes,
         "copy_bytes_per_s": bandwidth,
         "bandwidth_fraction": weight_bytes * decode_tokens_per_s / bandwidth,

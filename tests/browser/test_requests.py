@@ -184,6 +184,40 @@ def test_top_k_and_min_p_of_one_are_greedy(worker: EngineWorker) -> None:
     assert answers == answers[:1] * 4
 
 
+@pytest.mark.parametrize("fields", [{"temperature": 0}, {"temperature": 0.9, "seed": 11}], ids=str)
+def test_guesses_change_no_reply(worker: EngineWorker, fields: dict[str, Any]) -> None:
+    async def run(fields: dict[str, Any]) -> list[Any]:
+        from request_helpers import ask
+
+        plain = await ask("Tell me a story.", max_tokens=60, **fields)
+        text = plain.choices[0].message.content
+        half = text[: len(text) // 2] + " But no." + text[len(text) // 2 :]
+        guessed = []
+        for prediction in (text, half, "Nothing of the kind."):
+            expected = {"type": "content", "content": prediction}
+            guessed.append(
+                await ask("Tell me a story.", max_tokens=60, prediction=expected, **fields)
+            )
+        looked_up = await ask(
+            "Tell me a story.", max_tokens=60, extra_body={"prompt_lookup_num_tokens": 3}, **fields
+        )
+        biased = await ask(
+            "Tell me a story.", max_tokens=60, prediction=expected, logit_bias={"9": 1}, **fields
+        )
+        return [
+            [r.choices[0].message.content, r.usage.completion_tokens_details]
+            for r in (plain, *guessed, looked_up, biased)
+        ]
+
+    (plain, none), *guessed, (looked_up, _), (_, of_biased) = worker.run(run, fields=fields)
+    assert [text for text, _ in guessed] == [plain] * 3
+    assert looked_up == plain
+    assert none is None and of_biased is None
+    accepted = [details["accepted_prediction_tokens"] for _, details in guessed]
+    assert accepted[0] > 45
+    assert accepted[0] > accepted[1] > 20 > accepted[2]
+
+
 def test_processor_in_python_forces_and_fails(worker: EngineWorker) -> None:
     async def run() -> Any:
         from request_helpers import ask, engine

@@ -16,7 +16,7 @@ import pytest
 
 from py_engine.errors import OutOfMemoryError
 from py_engine.kernels import attention_shape
-from py_engine.models import decoder, loader
+from py_engine.models import decoder_build, loader
 from py_engine.models.base import SamplingParams
 from py_engine.models.decoder import Decoder
 from py_engine.models.kv_cache import KvCache
@@ -34,14 +34,14 @@ CHUNK = {"prefill_chunk_size": 16}
 PATCH = """
 from functools import partial
 from py_engine.kernels import attention_shape
-from py_engine.models import attention_limits, decoder, loader
+from py_engine.models import attention_limits, decoder_build, loader
 from py_engine.models.kv_cache import KvCache
 attention_shape.SMALL_CACHE_BYTES = 0 if first_tokens else 512 << 10
 if first_tokens:
-    decoder.KvCache = partial(KvCache, first_tokens=first_tokens)
+    decoder_build.KvCache = partial(KvCache, first_tokens=first_tokens)
     loader.most_cache_bytes = lambda limits: 1
 else:
-    decoder.KvCache, loader.most_cache_bytes = KvCache, attention_limits.most_cache_bytes
+    decoder_build.KvCache, loader.most_cache_bytes = KvCache, attention_limits.most_cache_bytes
 """
 
 
@@ -50,7 +50,7 @@ def small_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let caches begin with room for a few tokens, with a buffer for each KV head."""
     monkeypatch.setattr(attention_shape, "SMALL_CACHE_BYTES", 0)
     monkeypatch.setattr(loader, "most_cache_bytes", lambda limits: 1)
-    monkeypatch.setattr(decoder, "KvCache", partial(KvCache, first_tokens=FIRST_TOKENS))
+    monkeypatch.setattr(decoder_build, "KvCache", partial(KvCache, first_tokens=FIRST_TOKENS))
 
 
 @contextmanager

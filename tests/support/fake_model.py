@@ -15,10 +15,11 @@ class FakeModel:
     """Draws the ids of `script` one after another for every sequence, then 0 for ever.
 
     A mask that forbids the script's id makes it draw the lowest allowed one, and logits that were
-    written the likeliest one. It records what it was asked, checks the contract of `TextModel`, and
-    lets a test act in the middle: `on_step(n)` runs when the n-th token of a sequence is read,
-    before it is given out; `gate`, when set, holds every read until it is set. `fail_at` maps token
-    numbers to errors. `sequence` are the tokens in its KV cache.
+    written the likeliest one. It verifies drafts of up to `longest_draft` tokens. It records what
+    it was asked, checks the contract of `TextModel`, and lets a test act in the middle:
+    `on_step(n)` runs when the n-th token of a sequence is read, before it is given out; `gate`,
+    when set, holds every read until it is set. `fail_at` maps token numbers to errors. `sequence`
+    are the tokens in its KV cache.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class FakeModel:
         self.context_window_size = context_window_size
         self.prefill_chunk_size = prefill_chunk_size
         self.steps_in_flight = 2
+        self.longest_draft = 7
         self.vision: Any = None
         self.script = list(script)
         self.samplings: list[SamplingParams] = []
@@ -40,6 +42,7 @@ class FakeModel:
         self.chunks: list[list[int]] = []
         self.masks: list[Any] = []
         self.replayed: list[int] = []
+        self.drafts: list[list[int]] = []
         self.sequence: list[int] = []
         self.room = 0
         self.on_step: Callable[[int], None] | None = None
@@ -75,6 +78,7 @@ class FakeModel:
         self.chunks = []
         self.masks = []
         self.replayed = []
+        self.drafts = []
         del self.sequence[kept_tokens:]
         self._drawn = len(drawn)
         self._has_logits = False
@@ -106,6 +110,24 @@ class FakeModel:
     def decode(self) -> Awaitable[Draw]:
         self.next_logits()
         return self.draw()
+
+    async def prepare_drafts(self, n_tokens: int) -> int:
+        return min(n_tokens, self.longest_draft)
+
+    async def verify(self, token_id: int, draft: Sequence[int]) -> list[int]:
+        assert self.in_flight == 0, "a draft while steps are in flight"
+        assert token_id == self._last, "a draft behind another token"
+        assert 0 < len(draft) <= self.longest_draft
+        self.drafts.append(list(draft))
+        self._append([token_id, *draft])
+        draws = []
+        for expected in (*draft, None):
+            self._has_logits = True
+            draws.append((await self.draw()).token_id)
+            if draws[-1] != expected:
+                break
+        del self.sequence[len(self.sequence) - len(draft) - 1 + len(draws) :]
+        return draws
 
     def first_logits(self) -> None:
         assert self.chunks, "logits before prefill"

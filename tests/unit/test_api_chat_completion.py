@@ -295,7 +295,6 @@ def test_fields_without_effect_and_neutral_values_are_accepted() -> None:
         functions=[],
         metadata={"a": "b"},
         modalities=["text"],
-        prediction={"type": "content", "content": "x"},
         prompt_cache_key="k",
         prompt_cache_options={},
         prompt_cache_retention="24h",

@@ -12,7 +12,8 @@ from py_engine.gpu.types import Buffer, Device
 from py_engine.kernels.tuning import Tuning
 from py_engine.models.attention_limits import most_cache_bytes
 from py_engine.models.base import SamplingParams
-from py_engine.models.decoder import Decoder, build_decoder
+from py_engine.models.decoder import Decoder
+from py_engine.models.decoder_build import build_decoder
 from py_engine.models.decoder_steps import DecoderSteps, decoder_steps
 from py_engine.models.registry import decoder_spec, model_parameters
 from py_engine.models.sampler import sampler_kernels

@@ -1,0 +1,79 @@
+"""Several tokens in one decode step: products take them together, all else one after the other.
+
+The rows of a batch may be of one sequence, a row being the token after the one of the row before,
+or of several. What is not a product is decode's own kernel over slices of the batch's buffers, so
+each row has the bits that it would have alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, groupby
+
+from py_engine.gpu.types import Buffer, BufferSlice
+from py_engine.kernels.matmul import batch_stride
+from py_engine.kernels.wgsl import STATE_WORDS
+from py_engine.models.decoder_ops import ROWS, row_widths
+from py_engine.models.ops import Step
+from py_engine.models.spec import DecoderSpec
+
+_PER_ROW = ROWS | {"state", "logits"}
+
+STATES = "batch state"
+"""The buffer with a `state` for each row."""
+
+STATE_STRIDE = batch_stride(len(STATE_WORDS))
+"""Words from one row's state to the next."""
+
+
+def batched(steps: Iterable[Step], batch: int) -> tuple[Step, ...]:
+    """Return the steps of a batch, given decode's with products of `batch` tokens."""
+    groups = groupby(steps, key=lambda step: step.kernel.name == "gemv")
+    return tuple(
+        chain.from_iterable(
+            map(_together, group) if is_product else _row_by_row(tuple(group), batch)
+            for is_product, group in groups
+        )
+    )
+
+
+def _together(step: Step) -> Step:
+    return Step(step.kernel, tuple(f"batch {n}" if n in _PER_ROW else n for n in step.buffers))
+
+
+def _row_by_row(steps: tuple[Step, ...], batch: int) -> Iterator[Step]:
+    """Take a row through all of the steps before the next one: their scratch is shared."""
+    for row in range(batch):
+        for step in steps:
+            names = tuple(row_name(n, row) if n in _PER_ROW else n for n in step.buffers)
+            yield Step(step.kernel, names)
+
+
+def row_name(name: str, row: int) -> str:
+    """Return the name of what one row has of a batch's buffer."""
+    return f"batch {name} {row}"
+
+
+def batch_sizes(spec: DecoderSpec, batch: int) -> dict[str, int]:
+    """Return the bytes of every buffer of a batch, by name."""
+    return {
+        f"batch {name}": 4 * batch * batch_stride(width) for name, width in _widths(spec).items()
+    }
+
+
+def batch_rows(
+    spec: DecoderSpec, batch: int, buffers: Mapping[str, Buffer]
+) -> dict[str, BufferSlice]:
+    """Return the rows of a batch's buffers by `row_name`."""
+    return {
+        row_name(name, row): BufferSlice(
+            buffers[f"batch {name}"], 4 * row * batch_stride(width), 4 * width
+        )
+        for name, width in _widths(spec).items()
+        for row in range(batch)
+    }
+
+
+def _widths(spec: DecoderSpec) -> dict[str, int]:
+    """Return the words of a row of each buffer."""
+    return {**row_widths(spec), "logits": spec.active_vocab_size, "state": len(STATE_WORDS)}

@@ -1,0 +1,129 @@
+"""Verifies drafts of a reply: several tokens in one step, with a draw after each.
+
+Row i of the batch is token i after those that the sequence has. Its draw is the one that decoding
+would make after the tokens before it, with the same random number, so a draft changes no reply
+(speculative decoding, Leviathan et al. 2023, where the draft is not itself a distribution).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from py_engine.gpu.types import Buffer, BufferSlice, Device, Kernel, KernelSpec, Program
+from py_engine.kernels.matmul import MAX_BATCH
+from py_engine.kernels.wgsl import STATE_WORDS
+from py_engine.models.batch import (
+    STATE_STRIDE,
+    STATES,
+    batch_rows,
+    batch_sizes,
+    batched,
+)
+from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.ops import Step
+from py_engine.models.sampler import draw_step
+from py_engine.models.spec import DecoderSpec
+
+Record = Callable[[Sequence[Step], str, Mapping[str, Buffer | BufferSlice]], Program]
+"""Records steps, with a label, over a decoder's buffers and others."""
+
+
+def longest_draft(spec: DecoderSpec) -> int:
+    """Return how many tokens a model's drafts can have; 0 where it cannot verify any.
+
+    The states of linear attention cannot be taken back, and a sliding window holds no more than a
+    chunk's tokens past its end.
+    """
+    if spec.delta is not None:
+        return 0
+    return min(MAX_BATCH, spec.prefill_chunk_size) - 1
+
+
+class Drafts:
+    """Verifies the drafts of one decoder. What that takes is made when it is first asked for.
+
+    `kernels` are the decoder's: those of the batch come to them. `record` is its `program`.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        spec: DecoderSpec,
+        steps: DecoderSteps,
+        kernels: dict[KernelSpec, Kernel],
+        record: Record,
+    ) -> None:
+        self._device = device
+        self._spec = spec
+        self._decoder_steps = steps
+        self._kernels = kernels
+        self._record = record
+        self._batch = 1
+        self._steps: tuple[Step, ...] = ()
+        self._buffers: dict[str, Buffer] = {}
+        self._program: Program | None = None
+
+    async def prepare(self, n_tokens: int) -> int:
+        """Get ready for drafts of up to `n_tokens`; return how many they can have.
+
+        Raises OutOfMemoryError, DeviceLostError and ShaderCompilationError; the next call tries
+        again.
+        """
+        most = max(0, min(n_tokens, longest_draft(self._spec)))
+        if most >= self._batch:
+            # Few sizes, so that drafts of different lengths share kernels.
+            await self._make(1 << most.bit_length())
+        return most
+
+    async def _make(self, batch: int) -> None:
+        spec = self._spec
+        draw = draw_step(spec.active_vocab_size, self._decoder_steps.tuning)
+        steps = (*self._decoder_steps.batch_logits(batch), *batched((draw,), batch))
+        new = list(dict.fromkeys(s.kernel for s in steps if s.kernel not in self._kernels))
+        self._kernels.update(zip(new, await self._device.compile(new), strict=True))
+        self.destroy()
+        try:
+            async with self._device.check("making room for drafts"):
+                for name, nbytes in batch_sizes(spec, batch).items():
+                    self._buffers[name] = self._device.create_buffer(nbytes, name)
+        except BaseException:
+            self.destroy()
+            raise
+        self._steps, self._batch = steps, batch
+        self.record()
+
+    def record(self) -> None:
+        """Record the program, anew when a decoder's buffers were replaced."""
+        if self._steps:
+            rows = batch_rows(self._spec, self._batch, self._buffers)
+            self._program = self._record(self._steps, "draft", {**self._buffers, **rows})
+
+    def run(self, token_ids: Sequence[int], position: int, n_draws: int) -> Awaitable[list[int]]:
+        """Append the token drawn last and a draft at `position`; return the draw after each.
+
+        `n_draws` were made before.
+        """
+        assert self._program is not None and len(token_ids) <= self._batch
+        states = array("I")
+        for row in range(self._batch):
+            # What a short draft leaves over does the last row's work once more.
+            i = min(row, len(token_ids) - 1)
+            states.extend((position + i, 1, token_ids[i], n_draws + i))
+            states.extend([0] * (STATE_STRIDE - len(STATE_WORDS)))
+        self._device.write_buffer(self._buffers[STATES], 0, states)
+        reading = self._program.submit_and_read_bytes(self._buffers[STATES], 0, 4 * len(states))
+        return _draws(reading, len(token_ids))
+
+    def destroy(self) -> None:
+        """Free the batch's buffers."""
+        for buffer in self._buffers.values():
+            buffer.destroy()
+        self._buffers.clear()
+        self._steps, self._batch, self._program = (), 1, None
+
+
+async def _draws(reading: Awaitable[Any], n_rows: int) -> list[int]:
+    words = array("I", await reading)
+    return list(words[STATE_WORDS["STATE_TOKEN"] :: STATE_STRIDE][:n_rows])

@@ -1,0 +1,131 @@
+"""Products of a few tokens at once: against NumPy, and bit for bit against one token's."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.formats import WeightFormat
+from py_engine.kernels.matmul import MAX_BATCH, Epilogue, batch_stride, gemv
+from py_engine.kernels.norm import Norm
+from py_engine.kernels.tuning import PLAIN, GemvForm, Tuning
+from tests.kernels.cases import (
+    RunKernel,
+    assert_close,
+    expected_and_found,
+    matrix_inputs,
+    poisoned,
+)
+from tests.kernels.conftest import GEMV_FORMS, one_form, scaled
+from tests.kernels.test_matmul import EPILOGUES, NORMS, TOLERANCE, bias_inputs, norm_inputs
+
+FORMATS: tuple[WeightFormat, ...] = get_args(WeightFormat)
+LABEL = "gemv under test"
+
+
+@pytest.fixture(params=["subgroups", "plain", "many rows", "a team's"])
+def batch_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
+    """The forms that products of a batch have, and one that they have not."""
+    if request.param == "plain":
+        return PLAIN
+    if lanes is None:
+        pytest.skip("this adapter has no subgroups")
+    if request.param == "subgroups":
+        return Tuning(lanes)
+    name = "many rows" if request.param == "many rows" else "four rows, staged"
+    return one_form(lanes, scaled(GEMV_FORMS[name], lanes))
+
+
+def batch_inputs(
+    spec: KernelSpec, epilogue: Epilogue, norm: Norm | None = None
+) -> dict[str, np.ndarray]:
+    """Return random inputs of a product that is in one part."""
+    batch, rows, columns = (spec.constants[name] for name in ("BATCH", "ROWS", "COLUMNS"))
+    rng = np.random.default_rng(rows * columns)
+    width = spec.constants["N_OUTPUTS"]
+    inputs = matrix_inputs(rng, spec.constants["format"], rows, columns)
+    x = np.full((batch, batch_stride(columns)), np.nan, np.float32)
+    x[:, :columns] = rng.normal(3 if norm else 0, 1, size=(batch, columns))
+    inputs["x"] = x
+    inputs |= bias_inputs(rng, epilogue, width)
+    if norm is not None:
+        inputs |= norm_inputs(rng, norm, columns)
+    output = poisoned(batch * batch_stride(width)).reshape(batch, -1)
+    if epilogue.residual:
+        output[:, :width] = rng.normal(size=(batch, width)).astype(np.float32).view(np.uint32)
+    inputs["output"] = output
+    return inputs
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("batch", [2, 3, MAX_BATCH])
+@pytest.mark.parametrize("name", EPILOGUES)
+def test_epilogues(run_kernel: RunKernel, batch_tuning: Tuning, name: str, batch: int) -> None:
+    epilogue = EPILOGUES[name]
+    spec = gemv(LABEL, "q4f16_1", 66, 256, epilogue=epilogue, batch=batch, tuning=batch_tuning)
+    found = expected_and_found(run_kernel, spec, batch_inputs(spec, epilogue))
+    assert_close(found["output"], TOLERANCE)
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_formats(run_kernel: RunKernel, batch_tuning: Tuning, weight_format: WeightFormat) -> None:
+    spec = gemv(LABEL, weight_format, 10, 512, batch=4, tuning=batch_tuning)
+    found = expected_and_found(run_kernel, spec, batch_inputs(spec, Epilogue()))
+    assert_close(found["output"], TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_norms(run_kernel: RunKernel, batch_tuning: Tuning, kind: str) -> None:
+    norm = NORMS[kind]
+    spec = gemv(LABEL, "q4f16_1", 6, 96, norm=norm, batch=4, tuning=batch_tuning)
+    found = expected_and_found(run_kernel, spec, batch_inputs(spec, Epilogue(), norm))
+    assert_close(found["output"], 2e-5)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_part_writes_into_its_place(
+    run_kernel: RunKernel, batch_tuning: Tuning, gated: bool
+) -> None:
+    epilogue = Epilogue(bias=True, activation="silu", gated=gated)
+    spec = gemv(
+        LABEL,
+        "q4f16_1",
+        10,
+        96,
+        epilogue=epilogue,
+        first_output=7,
+        n_outputs=31,
+        batch=3,
+        tuning=batch_tuning,
+    )
+    found = expected_and_found(run_kernel, spec, batch_inputs(spec, epilogue))
+    assert_close(found["output"], TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", [None, *NORMS])
+@pytest.mark.parametrize("form", [None, "subgroups", GEMV_FORMS["many rows"]], ids=str)
+def test_a_token_is_the_same_alone(
+    run_kernel: RunKernel, lanes: int | None, form: GemvForm | str | None, kind: str | None
+) -> None:
+    """To the last bit: a reply does not change with what runs beside it."""
+    if lanes is None and form is not None:
+        pytest.skip("this adapter has no subgroups")
+    norm = None if kind is None else NORMS[kind]
+    tuning = Tuning(None if form is None else lanes)
+    if isinstance(form, GemvForm):
+        tuning = one_form(lanes or 1, scaled(form, lanes or 1))
+    epilogue = EPILOGUES["bias residual"]
+    specs = [
+        gemv(LABEL, "q4f16_1", 130, 1056, epilogue=epilogue, norm=norm, batch=batch, tuning=tuning)
+        for batch in (1, 4)
+    ]
+    inputs = batch_inputs(specs[1], epilogue, norm)
+    together = expected_and_found(run_kernel, specs[1], inputs)["output"][1].reshape(4, -1)
+    for token in range(4):
+        own = {"x": inputs["x"][token, :1056], "output": inputs["output"][token, :130]}
+        alone = expected_and_found(run_kernel, specs[0], inputs | own)["output"][1]
+        assert alone.tobytes() == together[token, :130].tobytes()
