@@ -63,14 +63,16 @@ def test(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Measure boot, load and generation of the embedded model, its kernels, or forms of these."""
+    """Measure the embedded model, its kernels or forms of these, or another model's shapes."""
     from py_engine.tooling import bench as benchmark
-    from py_engine.tooling import bench_forms, bench_profile
+    from py_engine.tooling import bench_forms, bench_profile, bench_shapes
 
     ensure_chromium()
     folder = build_site().folder
     if options.tune:
         return bench_forms.main(folder, as_json=options.json)
+    if options.shapes:
+        return bench_shapes.main(folder, options.shapes, as_json=options.json)
     if options.profile or options.trace:
         return bench_profile.main(folder, as_json=options.json, trace_file=options.trace)
     return benchmark.main(folder, as_json=options.json)
@@ -143,6 +145,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     instead.add_argument(
         "--profile", action="store_true", help="time every kernel of a decode step instead"
     )
+    instead.add_argument(
+        "--shapes",
+        metavar="NAME",
+        help="measure a model of these shapes with random weights instead, such as"
+        " SmolLM2-135M-Instruct or Qwen2.5-0.5B-Instruct",
+    )
     command.add_argument(
         "--trace",
         type=Path,
@@ -182,8 +190,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
     is_test = arguments[:1] == ["test"] and not {"-h", "--help"} & set(arguments)
     options = parser.parse_args(["test"] if is_test else arguments)
-    if options.command == "bench" and options.tune and options.trace:
-        parser.error("bench: --trace belongs to --profile, not to --tune")
+    if options.command == "bench" and options.trace and (options.tune or options.shapes):
+        parser.error("bench: --trace belongs to --profile, not to --tune or --shapes")
     options.pytest_arguments = arguments[1:]
     return options
 

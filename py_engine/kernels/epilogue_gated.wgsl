@@ -1,6 +1,10 @@
 // Rows are gates, then ups: a quad takes two of each, so activation(gate) * up needs no second pass.
 const PAIRS = ROWS / 2u;
 
+fn quad_row(quad: u32, i: u32) -> u32 {
+  return min(quad * 2u + (i & 1u), PAIRS - 1u) + select(0u, PAIRS, i >= 2u);
+}
+
 fn quad_rows(quad: u32) -> vec4u {
   let pair = min(quad * 2u + vec2u(0u, 1u), vec2u(PAIRS - 1u));
   return vec4u(pair, pair + PAIRS);

@@ -8,11 +8,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
         @builtin(subgroup_size) size: u32) {
   let first_quad = (group.x * n_subgroups + subgroup) * QUADS_EACH;
   if (first_quad >= QUADS) { return; }
-  var rows: array<u32, ROWS_EACH>;
-  for (var q = 0u; q < QUADS_EACH; q++) {
-    let of_quad = quad_rows(first_quad + q);
-    for (var i = 0u; i < 4u; i++) { rows[4u * q + i] = of_quad[i]; }
-  }
   let n_tokens = state[STATE_N_TOKENS];
   let token = group.y * 4u;
   let tokens = min(token + vec4u(0u, 1u, 2u, 3u), vec4u(n_tokens - 1u));
@@ -22,10 +17,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
   for (var block = lane; block < BLOCKS; block += min(size, WORKGROUP)) {
     var of_tokens: array<Block, 4>;
     for (var t = 0u; t < 4u; t++) { of_tokens[t] = arrange(input_block(tokens[t], block)); }
-    for (var i = 0u; i < ROWS_EACH; i++) {
-      let w = weight_block(rows[i], block);
-      sums[i] += weight_scale(rows[i], block) * vec4f(dot_blocks(w, of_tokens[0]), dot_blocks(w, of_tokens[1]),
-                                                      dot_blocks(w, of_tokens[2]), dot_blocks(w, of_tokens[3]));
+    for (var q = 0u; q < QUADS_EACH; q++) {
+      for (var i = 0u; i < 4u; i++) {
+        let row = quad_row(first_quad + q, i);
+        let w = weight_block(row, block);
+        sums[4u * q + i] += weight_scale(row, block) * vec4f(dot_blocks(w, of_tokens[0]), dot_blocks(w, of_tokens[1]),
+                                                             dot_blocks(w, of_tokens[2]), dot_blocks(w, of_tokens[3]));
+      }
     }
   }
   for (var i = 0u; i < ROWS_EACH; i++) { sums[i] = subgroupAdd(sums[i]); }

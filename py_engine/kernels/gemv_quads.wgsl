@@ -8,11 +8,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
         @builtin(subgroup_size) size: u32) {
   let first_quad = ((group.y * GROUPS_X + group.x) * n_subgroups + subgroup) * QUADS_EACH;
   if (first_quad >= QUADS) { return; }
-  var rows: array<u32, ROWS_EACH>;
-  for (var q = 0u; q < QUADS_EACH; q++) {
-    let of_quad = quad_rows(first_quad + q);
-    for (var i = 0u; i < 4u; i++) { rows[4u * q + i] = of_quad[i]; }
-  }
   let stride = min(size, WORKGROUP);
   let statistics = input_statistics(0u, lane, stride);
   var squares = 0.0;
@@ -21,8 +16,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
     let raw = input_block(0u, block);
     squares += square_sum(raw);
     let v = arrange(normed(raw, block, statistics));
-    for (var i = 0u; i < ROWS_EACH; i++) {
-      sums[i] += weight_scale(rows[i], block) * dot_blocks(weight_block(rows[i], block), v);
+    for (var q = 0u; q < QUADS_EACH; q++) {
+      for (var i = 0u; i < 4u; i++) {
+        let row = quad_row(first_quad + q, i);
+        sums[4u * q + i] += weight_scale(row, block) * dot_blocks(weight_block(row, block), v);
+      }
     }
   }
   let scale = inverse_rms(subgroupAdd(squares));

@@ -12,7 +12,7 @@ Cost: reads every weight once (GEMV, whatever its number of tokens), or once for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from py_engine.gpu.types import SLICE_ALIGNMENT, Binding, KernelSpec
@@ -26,6 +26,9 @@ Activation = Literal["none", "silu", "gelu", "gelu_tanh"]
 approximation with tanh."""
 
 _QUAD = 4
+_CODES = "weight_q4"
+"""The snippet of formats of 4-bit codes."""
+
 _SUBGROUP_WORKGROUP = 64
 _PLAIN_WORKGROUP = 32
 
@@ -73,6 +76,7 @@ class _Product:
     epilogue: Epilogue
     first_output: int
     n_outputs: int
+    masks_codes: bool = False
 
     @property
     def quads(self) -> int:
@@ -100,10 +104,11 @@ class _Product:
     @property
     def snippets(self) -> tuple[str, ...]:
         """What unpacks the weights, then what stores the outputs."""
-        epilogue = self.epilogue
+        epilogue, masks = self.epilogue, self.masks_codes
+        unpacking = MATRIX_FORMATS[self.weight_format].snippets
         return (
             "block",
-            *MATRIX_FORMATS[self.weight_format].snippets,
+            *(f"{each}_masked" if masks and each == _CODES else each for each in unpacking),
             "bias_rows" if epilogue.bias else "bias_none",
             f"activation_{epilogue.activation}",
             "epilogue_store",
@@ -163,6 +168,8 @@ def gemv(
     """
     product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
     form = _form(product, norm, tuning)
+    if form is None or form.rows > _QUAD or batch > 1:
+        product = _by_subgroups(product, tuning)
     if batch > 1:
         return _batch_gemv(label, product, norm, form, batch, tuning)
     if form is not None and form.rows > _QUAD:
@@ -181,6 +188,11 @@ def gemv(
         groups=product.groups(_subgroups(_SUBGROUP_WORKGROUP, tuning.lanes)),
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
     )
+
+
+def _by_subgroups(product: _Product, tuning: Tuning) -> _Product:
+    """Return how a subgroup that has whole rows unpacks their weights."""
+    return replace(product, masks_codes=tuning.masks_codes and tuning.lanes is not None)
 
 
 def _subgroups(workgroup: int, lanes: int | None) -> int:
@@ -249,7 +261,7 @@ def _form(product: _Product, norm: Norm | None, tuning: Tuning) -> GemvForm | No
     Those of teams are for formats of 4-bit codes, without LayerNorm, and x must fit into workgroup
     memory if it is staged there.
     """
-    is_coded = "weight_q4" in MATRIX_FORMATS[product.weight_format].snippets
+    is_coded = _CODES in MATRIX_FORMATS[product.weight_format].snippets
     form = tuning.gemv_form(product.rows, product.columns)
     if form is None or tuning.lanes is None:
         return None
@@ -300,7 +312,10 @@ def _batch_gemv(
         product,
         norm,
         before_norm=(f"total_{variant}",),
-        after_norm=("gemv_batch_accumulate", f"gemv_batch_{variant}"),
+        after_norm=(
+            f"gemv_batch_{'quads' if quads > 1 else 'accumulate'}",
+            f"gemv_batch_{variant}",
+        ),
         constants={
             "WORKGROUP": workgroup if subgroups else _PLAIN_WORKGROUP,
             "QUADS_EACH": quads,
@@ -374,6 +389,7 @@ def gemm(
         groups = product.groups(tile.rows // 4)
     elif lanes is not None:
         variant, tokens_per_group = "gemm_subgroup", 4
+        product = _by_subgroups(product, tuning)
         constants["QUADS_EACH"] = tuning.gemm_quads
         groups = product.groups(tuning.gemm_quads * _subgroups(_SUBGROUP_WORKGROUP, lanes))
         directives = SUBGROUP_DIRECTIVES

@@ -106,7 +106,8 @@ class Tuning:
     `gemv` is None where all products of one token have the form that runs everywhere. `gemm_tiles`
     are for products of a chunk: a matrix gets the first whose number of rows it has at least;
     without one a subgroup has `gemm_quads` times 4 rows. What was `measured` goes before all. The
-    draw takes at most `sample_threads`.
+    draw takes at most `sample_threads`. With `masks_codes` subgroups unpack 4-bit codes without
+    shifts (weight_q4_masked.wgsl).
     """
 
     lanes: int | None = None
@@ -116,6 +117,7 @@ class Tuning:
     gemm_tiles: tuple[tuple[int, GemmTile], ...] = ()
     gemm_quads: int = 1
     sample_threads: int = 256
+    masks_codes: bool = False
     measured: Forms = field(default_factory=dict, hash=False)
 
     def gemv_form(self, rows: int, columns: int) -> GemvForm | None:
@@ -161,9 +163,11 @@ _NVIDIA = Tuning(
 _SWIFTSHADER = Tuning(
     # Chromium's adapter on the CPU loads for each lane on its own, so that rows that share x pay:
     # 22.8 ms for 42.4 of all products of a token, 45 for 76 of eight of a chunk of 100 tokens
-    # (embedded model, rounds in turn).
+    # (embedded model, rounds in turn). It shifts for each lane, too: 2.0 ms for 4.6 with masks
+    # (4,096 x 512), and less to compile.
     gemv=GemvForms.only(GemvForm(32, 16)),
     gemm_quads=8,
+    masks_codes=True,
     # It pays for each thread at a barrier, when it compiles as well: a draw's kernel in 0.3 s for
     # 0.96 with 256 threads.
     sample_threads=64,

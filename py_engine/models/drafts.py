@@ -60,10 +60,9 @@ class Drafts:
         self._decoder_steps = steps
         self._kernels = kernels
         self._record = record
-        self._batch = 1
-        self._steps: tuple[Step, ...] = ()
-        self._buffers: dict[str, Buffer] = {}
-        self._program: Program | None = None
+        self._steps: dict[int, tuple[Step, ...]] = {}  # by the rows of a batch
+        self._programs: dict[int, Program] = {}
+        self._buffers: dict[str, Buffer] = {}  # of the largest batch
 
     async def prepare(self, n_tokens: int) -> int:
         """Get ready for drafts of up to `n_tokens`; return how many they can have.
@@ -72,56 +71,68 @@ class Drafts:
         again.
         """
         most = max(0, min(n_tokens, longest_draft(self._spec)))
-        if most >= self._batch:
-            # Few sizes, so that drafts of different lengths share kernels.
-            await self._make(1 << most.bit_length())
+        batch = 1 << most.bit_length()  # few sizes, so that drafts of different lengths share them
+        if most and batch not in self._steps:
+            await self._make(batch)
         return most
 
     async def _make(self, batch: int) -> None:
-        spec = self._spec
-        draw = draw_step(spec.active_vocab_size, self._decoder_steps.tuning)
+        draw = draw_step(self._spec.active_vocab_size, self._decoder_steps.tuning)
         steps = (*self._decoder_steps.batch_logits(batch), *batched((draw,), batch))
         new = list(dict.fromkeys(s.kernel for s in steps if s.kernel not in self._kernels))
         self._kernels.update(zip(new, await self._device.compile(new), strict=True))
-        self.destroy()
-        try:
-            async with self._device.check("making room for drafts"):
-                for name, nbytes in batch_sizes(spec, batch).items():
-                    self._buffers[name] = self._device.create_buffer(nbytes, name)
-        except BaseException:
-            self.destroy()
-            raise
-        self._steps, self._batch = steps, batch
+        if batch > max(self._steps, default=0):
+            await self._allocate(batch)
+        self._steps[batch] = steps
         self.record()
 
+    async def _allocate(self, batch: int) -> None:
+        made: dict[str, Buffer] = {}
+        try:
+            async with self._device.check("making room for drafts"):
+                for name, nbytes in batch_sizes(self._spec, batch).items():
+                    made[name] = self._device.create_buffer(nbytes, name)
+        except BaseException:
+            _destroy(made)
+            raise
+        _destroy(self._buffers)
+        self._buffers = made
+
     def record(self) -> None:
-        """Record the program, anew when a decoder's buffers were replaced."""
-        if self._steps:
-            rows = batch_rows(self._spec, self._batch, self._buffers)
-            self._program = self._record(self._steps, "draft", {**self._buffers, **rows})
+        """Record the programs, anew when a decoder's buffers were replaced."""
+        for batch, steps in self._steps.items():
+            rows = batch_rows(self._spec, batch, self._buffers)
+            self._programs[batch] = self._record(steps, "draft", {**self._buffers, **rows})
 
     def run(self, token_ids: Sequence[int], position: int, n_draws: int) -> Awaitable[list[int]]:
         """Append the token drawn last and a draft at `position`; return the draw after each.
 
         `n_draws` were made before.
         """
-        assert self._program is not None and len(token_ids) <= self._batch
+        batch = min(batch for batch in self._programs if batch >= len(token_ids))
         states = array("I")
-        for row in range(self._batch):
+        for row in range(batch):
             # What a short draft leaves over does the last row's work once more.
             i = min(row, len(token_ids) - 1)
             states.extend((position + i, 1, token_ids[i], n_draws + i))
             states.extend([0] * (STATE_STRIDE - len(STATE_WORDS)))
-        self._device.write_buffer(self._buffers[STATES], 0, states)
-        reading = self._program.submit_and_read_bytes(self._buffers[STATES], 0, 4 * len(states))
+        states_buffer = self._buffers[STATES]
+        self._device.write_buffer(states_buffer, 0, states)
+        program = self._programs[batch]
+        reading = program.submit_and_read_bytes(states_buffer, 0, 4 * len(states))
         return _draws(reading, len(token_ids))
 
     def destroy(self) -> None:
         """Free the batch's buffers."""
-        for buffer in self._buffers.values():
-            buffer.destroy()
-        self._buffers.clear()
-        self._steps, self._batch, self._program = (), 1, None
+        _destroy(self._buffers)
+        self._buffers = {}
+        self._steps.clear()
+        self._programs.clear()
+
+
+def _destroy(buffers: Mapping[str, Buffer]) -> None:
+    for buffer in buffers.values():
+        buffer.destroy()
 
 
 async def _draws(reading: Awaitable[Any], n_rows: int) -> list[int]:

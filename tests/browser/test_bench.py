@@ -6,6 +6,7 @@ from playwright.sync_api import Browser, Page
 
 from py_engine.tooling.bench import measure_model
 from py_engine.tooling.bench_messages import MOUNTS, measure_messages
+from py_engine.tooling.bench_shapes import measure_shapes, table
 from py_engine.tooling.bench_weights import measure_weights
 from py_engine.tooling.server import SiteServer
 from py_engine.tooling.site import Site
@@ -25,6 +26,26 @@ def test_costs_of_a_token(page: Page, server: RecordingServer) -> None:
     for name in ("load_s", "ttft_s", "prefill_tokens_per_s", "decode_tokens_per_s"):
         assert figures[name] > 0
     assert figures["python_ms_per_token"] > 0
+    assert figures["prediction_accepted"] > 0.8
+    assert figures["prediction_ratio"] > 0
+
+
+def test_costs_at_the_shapes_of_a_model(page: Page, server: RecordingServer) -> None:
+    page.goto("/build.json")
+    shapes = {"n_tokens": 3, "contexts": (16, 600), "prompt_tokens": 20}
+    found = measure_shapes(page, server.url, "tiny", **shapes)
+    assert [each["context"] for each in found["decode"]] == [16, 600]
+    for each in found["decode"]:
+        assert each["tokens_per_s"] > 0
+        assert each["counts"] == {
+            "dispatches": 5 * 2 + 3,
+            "passes": 1,
+            "submits": 1,
+            "readbacks": 1,
+            "bytesRead": 4,
+        }
+    assert found["prefill_tokens_per_s"] > 0 and 0 < found["null_none_ms"]
+    assert any(line.startswith("dispatches per token") for line in table(found))
 
 
 def test_weights_pass_at_half_the_speed_of_plain_bytes_or_more(

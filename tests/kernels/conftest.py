@@ -89,7 +89,7 @@ def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
 
 def one_form(lanes: int | None, form: GemvForm) -> Tuning:
     """Return what gives every matrix a form, in workgroup memory of a size that many have."""
-    return Tuning(lanes, 32768, gemv=GemvForms.only(form))
+    return Tuning(lanes, 32768, gemv=GemvForms.only(form), masks_codes=form.rows > 4)
 
 
 GEMV_FORMS = {
@@ -128,4 +128,5 @@ def tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
         return PLAIN
     if lanes is None:
         pytest.skip("this adapter has no subgroups")
-    return Tuning(lanes, gemm_quads=2 if request.param == "many rows" else 1)
+    many = request.param == "many rows"
+    return Tuning(lanes, gemm_quads=2 if many else 1, masks_codes=many)

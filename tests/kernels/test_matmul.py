@@ -7,6 +7,7 @@ reference sums in float64.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -154,6 +155,35 @@ def test_gemv_of_every_format_of_codes(
         pytest.skip("this adapter has no subgroups")
     tuning = one_form(lanes, scaled(GEMV_FORMS[form], lanes))
     check_gemv(run_kernel, weight_format, STORE, GEMV_SHAPES[0], tuning)
+
+
+@pytest.mark.parametrize("weight_format", ["q4f16_1", "q4f32_1", "q4g32", "q4g128"])
+def test_masked_codes_give_the_same_bits(
+    run_kernel: RunKernel, lanes: int | None, weight_format: WeightFormat
+) -> None:
+    if lanes is None:
+        pytest.skip("this adapter has no subgroups")
+    rng = np.random.default_rng(1)
+    inputs = matrix_inputs(rng, weight_format, 70, 512)
+    x = rng.normal(size=(6, 512)).astype(np.float32)
+    state = {"state": np.array([0, 6, 0, 0], np.uint32)}
+    found: dict[bool, list[bytes]] = {}
+    for masks in (False, True):
+        form = replace(
+            one_form(lanes, scaled(GEMV_FORMS["many rows"], lanes)), masks_codes=masks, gemm_quads=2
+        )
+        one = gemv("gemv under test", weight_format, 70, 512, tuning=form)
+        many = gemm("gemm under test", weight_format, 70, 512, 6, tuning=form)
+        assert ("OF_ODD" in one.source) == ("OF_ODD" in many.source) == masks
+        runs = (
+            (one, inputs | {"x": x[0], "output": poisoned(70)}),
+            (many, inputs | {"x": x, "output": poisoned(6 * 70)} | state),
+        )
+        found[masks] = [
+            expected_and_found(run_kernel, spec, given, 6)["output"][1].tobytes()
+            for spec, given in runs
+        ]
+    assert found[True] == found[False]
 
 
 def test_forms_of_gemv_apply_where_they_can() -> None:

@@ -41,6 +41,12 @@ _TINY = {
 }
 
 
+def known_shapes() -> list[str]:
+    """Return the names that `model_config` takes."""
+    names = (name for name in model_shapes() if name.startswith(tuple(ARCHITECTURES)))
+    return ["tiny", *names]
+
+
 def model_config(name: str) -> ChatConfig:
     """Return the configuration of a model of the catalogue, or of "tiny", in 4 bits."""
     shapes: Mapping[str, Any] = _TINY if name == "tiny" else model_shapes()[name].config

@@ -1,0 +1,122 @@
+"""The part of `bench --shapes` that runs inside the worker, next to the engine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Awaitable
+from typing import Any
+
+import pywebllm_bridge as bridge
+
+from py_engine.gpu.adapter import request_device
+from py_engine.gpu.webgpu import WebGPUProgram
+from py_engine.kernels.tuning import tuning_for
+from py_engine.models.base import Draw
+from py_engine.models.kernel_costs import step_of_token
+from py_engine.tooling.gpu_bench.random_data import RandomData
+from py_engine.tooling.gpu_bench.random_model import (
+    GREEDY,
+    RandomModel,
+    model_config,
+    place,
+    random_model,
+    set_position,
+)
+
+COUNTERS = ("dispatches", "passes", "submits", "readbacks", "bytesRead")
+NULL_STEPS = 20
+
+
+async def measure(shapes: str, n_tokens: int, contexts: list[int], prompt_tokens: int) -> str:
+    """Build a model of a real model's shapes with random weights; return its figures as JSON.
+
+    Decodes `n_tokens` after each of `contexts`, and prefills a prompt of `prompt_tokens`.
+    """
+    device = await request_device()
+    data = await RandomData.compiled(device)
+    await device.synchronize()
+    config = model_config(shapes)
+    started = time.perf_counter()
+    model = await random_model(device, config, data, tuning_for(device.info, device.limits))
+    await device.synchronize()
+    figures: dict[str, Any] = {
+        "shapes": shapes,
+        "adapter": str(device.info),
+        "build_s": time.perf_counter() - started,
+        "pipelines": len(model.steps.kernels),
+        "prefill_tokens_per_s": prompt_tokens / await _prefill(model, prompt_tokens),
+        "prompt_tokens": prompt_tokens,
+        "gpu_bytes": device.memory.nbytes,
+        "decode": [],
+    }
+    for context in contexts:
+        await place(model, data, context, 2 * n_tokens + 8)
+        await _decode(model, 2)
+        set_position(model, context)
+        before = _counters()
+        seconds = await _decode(model, n_tokens)
+        after = _counters()
+        counts = {name: (after[name] - before[name]) / n_tokens for name in COUNTERS}
+        figures["decode"].append(
+            {"context": context, "tokens_per_s": n_tokens / seconds, "counts": counts}
+        )
+    for name, workgroups in (("one", 1), ("none", 0)):
+        figures[f"null_{name}_ms"] = 1e3 * await _null_step(model, workgroups)
+    model.decoder.destroy()
+    device.destroy()
+    return json.dumps(figures)
+
+
+def _counters() -> dict[str, int]:
+    return {name: int(getattr(bridge.counters, name)) for name in COUNTERS}
+
+
+async def _prefill(model: RandomModel, n_tokens: int) -> float:
+    """Return the seconds from a prompt to its first token, the second time."""
+    decoder = model.decoder
+    chunk = decoder.prefill_chunk_size
+    seconds = 0.0
+    for length in (min(chunk, n_tokens), n_tokens):
+        decoder.start(GREEDY)
+        started = time.perf_counter()
+        for first in range(0, length, chunk):
+            await decoder.prefill([1 + i % 1000 for i in range(min(chunk, length - first))])
+        await decoder.sample()
+        seconds = time.perf_counter() - started
+    return seconds
+
+
+async def _decode(model: RandomModel, n_tokens: int) -> float:
+    """Return the seconds of so many steps, as many in flight as the engine has."""
+    decoder = model.decoder
+    pending: deque[Awaitable[Draw]] = deque()
+    started = time.perf_counter()
+    for _ in range(n_tokens):
+        if len(pending) == decoder.steps_in_flight:
+            await pending.popleft()
+        pending.append(decoder.decode())
+    while pending:
+        await pending.popleft()
+    return time.perf_counter() - started
+
+
+async def _null_step(model: RandomModel, workgroups: int) -> float:
+    """Return the seconds of a step with its read-back when each dispatch has so many workgroups.
+
+    What is left without any is what the engine, the browser and the adapter need beside the
+    arithmetic. One workgroup of ours does more than one of an engine with smaller ones.
+    """
+    decoder = model.decoder
+    step = decoder.program(step_of_token(model.spec, model.steps), "null step")
+    assert isinstance(step, WebGPUProgram)
+    for part in step.handle.parts:
+        part.grid.fill(workgroups)
+    state = decoder._buffers["state"]
+    set_position(model, 1)
+    await step.submit_and_read(state, 8)
+    started = time.perf_counter()
+    for _ in range(NULL_STEPS):
+        await step.submit_and_read(state, 8)
+    return (time.perf_counter() - started) / NULL_STEPS
