@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # other name is a mistake of the caller and raises AttributeError.
 OPTIONAL_FIELDS = frozenset(
     (
+        "accepted_prediction_tokens",
         "annotations",
         "arguments",
         "audio",
@@ -45,6 +46,7 @@ OPTIONAL_FIELDS = frozenset(
         "reasoning_content",
         "reasoning_tokens",
         "refusal",
+        "rejected_prediction_tokens",
         "role",
         "service_tier",
         "system_fingerprint",

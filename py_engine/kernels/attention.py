@@ -129,14 +129,17 @@ def bindings(
     )
 
 
-def attention_decode(label: str, shape: AttentionShape) -> KernelSpec:
-    """Build the attention of one token: norms, RoPE, append at `state`'s position, attend."""
+def attention_decode(label: str, shape: AttentionShape, threads: int = WORKGROUP) -> KernelSpec:
+    """Build the attention of one token: norms, RoPE, append at `state`'s position, attend.
+
+    A workgroup has `threads`, at most WORKGROUP.
+    """
     return kernel_spec(
         "attention_decode",
         label,
         snippets=(*snippets(shape, cooperative=True), "attention_decode"),
         bindings=bindings(shape, 1, DECODE_ACCESS),
-        constants=attention_constants(shape),
+        constants=attention_constants(shape) | {"WORKGROUP": threads},
         groups_x=shape.heads_in_cache,
     )
 

@@ -130,7 +130,8 @@ class DecoderOps(Ops):
         if chunk is None:
             split = key_split(shape, self._tuning)
             if split is None:
-                yield self.kernel(attention_decode, "attention", shape=shape)
+                threads = self._tuning.attention_threads
+                yield self.kernel(attention_decode, "attention", shape=shape, threads=threads)
             else:
                 yield self.kernel(attention_split, "attention", shape=shape, split=split)
                 yield self.kernel(attention_combine, "combine", shape=shape, split=split)

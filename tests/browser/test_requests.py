@@ -205,14 +205,14 @@ def test_guesses_change_no_reply(worker: EngineWorker, fields: dict[str, Any]) -
             "Tell me a story.", max_tokens=60, prediction=expected, logit_bias={"9": 1}, **fields
         )
         return [
-            [r.choices[0].message.content, r.usage.completion_tokens_details]
+            [r.choices[0].message.content, r.usage.to_dict()["completion_tokens_details"]]
             for r in (plain, *guessed, looked_up, biased)
         ]
 
-    (plain, none), *guessed, (looked_up, _), (_, of_biased) = worker.run(run, fields=fields)
+    (plain, of_plain), *guessed, (looked_up, _), (_, of_biased) = worker.run(run, fields=fields)
     assert [text for text, _ in guessed] == [plain] * 3
     assert looked_up == plain
-    assert none is None and of_biased is None
+    assert "accepted_prediction_tokens" not in {**of_plain, **of_biased}
     accepted = [details["accepted_prediction_tokens"] for _, details in guessed]
     assert accepted[0] > 45
     assert accepted[0] > accepted[1] > 20 > accepted[2]

@@ -75,11 +75,15 @@ def sampled(names: Iterable[str]) -> list[Any]:
     return [pytest.param(name, marks=pytest.mark.sampled) for name in names]
 
 
-@pytest.fixture(params=["one workgroup", *sampled(["split", "split without subgroups"])])
+@pytest.fixture(
+    params=["one workgroup", *sampled(["few threads", "split", "split without subgroups"])]
+)
 def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """The forms of decode's attention; splits are small, so that short sequences have several."""
     if request.param == "one workgroup":
         return PLAIN
+    if request.param == "few threads":
+        return Tuning(attention_threads=16)
     if request.param == "split":
         if lanes is None:
             pytest.skip("this adapter has no subgroups")

@@ -34,7 +34,7 @@ def test_attention_decode(
     norm: QkNorm | None,
 ) -> None:
     heads = AttentionShape(*shape, 256, qk_norm=norm)
-    spec = attention_decode("attention under test", heads)
+    spec = attention_decode("attention under test", heads, decode_tuning.attention_threads)
     inputs = inputs_for(spec, heads, position, 1)
     run = decode_runner(run_kernel, heads, decode_tuning)
     result = expected_and_found(run, spec, inputs)
