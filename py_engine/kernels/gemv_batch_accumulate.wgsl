@@ -1,5 +1,5 @@
 // Four rows for BATCH tokens: each weight is unpacked once, and tokens pass by one after the other. A
-// token's sums are the same to the last bit as in a product of it alone.
+// token's sums are the same to the last bit as in gemv_accumulate.
 struct BatchSums { y: array<vec4f, BATCH>, squares: array<f32, BATCH> }
 
 fn accumulate(quad: u32, first: u32, stride: u32) -> BatchSums {

@@ -1,8 +1,7 @@
 """Several tokens in one decode step: products take them together, all else one after the other.
 
-The rows of a batch may be of one sequence, a row being the token after the one of the row before,
-or of several. What is not a product is decode's own kernel over slices of the batch's buffers, so
-each row has the bits that it would have alone.
+Each row is the token after the one of the row before. What is not a product is decode's own kernel
+over slices of the batch's buffers.
 """
 
 from __future__ import annotations

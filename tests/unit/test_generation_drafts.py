@@ -11,7 +11,7 @@ import pytest
 from py_engine.errors import DeviceLostError
 from py_engine.generation import Generation, GenerationParams
 from py_engine.generation.cached_tokens import CachedTokens
-from py_engine.models.base import SamplingParams
+from py_engine.models.base import Draw, SamplingParams
 from py_engine.tokenizer import Tokenizer, tokenizer_from_json
 from tests.support.fake_model import FakeModel
 from tests.support.tokenizer_files import tokenizer_json
@@ -89,6 +89,23 @@ def test_the_cache_holds_what_the_model_has(tokenizer: Tokenizer) -> None:
     )
     assert asyncio.run(read(reply)) == "The cat "
     assert cached.common_prefix(model.sequence) == len(cached) == len(model.sequence)
+
+
+@pytest.mark.parametrize("is_reproducible", [False, True])
+@pytest.mark.parametrize("n_replayed", [1, 9])
+def test_a_reply_that_goes_on(tokenizer: Tokenizer, n_replayed: int, is_reproducible: bool) -> None:
+    """What was replayed counts for the lookup, and for a prediction that was right so far."""
+    model, tokens = model_of(tokenizer), tokenizer.encode(TEXT)
+    reply = generation(
+        tokenizer,
+        model,
+        draft_tokens=7,
+        prediction=tokens,
+        replayed=[Draw(token_id) for token_id in tokens[:n_replayed]],
+        is_reproducible=is_reproducible,
+    )
+    assert asyncio.run(read(reply)) == TEXT
+    assert model.drafts[0] == tokens[n_replayed + 1 : n_replayed + 8]
 
 
 @pytest.mark.parametrize("longest", [0, 2])
