@@ -110,7 +110,7 @@ class ScriptedEngine:
 
     async def profile_kernels(self, model_id: str | None = None, n_tokens: int = 128) -> ApiObject:
         """Return a profile of two kernels, unless "NO ROOM" or "NO DEVICE" was said last."""
-        await asyncio.sleep(100 * self.seconds_per_word)
+        await asyncio.sleep(400 * self.seconds_per_word)  # seen to go on, on a busy machine too
         if "NO ROOM" in self.last_message:
             raise errors.OutOfMemoryError("no room for two buffers; load a smaller model.")
         if "NO DEVICE" in self.last_message:
