@@ -113,15 +113,19 @@ def _whole(
     )
 
 
+_CODES = ("weight_q4", "weight_q4_block")
+"""What unpacks 4-bit codes."""
+
+
 def _zeros(columns: int) -> MatrixFormat:
     """Return a format with a scale and a zero for every so many columns."""
-    snippets = (f"group_{columns}", "group_zeros", "weight_q4")
+    snippets = (f"group_{columns}", "group_zeros", *_CODES)
     return MatrixFormat(snippets, "vec4u", columns // BLOCK, "f16_zero", columns)
 
 
 MATRIX_FORMATS: dict[WeightFormat, MatrixFormat] = {
-    "q4f16_1": MatrixFormat(("scale_f16", "group_mlc", "weight_q4"), "vec4u", 1, "f16"),
-    "q4f32_1": MatrixFormat(("scale_f32", "group_mlc", "weight_q4"), "vec4u", 1, "f32"),
+    "q4f16_1": MatrixFormat(("scale_f16", "group_mlc", *_CODES), "vec4u", 1, "f16"),
+    "q4f32_1": MatrixFormat(("scale_f32", "group_mlc", *_CODES), "vec4u", 1, "f32"),
     "q3f16_1": MatrixFormat(
         ("scale_f16", "weight_q3", *_VALUES), "u32", 4, "f16", block_columns=40
     ),

@@ -3,13 +3,6 @@
 fn even_codes(word: u32, zero: f32) -> vec4f { return vec4f(unpack4xU8(word & 0x0F0F0F0Fu)) - zero; }
 fn odd_codes(word: u32, zero: f32) -> vec4f { return vec4f(unpack4xU8((word >> 4u) & 0x0F0F0F0Fu)) - zero; }
 
-fn weight_block(row: u32, block: u32) -> Block {
-  let words = weights[row * BLOCKS + block];
-  let zero = weight_zero(row, block);
-  return Block(even_codes(words.x, zero), odd_codes(words.x, zero), even_codes(words.y, zero), odd_codes(words.y, zero),
-               even_codes(words.z, zero), odd_codes(words.z, zero), even_codes(words.w, zero), odd_codes(words.w, zero));
-}
-
 fn arrange(x: Block) -> Block {
   return Block(vec4f(x.a.xz, x.b.xz), vec4f(x.a.yw, x.b.yw), vec4f(x.c.xz, x.d.xz), vec4f(x.c.yw, x.d.yw),
                vec4f(x.e.xz, x.f.xz), vec4f(x.e.yw, x.f.yw), vec4f(x.g.xz, x.h.xz), vec4f(x.g.yw, x.h.yw));

@@ -14,13 +14,6 @@ fn odd_codes(word: u32, zero: f32) -> vec4f {
   return vec4f(codes, f32(word & 0xF0000000u)) - zero * ODD;
 }
 
-fn weight_block(row: u32, block: u32) -> Block {
-  let words = weights[row * BLOCKS + block];
-  let zero = weight_zero(row, block);
-  return Block(even_codes(words.x, zero), odd_codes(words.x, zero), even_codes(words.y, zero), odd_codes(words.y, zero),
-               even_codes(words.z, zero), odd_codes(words.z, zero), even_codes(words.w, zero), odd_codes(words.w, zero));
-}
-
 fn arrange(x: Block) -> Block {
   return Block(OF_EVEN * vec4f(x.a.xz, x.b.xz), OF_ODD * vec4f(x.a.yw, x.b.yw),
                OF_EVEN * vec4f(x.c.xz, x.d.xz), OF_ODD * vec4f(x.c.yw, x.d.yw),

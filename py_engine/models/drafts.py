@@ -22,6 +22,7 @@ from py_engine.models.batch import (
     batched,
 )
 from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.kv_cache import destroy_buffers
 from py_engine.models.ops import Step
 from py_engine.models.sampler import draw_step
 from py_engine.models.spec import DecoderSpec
@@ -93,9 +94,9 @@ class Drafts:
                 for name, nbytes in batch_sizes(self._spec, batch).items():
                     made[name] = self._device.create_buffer(nbytes, name)
         except BaseException:
-            _destroy(made)
+            destroy_buffers(made)
             raise
-        _destroy(self._buffers)
+        destroy_buffers(self._buffers)
         self._buffers = made
 
     def record(self) -> None:
@@ -124,15 +125,10 @@ class Drafts:
 
     def destroy(self) -> None:
         """Free the batch's buffers."""
-        _destroy(self._buffers)
+        destroy_buffers(self._buffers)
         self._buffers = {}
         self._steps.clear()
         self._programs.clear()
-
-
-def _destroy(buffers: Mapping[str, Buffer]) -> None:
-    for buffer in buffers.values():
-        buffer.destroy()
 
 
 async def _draws(reading: Awaitable[Any], n_rows: int) -> list[int]:

@@ -99,7 +99,7 @@ class KvCache:
             if not self.buffers:
                 raise ValidationError("The KV cache was freed while it grew.")
         except BaseException:
-            _destroy(made)
+            destroy_buffers(made)
             raise
         replaced = {name: self.buffers[name] for name in made}
         for name, old in replaced.items():
@@ -107,7 +107,7 @@ class KvCache:
         self.buffers |= made
         self._room[cache] = room
         self._tokens = self._count_tokens()
-        _destroy(replaced)
+        destroy_buffers(replaced)
         return sum(old.nbytes for old in replaced.values())
 
     def _allocate(self, cache: LayerCache, room: int) -> dict[str, Buffer]:
@@ -117,13 +117,13 @@ class KvCache:
             for name in (cache.k, cache.v):
                 made[name] = self._device.create_buffer(nbytes, name)
         except BaseException:
-            _destroy(made)
+            destroy_buffers(made)
             raise
         return made
 
     def destroy(self) -> None:
         """Free all buffers."""
-        _destroy(self.buffers)
+        destroy_buffers(self.buffers)
         self.buffers.clear()
 
 
@@ -132,6 +132,7 @@ def first_room(shape: AttentionShape, first_tokens: int = FIRST_TOKENS) -> int:
     return min(first_tokens, shape.slots) if shape.grows else shape.slots
 
 
-def _destroy(buffers: Mapping[str, Buffer]) -> None:
+def destroy_buffers(buffers: Mapping[str, Buffer]) -> None:
+    """Free buffers."""
     for buffer in buffers.values():
         buffer.destroy()

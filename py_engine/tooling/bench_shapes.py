@@ -22,7 +22,7 @@ PROMPT_TOKENS = 128
 _TOOLING = Path(__file__).parent
 _FILES = (
     *(f"{name}.py" for name in ("__init__", "bench_shapes_worker", "model_shapes", "steps")),
-    *(f"gpu_bench/{name}.py" for name in ("__init__", "random_data", "random_model")),
+    *(f"gpu_bench/{name}.py" for name in ("__init__", "decoding", "random_data", "random_model")),
     MODEL_SHAPES.name,
 )
 """What the worker needs of this package, which sites do not have."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
-from collections.abc import Awaitable
 from typing import Any
 
 import pywebllm_bridge as bridge
@@ -13,11 +11,10 @@ import pywebllm_bridge as bridge
 from py_engine.gpu.adapter import request_device
 from py_engine.gpu.webgpu import WebGPUProgram
 from py_engine.kernels.tuning import tuning_for
-from py_engine.models.base import Draw
 from py_engine.models.kernel_costs import step_of_token
+from py_engine.tooling.gpu_bench.decoding import decode, measure_prefill
 from py_engine.tooling.gpu_bench.random_data import RandomData
 from py_engine.tooling.gpu_bench.random_model import (
-    GREEDY,
     RandomModel,
     model_config,
     place,
@@ -46,17 +43,17 @@ async def measure(shapes: str, n_tokens: int, contexts: list[int], prompt_tokens
         "adapter": str(device.info),
         "build_s": time.perf_counter() - started,
         "pipelines": len(model.steps.kernels),
-        "prefill_tokens_per_s": prompt_tokens / await _prefill(model, prompt_tokens),
+        "prefill_tokens_per_s": (await measure_prefill(model, prompt_tokens))["tokens_per_s"],
         "prompt_tokens": prompt_tokens,
         "gpu_bytes": device.memory.nbytes,
         "decode": [],
     }
     for context in contexts:
         await place(model, data, context, 2 * n_tokens + 8)
-        await _decode(model, 2)
+        await decode(model, 2, model.decoder.steps_in_flight)
         set_position(model, context)
         before = _counters()
-        seconds = await _decode(model, n_tokens)
+        seconds = await decode(model, n_tokens, model.decoder.steps_in_flight)
         after = _counters()
         counts = {name: (after[name] - before[name]) / n_tokens for name in COUNTERS}
         figures["decode"].append(
@@ -71,35 +68,6 @@ async def measure(shapes: str, n_tokens: int, contexts: list[int], prompt_tokens
 
 def _counters() -> dict[str, int]:
     return {name: int(getattr(bridge.counters, name)) for name in COUNTERS}
-
-
-async def _prefill(model: RandomModel, n_tokens: int) -> float:
-    """Return the seconds from a prompt to its first token, the second time."""
-    decoder = model.decoder
-    chunk = decoder.prefill_chunk_size
-    seconds = 0.0
-    for length in (min(chunk, n_tokens), n_tokens):
-        decoder.start(GREEDY)
-        started = time.perf_counter()
-        for first in range(0, length, chunk):
-            await decoder.prefill([1 + i % 1000 for i in range(min(chunk, length - first))])
-        await decoder.sample()
-        seconds = time.perf_counter() - started
-    return seconds
-
-
-async def _decode(model: RandomModel, n_tokens: int) -> float:
-    """Return the seconds of so many steps, as many in flight as the engine has."""
-    decoder = model.decoder
-    pending: deque[Awaitable[Draw]] = deque()
-    started = time.perf_counter()
-    for _ in range(n_tokens):
-        if len(pending) == decoder.steps_in_flight:
-            await pending.popleft()
-        pending.append(decoder.decode())
-    while pending:
-        await pending.popleft()
-    return time.perf_counter() - started
 
 
 async def _null_step(model: RandomModel, workgroups: int) -> float:

@@ -15,7 +15,7 @@ from py_engine.errors import OutOfMemoryError
 from py_engine.models.base import SamplingParams
 from tests.conformance.fixtures import fixture_names, load_fixture, write_model_folder
 from tests.conformance.running import drive_in_worker, load_on_numpy
-from tests.conformance.test_growing_cache import small_caches  # noqa: F401
+from tests.conformance.test_growing_cache import small_caches  # noqa: F401 (a fixture)
 from tests.conftest import EngineWorker
 from tests.support.numpy_device import NumpyDevice
 from tests.support.small_gpu import SmallGpu

@@ -49,9 +49,9 @@ async def measure_decode(
     ):
         decoder.start(sampling)
         set_position(model, position)
-        await _decode(model, 4, in_flight)  # to warm up
+        await decode(model, 4, in_flight)  # to warm up
         set_position(model, position)
-        seconds = await _decode(model, n_tokens, in_flight)
+        seconds = await decode(model, n_tokens, in_flight)
         found[f"{name}_tokens_per_s_{in_flight}"] = n_tokens / seconds
     decoder.start(GREEDY)
     set_position(model, position)
@@ -70,7 +70,7 @@ async def measure_decode(
     return found
 
 
-async def _decode(model: RandomModel, n_tokens: int, in_flight: int) -> float:
+async def decode(model: RandomModel, n_tokens: int, in_flight: int) -> float:
     """Return the seconds of so many steps."""
     pending: deque[Awaitable[Draw]] = deque()
     started = time.perf_counter()
@@ -130,7 +130,7 @@ def _row(kernel: str, timing: KernelTiming, in_step: float) -> dict[str, Any]:
     }
 
 
-async def measure_prefill(clock: GpuClock, model: RandomModel, n_tokens: int) -> dict[str, float]:
+async def measure_prefill(model: RandomModel, n_tokens: int) -> dict[str, float]:
     """Prefill a prompt in the engine's chunks."""
     decoder = model.decoder
     chunk = decoder.prefill_chunk_size

@@ -174,7 +174,7 @@ class Bench:
         for n_tokens in self.prompts:
             figures = await self.report.measure(
                 f"{name} prefill of {n_tokens}",
-                partial(measure_prefill, self.clock, model, n_tokens),
+                partial(measure_prefill, model, n_tokens),
             )
             if figures:
                 rows.append(figures)
