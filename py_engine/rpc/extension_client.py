@@ -8,6 +8,7 @@ import logging
 
 from py_engine.errors import ConfigValueError, WorkerFailedError
 from py_engine.rpc.client import WebWorkerMLCEngine, reload_or_terminate
+from py_engine.rpc.messages import HEARTBEAT
 from py_engine.rpc.transport import Transport
 
 TYPE_CHECKING = False
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from py_engine.config import MLCEngineConfig
 
 
+# How long a port may say nothing to a request and its heartbeats before another takes its place.
+MAX_SILENCE_S = 60.0
+
+
 class ExtensionServiceWorkerMLCEngine(WebWorkerMLCEngine):
     """A client of MLCEngine that runs in an extension's background worker.
 
@@ -26,7 +31,8 @@ class ExtensionServiceWorkerMLCEngine(WebWorkerMLCEngine):
     browser has ended the worker. What is pending then is sent again where that is safe, which
     starts the worker anew, else it fails with WorkerRestartedError. The next request connects and
     loads the model again by itself. While there is a connection, a message every `keep_alive_ms`
-    keeps the browser from ending an idle worker.
+    keeps the browser from ending an idle worker; a connection over which nothing comes for
+    MAX_SILENCE_S, although something was asked, counts as broken.
 
     Ports carry JSON only: no files, and images as `data:` URLs only. `ports` makes connections, by
     default an extension_browser.BackgroundPorts.
@@ -84,6 +90,8 @@ class PortTransport(Transport):
         self._tell_disconnected = on_disconnect
         self._port: Any = None
         self._heartbeat: Any = None
+        self._waits = False  # whether anything was asked since the last message came
+        self._has_heartbeats = False  # WebLLM's handler answers none
 
     def connect(
         self,
@@ -110,6 +118,7 @@ class PortTransport(Transport):
         if self._port is None:
             self._open()
         self._port.post(message)
+        self._waits = True
 
     def new_uuid(self) -> str:
         """Return a random UUID."""
@@ -127,7 +136,9 @@ class PortTransport(Transport):
 
         def message(data: "Any") -> None:
             has_other_end[0] = True
+            self._waits = False
             if isinstance(data, dict):
+                self._has_heartbeats |= data.get("kind") == HEARTBEAT
                 self._on_message(data)
 
         def disconnect(reason: str) -> None:
@@ -135,13 +146,22 @@ class PortTransport(Transport):
             self._disconnected("" if has_other_end[0] else reason)
 
         self._port = port
+        self._waits = False
         port.listen(message, disconnect)
-        self._heartbeat = asyncio.create_task(self._keep_alive(port))
+        self._heartbeat = asyncio.create_task(self._keep_alive(port, has_other_end))
 
-    async def _keep_alive(self, port: "Any") -> None:
+    async def _keep_alive(self, port: "Any", has_other_end: "list[bool]") -> None:
+        silent_s = 0.0  # in heartbeats: a computer that was asleep heard nothing either
         while True:
             await asyncio.sleep(self._keep_alive_s)
+            silent_s = silent_s + self._keep_alive_s if self._waits else 0.0
+            if silent_s > MAX_SILENCE_S and (self._has_heartbeats or not has_other_end[0]):
+                self._heartbeat = None  # not to be cancelled: this task is it
+                self.close()
+                self._disconnected("")
+                return
             port.post({"kind": "keepAlive", "uuid": self.new_uuid(), "content": None})
+            self._waits |= self._has_heartbeats
 
     def _disconnected(self, reason: str) -> None:
         """Tell of a worker that was ended, or that never was there, for which a reason stands."""

@@ -49,7 +49,8 @@ class FakePort:
 class FakeExtension:
     """Implements what BackgroundPorts does: each connection starts the worker if it does not run.
 
-    `workers` are all handlers so far; `ports` the pages' ends of all connections.
+    `workers` are all handlers so far; `ports` the pages' ends of all connections. Where it
+    `loses_connections`, no worker hears of them, nor a page that they are lost.
     """
 
     def __init__(self, seconds_per_word: float = 0.0) -> None:
@@ -57,6 +58,7 @@ class FakeExtension:
         self.ports: list[FakePort] = []
         self.is_removed = False
         self.has_listener = True
+        self.loses_connections = False
         self._is_running = False
         self._seconds_per_word = seconds_per_word
         self._ids = itertools.count(1)
@@ -72,6 +74,8 @@ class FakeExtension:
         page_end, worker_end = FakePort(), FakePort()
         page_end.other, worker_end.other = worker_end, page_end
         self.ports.append(page_end)
+        if self.loses_connections:
+            return page_end
         if not self.has_listener:
             reason = "Could not establish connection."
             asyncio.get_running_loop().call_soon(page_end.disconnect, reason)

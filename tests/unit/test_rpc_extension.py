@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from py_engine import errors
+from py_engine.rpc import extension_client
 from py_engine.rpc.channel import MAX_REPEATS
 from py_engine.rpc.extension_client import ExtensionServiceWorkerMLCEngine
 from py_engine.rpc.extension_handler import ExtensionServiceWorkerMLCEngineHandler
@@ -222,6 +223,64 @@ async def test_heartbeats_go_out_while_connected_and_not_after() -> None:
     await until(lambda: any(m["kind"] == "heartbeat" for m in extension.ports[1].received))
     page.terminate()
     await until(lambda: asyncio.all_tasks() == others)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up ports that are silent for 20 ms."""
+    monkeypatch.setattr(extension_client, "MAX_SILENCE_S", 0.02)
+
+
+@pytest.mark.usefixtures("impatient")
+@in_event_loop
+async def test_a_connection_that_the_browser_lost_is_made_again() -> None:
+    extension = FakeExtension()
+    extension.loses_connections = True
+    page = ExtensionServiceWorkerMLCEngine(keep_alive_ms=2, ports=extension)
+    loaded = asyncio.create_task(page.reload(MODEL))
+    await asyncio.sleep(0.005)
+    extension.loses_connections = False
+    await asyncio.wait_for(loaded, 5)
+    assert len(extension.ports) == 2
+    extension.kill()
+    extension.loses_connections = True
+    asked = asyncio.create_task(page.chat_completion(ask("all the same")))
+    await until(lambda: len(extension.ports) == 3)
+    extension.loses_connections = False
+    reply = await asyncio.wait_for(asked, 5)
+    assert reply.choices[0].message.content == "all the same "
+    page.terminate()
+
+
+@pytest.mark.usefixtures("impatient")
+@in_event_loop
+async def test_requests_fail_when_every_connection_is_lost() -> None:
+    extension = FakeExtension()
+    extension.loses_connections = True
+    page = ExtensionServiceWorkerMLCEngine(keep_alive_ms=2, ports=extension)
+    with pytest.raises(errors.WorkerRestartedError, match="reload"):
+        await asyncio.wait_for(page.reload(MODEL), 5)
+    assert len(extension.ports) == 1 + MAX_REPEATS
+    page.terminate()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("has_heartbeats", [True, False])
+@in_event_loop
+async def test_a_worker_that_takes_long_keeps_its_connection(has_heartbeats: bool) -> None:
+    extension = FakeExtension(seconds_per_word=0.02)
+    page = ExtensionServiceWorkerMLCEngine(keep_alive_ms=2, ports=extension)
+    if not has_heartbeats:  # as WebLLM's handler
+        to_worker = extension.ports[0].other
+        assert to_worker is not None
+        heard = to_worker._deliver
+        to_worker._deliver = lambda text: None if "keepAlive" in text else heard(text)  # type: ignore[method-assign]
+    await page.reload(MODEL)
+    reply = await page.chat_completion(ask("one two three four five"))
+    assert reply.choices[0].message.content == "one two three four five "
+    await asyncio.sleep(0.05)  # and nothing to answer
+    assert len(extension.ports) == 1
+    page.terminate()
 
 
 @in_event_loop
