@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 if TYPE_CHECKING:
     from py_engine.models.images import VisionModel
@@ -103,12 +103,31 @@ class TextModel(Protocol):
         kept_tokens: int = 0,
         prompt_tokens: int = 0,
         drawn: Sequence[int] = (),
+        *,
+        is_reproducible: bool = False,
     ) -> None:
         """Forget the sequence but for its first `kept_tokens`, and set how tokens are drawn.
 
         `prompt_tokens` says how many the sequence will have after prefill, as far as is known.
         The draws go on after those of `drawn`, which count for the penalties and the random
-        numbers; they come into the sequence by `prefill`, or by `replay` after it.
+        numbers; they come into the sequence by `prefill`, or by `replay` after it. The draws of one
+        that `is_reproducible` do not depend on what else the model does.
+        """
+        ...
+
+    async def fork(self) -> Self | None:
+        """Return another sequence of the same model; None where it can have no more.
+
+        They share weights and working memory. So from a sequence's `prefill` to its first draw, or
+        to `first_logits`, no other one may `start` or `prefill`. Destroy forks before their model.
+        Raises OutOfMemoryError, DeviceLostError.
+        """
+        ...
+
+    async def adopt(self, other: Self, n_tokens: int) -> int:
+        """Let the sequence be the first `n_tokens` of another one, which that could keep itself.
+
+        Returns how many it has of them: none where they cannot be copied, and then it is unchanged.
         """
         ...
 

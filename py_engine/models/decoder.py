@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from py_engine.errors import ContextWindowSizeExceededError
+from py_engine.errors import ContextWindowSizeExceededError, OutOfMemoryError
 from py_engine.gpu.types import (
     Buffer,
     BufferSlice,
@@ -21,12 +22,15 @@ from py_engine.gpu.types import (
     Program,
 )
 from py_engine.kernels.vision import STATE_IMAGES
+from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.base import Draw, SamplingParams
-from py_engine.models.decoder_memory import RopeTables
+from py_engine.models.batch import STATE_STRIDE, is_exact
+from py_engine.models.batcher import Batcher, Row
+from py_engine.models.decoder_memory import RopeTables, most_sequences, sequence_sizes
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.delta_states import DeltaStates
 from py_engine.models.drafts import Drafts
-from py_engine.models.kv_cache import KvCache
+from py_engine.models.kv_cache import KvCache, destroy_buffers
 from py_engine.models.ops import Step
 from py_engine.models.read_backs import FEWEST_STEPS
 from py_engine.models.sampler import Sampler, sampler_kernels
@@ -41,7 +45,7 @@ class Decoder:
     """A loaded model with one sequence; the `TextModel` of `models/base.py`.
 
     Owns `cache` and `buffers`: weights and activations, by the names that its steps have for them.
-    They are on `device`.
+    They are on `device`. A fork (`base` is what it comes from) owns what a sequence has of its own.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Decoder:
         buffers: dict[str, Buffer],
         cache: KvCache,
         vision: Vision | None = None,
+        base: Decoder | None = None,
     ) -> None:
         self.spec = spec
         self.vision = None if vision is None else vision.tower(device, spec, kernels, buffers)
@@ -66,19 +71,35 @@ class Decoder:
         self._n_draws = 0
         self._chunk_is_queued = False
         self._steps = steps
-        self._kernels = dict(kernels)
-        self._buffers = buffers
+        self._base = base
+        self._owned = buffers
         self._cache = cache
         self._windows = {layer.window for layer in spec.layers if layer.window is not None}
-        self._ropes = RopeTables(device, spec, buffers)
-        self._states = DeltaStates(device, spec, buffers)
-        self._first = self.program(steps.first_logits, "first logits")
-        self._recall = self.program(steps.recall, "recall")
+        if base is None:
+            self._kernels = dict(kernels)
+            self._buffers = buffers
+            self._ropes = RopeTables(device, spec, buffers)
+            self._batcher = Batcher(
+                device, spec, steps, self._kernels, buffers, most_sequences(spec)
+            )
+        else:
+            self._kernels = base._kernels
+            self._buffers = {**base._buffers, **buffers}
+            self._ropes = base._ropes
+            self._batcher = base._batcher
+        self._slot = slot = self._batcher.take_slot()
+        states = self._buffers["state"]
+        # Images put more into the state of a model's only sequence.
+        size = 4 * len(STATE_WORDS) if most_sequences(spec) > 1 else states.nbytes
+        self._state = BufferSlice(states, 4 * STATE_STRIDE * slot, size)
+        self._is_exact = is_exact(steps.next_logits)
+        self._may_join = True
+        self._states = DeltaStates(device, spec, self._buffers)
         self._drafts = Drafts(device, spec, steps, self._kernels, self.program)
         self._record()
         sampling = sampler_kernels(self.vocab_size, steps.tuning)
         drawing = {role: kernels[kernel] for role, kernel in sampling.items()}
-        self._sampler = Sampler(device, self.vocab_size, drawing, buffers)
+        self._sampler = Sampler(device, self.vocab_size, drawing, self._buffers, self._state)
 
     def program(
         self,
@@ -87,7 +108,7 @@ class Decoder:
         others: Mapping[str, Buffer | BufferSlice] | None = None,
     ) -> Program:
         """Record a program of kernels that the decoder has, over its buffers as they are now."""
-        buffers = {**self._buffers, **self._cache.buffers, **(others or {})}
+        buffers = {**self._buffers, **self._own, **(others or {})}
         dispatches = [
             Dispatch(self._kernels[step.kernel], tuple(buffers[name] for name in step.buffers))
             for step in steps
@@ -95,10 +116,20 @@ class Decoder:
         return self.device.program(dispatches, label)
 
     def _record(self) -> None:
-        """Record the programs that run over the KV cache."""
+        """Record the programs over the buffers as they are now."""
+        self._own: dict[str, Buffer | BufferSlice] = {
+            **{name: self._buffers[name] for name in sequence_sizes(self.spec)},
+            **self._cache.buffers,
+            "state": self._state,
+        }
+        self._first = self.program(self._steps.first_logits, "first logits")
+        self._recall = self.program(self._steps.recall, "recall")
         self._next = self.program(self._steps.next_logits, "next logits")
         self._prefill = self.program(self._steps.prefill, "prefill")
         self._drafts.record()
+
+    def _write_state(self, words: array[int], first: int = 0) -> None:
+        self.device.write_buffer(self._state.buffer, self._state.offset + 4 * first, words)
 
     @property
     def steps(self) -> DecoderSteps:
@@ -119,12 +150,16 @@ class Decoder:
         kept_tokens: int = 0,
         prompt_tokens: int = 0,
         drawn: Sequence[int] = (),
+        *,
+        is_reproducible: bool = False,
     ) -> None:
         """Forget the sequence but for its first `kept_tokens`, and set how tokens are drawn.
 
         `kept_tokens` is at most what `reusable_tokens` allows. A prompt of `prompt_tokens` that is
-        too long for a model's short RoPE is then computed only once. `drawn` as in `TextModel`.
+        too long for a model's short RoPE is then computed only once. `drawn` and `is_reproducible`
+        as in `TextModel`.
         """
+        self._batcher.flush(self._slot)
         assert kept_tokens == self.reusable_tokens(kept_tokens)
         self._states.start(kept_tokens, self._position, prompt_tokens)
         self._position = kept_tokens
@@ -133,9 +168,10 @@ class Decoder:
         if not kept_tokens:
             self._ropes.begin(prompt_tokens)
         state = array("I", [kept_tokens, 0, 0, len(drawn)])
-        self.device.write_buffer(self._buffers["state"], 0, state)
+        self._write_state(state)
         self._sampler.start(sampling, drawn)
         self._n_draws = len(drawn)
+        self._may_join = self._sampler.gives_tokens_only and (self._is_exact or not is_reproducible)
 
     async def prefill(self, token_ids: Sequence[int]) -> None:
         """Append one chunk of 1 to `prefill_chunk_size` tokens to the sequence.
@@ -164,7 +200,7 @@ class Decoder:
             return
         ids = array("I", token_ids)
         if places:
-            self.device.write_buffer(self._buffers["state"], 4 * STATE_IMAGES, array("I", places))
+            self._write_state(array("I", places), STATE_IMAGES)
         self.device.write_buffer(self._buffers["prefill tokens"], 0, ids)
         if self._ropes.limit:
             self.device.write_buffer(self._buffers["history"], 4 * self._position, ids)
@@ -180,7 +216,9 @@ class Decoder:
 
         Raises OutOfMemoryError; what the sequence has is still there then.
         """
-        wanted = min(self._position + n_tokens, self.context_window_size)
+        await self._make_room(min(self._position + n_tokens, self.context_window_size))
+
+    async def _make_room(self, wanted: int) -> None:
         if self._cache.has_room(wanted):
             return
         try:
@@ -191,7 +229,7 @@ class Decoder:
             self._sampler.forget_programs()
 
     def _submit_chunk(self, position: int, n_tokens: int, *, again: bool = False) -> None:
-        self.device.write_buffer(self._buffers["state"], 0, array("I", [position, n_tokens]))
+        self._write_state(array("I", [position, n_tokens]))
         if again:
             self._recall.submit()
         self._prefill.set_n_tokens(n_tokens)
@@ -210,7 +248,7 @@ class Decoder:
             n_chunk = min(self.prefill_chunk_size, self._position - first)
             self._submit_chunk(first, n_chunk, again=True)
             yield
-        self.device.write_buffer(self._buffers["state"], 0, array("I", [self._position, 1]))
+        self._write_state(array("I", [self._position, 1]))
 
     def sample(self) -> Awaitable[Draw]:
         """Draw the first token after the last prefill chunk."""
@@ -219,10 +257,13 @@ class Decoder:
     def decode(self) -> Awaitable[Draw]:
         """Enqueue one step, which appends the last drawn token and draws the next one.
 
-        There is room: see `reserve`. Raises ContextWindowSizeExceededError at the context's end.
+        It may become part of a step of several sequences. There is room: see `reserve`.
+        Raises ContextWindowSizeExceededError at the context's end.
         """
         self._append_drawn_tokens(1)
-        return self._draw(self._next)
+        self._n_draws += 1
+        roles, alone = self._sampler.roles, partial(self._sampler.draw, self._next)
+        return self._batcher.step(Row(self._slot, self._own, roles, self._may_join, alone))
 
     async def replay(self, token_ids: Sequence[int]) -> None:
         """Append drawn tokens by decode's own program; leaves the logits after the last one.
@@ -234,7 +275,7 @@ class Decoder:
             await self.reserve(1)
             position = self._position
             self._append_drawn_tokens(1)
-            self.device.write_buffer(self._buffers["state"], 0, array("I", [position, 1, token_id]))
+            self._write_state(array("I", [position, 1, token_id]))
             self._next.submit()
         await self.device.synchronize()
 
@@ -287,7 +328,7 @@ class Decoder:
         self._position = position + len(draws)
         self._n_draws += len(draws)
         state = array("I", [self._position, 1, draws[-1], self._n_draws])
-        self.device.write_buffer(self._buffers["state"], 0, state)
+        self._write_state(state)
         return draws
 
     def _append_drawn_tokens(self, n_tokens: int) -> None:
@@ -321,10 +362,53 @@ class Decoder:
         """Replace the logits at hand, f32 (vocab_size,), before their draw."""
         self.device.write_buffer(self._buffers["logits"], 0, logits, 0, 4 * self.vocab_size)
 
+    async def fork(self) -> Decoder | None:
+        """Return another sequence of the same model; see `TextModel.fork`.
+
+        Raises OutOfMemoryError and DeviceLostError; nothing is left behind then.
+        """
+        if not self._batcher.has_slot:
+            return None
+        own: dict[str, Buffer] = {}
+        cache: KvCache | None = None
+        try:
+            async with self.device.check("making room for another sequence"):
+                for name, nbytes in sequence_sizes(self.spec).items():
+                    own[name] = self.device.create_buffer(nbytes, name)
+                cache = KvCache(self.device, self._steps.caches)
+                fork = Decoder(
+                    self.device, self.spec, self._steps, self._kernels, own, cache, None, self
+                )
+        except BaseException:
+            if cache is not None:
+                cache.destroy()
+            destroy_buffers(own)
+            raise
+        fork.steps_in_flight = self.steps_in_flight
+        return fork
+
+    async def adopt(self, other: Decoder, n_tokens: int) -> int:
+        """Begin with the first tokens of another sequence; see `TextModel.adopt`.
+
+        Raises DeviceLostError.
+        """
+        if other.reusable_tokens(n_tokens) != n_tokens or not self._states.are_empty:
+            return 0
+        n_written = other._n_written if self._windows else n_tokens
+        self._batcher.flush(self._slot)
+        try:
+            await self._make_room(min(n_written, self.context_window_size))
+        except OutOfMemoryError:
+            return 0
+        self._cache.copy_from(other._cache, n_written)
+        self._position, self._n_written = n_tokens, n_written
+        return n_tokens
+
     def destroy(self) -> None:
-        """Free everything the model holds on the GPU."""
+        """Free everything the model holds on the GPU; of a fork, what it holds itself."""
+        if self._base is None:
+            self._batcher.destroy()
         self._drafts.destroy()
         self._cache.destroy()
-        for buffer in self._buffers.values():
-            buffer.destroy()
-        self._buffers.clear()
+        destroy_buffers(self._owned)
+        self._owned.clear()

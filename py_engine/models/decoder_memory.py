@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from py_engine.errors import LimitSupportError
 from py_engine.gpu.types import Buffer, Device, Limits
 from py_engine.kernels.attention_shape import rope_table, rope_table_bytes
+from py_engine.kernels.matmul import MAX_BATCH
 from py_engine.kernels.vision import state_words
+from py_engine.models.batch import STATE_STRIDE
 from py_engine.models.decoder_ops import row_widths
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.delta_states import state_sizes
@@ -35,6 +37,19 @@ def require_chunks_fit(spec: DecoderSpec, limits: Limits) -> None:
         )
 
 
+def most_sequences(spec: DecoderSpec) -> int:
+    """Return how many sequences a model can have at once.
+
+    Images lie where one sequence's prefill finds them, and LongRoPE changes tables that all share.
+    """
+    return 1 if spec.long_rope or spec.image_tokens else MAX_BATCH
+
+
+def sequence_sizes(spec: DecoderSpec) -> dict[str, int]:
+    """Return the bytes of what every sequence has of its own beside KV cache and state, by name."""
+    return sampler_sizes(spec.active_vocab_size) | state_sizes(spec)
+
+
 def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
     """Return the bytes of every buffer that is neither a weight nor a KV cache, by name.
 
@@ -54,7 +69,13 @@ def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
         f"rope {index}": rope_table_bytes(len(rope.inv_freq), spec.context_window_size)
         for index, rope in enumerate(spec.ropes)
     }
-    sizes = used | sampler_sizes(spec.active_vocab_size) | tables | state_sizes(spec)
+    sizes = {
+        **used,
+        **sequence_sizes(spec),
+        **tables,
+        "probabilities": 4 * spec.active_vocab_size,
+        "state": 4 * STATE_STRIDE * most_sequences(spec),
+    }
     if spec.image_tokens:
         n_rows = spec.image_slots * spec.image_tokens
         sizes |= {"images": 4 * spec.hidden_size * n_rows, "state": 4 * state_words(chunk)}

@@ -20,7 +20,6 @@ from py_engine.kernels.history import recall, remember
 from py_engine.kernels.matmul import Epilogue
 from py_engine.kernels.rows import Ids
 from py_engine.kernels.tuning import Tuning
-from py_engine.models.batch import batched
 from py_engine.models.decoder_ops import DecoderOps, layer_caches
 from py_engine.models.kv_cache import LayerCache
 from py_engine.models.ops import Step
@@ -37,8 +36,8 @@ class DecoderSteps:
     that the sequence already has where a chunk's tokens lie; it is empty where nothing is ever
     computed again. `caches` are the KV caches of all layers, and
     `split_bytes` what attention that shares keys out needs for its parts. Kernels are in the forms
-    of `tuning`. `batch_logits` returns what `next_logits` is for so many tokens at once, over the
-    buffers of `models/batch.py`; it is not among the steps of which `kernels` and `buffers` tell.
+    of `tuning`. `batch_logits` returns `next_logits` with products of so many tokens, for `batched`
+    of `models/batch.py`; it is not among the steps of which `kernels` and `buffers` tell.
     """
 
     next_logits: tuple[Step, ...]
@@ -87,7 +86,7 @@ def decoder_steps(
 
     def batch_logits(batch: int) -> tuple[Step, ...]:
         ops = DecoderOps(spec, layouts, caches, tuning, None, batch=batch)
-        return batched((*_next(spec, ops), *_head(spec, ops)), batch)
+        return (*_next(spec, ops), *_head(spec, ops))
 
     return DecoderSteps(
         next_logits=(*_next(spec, decode), *head),

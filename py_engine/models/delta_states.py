@@ -58,6 +58,11 @@ class DeltaStates:
         self._saved = 0  # how many tokens the copy holds; 0 for none
         self._save_at = 0  # where the next copy is made; 0 for nowhere
 
+    @property
+    def are_empty(self) -> bool:
+        """Whether the model has no such layers."""
+        return not self._pairs
+
     def reusable_tokens(self, n_tokens: int, position: int) -> int:
         """Return how many of the sequence's first `n_tokens` tokens can be gone on from."""
         if not self._pairs or n_tokens == position:

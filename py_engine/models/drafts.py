@@ -24,7 +24,7 @@ from py_engine.models.batch import (
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.kv_cache import destroy_buffers
 from py_engine.models.ops import Step
-from py_engine.models.sampler import draw_step
+from py_engine.models.sampler import draw_steps
 from py_engine.models.spec import DecoderSpec
 
 Record = Callable[[Sequence[Step], str, Mapping[str, Buffer | BufferSlice]], Program]
@@ -78,8 +78,8 @@ class Drafts:
         return most
 
     async def _make(self, batch: int) -> None:
-        draw = draw_step(self._spec.active_vocab_size, self._decoder_steps.tuning)
-        steps = (*self._decoder_steps.batch_logits(batch), *batched((draw,), batch))
+        draw = draw_steps(self._spec.active_vocab_size, self._decoder_steps.tuning)
+        steps = batched((*self._decoder_steps.batch_logits(batch), *draw), batch)
         new = list(dict.fromkeys(s.kernel for s in steps if s.kernel not in self._kernels))
         self._kernels.update(zip(new, await self._device.compile(new), strict=True))
         if batch > max(self._steps, default=0):

@@ -12,7 +12,7 @@ from py_engine.models.decoder_memory import working_sizes
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.delta_states import state_sizes
 from py_engine.models.ops import Step
-from py_engine.models.sampler import draw_step
+from py_engine.models.sampler import draw_steps
 from py_engine.models.spec import DecoderSpec
 
 
@@ -35,7 +35,7 @@ class KernelCost:
 
 def step_of_token(spec: DecoderSpec, steps: DecoderSteps) -> tuple[Step, ...]:
     """Return a decode step's dispatches in their order, the draw the last one."""
-    return (*steps.next_logits, draw_step(spec.active_vocab_size, steps.tuning))
+    return (*steps.next_logits, *draw_steps(spec.active_vocab_size, steps.tuning))
 
 
 def kernel_costs(

@@ -90,6 +90,13 @@ class KvCache:
                 replaced = 0
         return True
 
+    def copy_from(self, other: KvCache, n_tokens: int) -> None:
+        """Copy the slots of another sequence's first `n_tokens`; there is room for them here."""
+        for cache, room in self._room.items():
+            nbytes = min(n_tokens, room, other._room[cache]) * cache.shape.slot_bytes
+            for name in (cache.k, cache.v):
+                self._device.copy_buffer(other.buffers[name], self.buffers[name], nbytes)
+
     async def _grow(self, cache: LayerCache, room: int) -> int:
         """Replace the two buffers of a cache; return the bytes that they had."""
         made: dict[str, Buffer] = {}

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
-from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Program
+from py_engine.gpu.types import Buffer, BufferSlice, Device, Dispatch, Kernel, KernelSpec, Program
 from py_engine.kernels.sampling import (
     SAMPLING_BYTES,
     adjust,
@@ -46,18 +46,23 @@ def sampler_kernels(vocab_size: int, tuning: Tuning) -> dict[str, KernelSpec]:
     }
 
 
-def draw_step(vocab_size: int, tuning: Tuning) -> Step:
-    """Return the dispatch that every draw has."""
-    return Step(sampler_kernels(vocab_size, tuning)["sample"], _BUFFERS["sample"])
+def draw_steps(
+    vocab_size: int, tuning: Tuning, roles: Sequence[str] = ("sample",)
+) -> tuple[Step, ...]:
+    """Return the dispatches of a draw: those that every draw has, or those of these roles."""
+    kernels = sampler_kernels(vocab_size, tuning)
+    return tuple(Step(kernels[role], _BUFFERS[role]) for role in roles)
 
 
 def sampler_sizes(vocab_size: int) -> dict[str, int]:
-    """Return the bytes of every buffer of the sampler, by name."""
+    """Return the bytes of what a sampler has for one sequence, by name.
+
+    "probabilities" and "state" are others', and so may be larger.
+    """
     return {
-        **dict.fromkeys(("logits", "probabilities", "counts", "bias"), 4 * vocab_size),
+        **dict.fromkeys(("logits", "counts", "bias"), 4 * vocab_size),
         "mask": 4 * -(-vocab_size // 32),
         "drawn": 4 * _drawn_words(MAX_TOP_LOGPROBS),
-        "state": 4 * len(STATE_WORDS),
         "sampling": SAMPLING_BYTES,
     }
 
@@ -67,7 +72,10 @@ def _drawn_words(n_top: int) -> int:
 
 
 class Sampler:
-    """Draws tokens from the logits that forward programs leave; owns none of its buffers."""
+    """Draws tokens from the logits that forward programs leave; owns none of its buffers.
+
+    `state` is the sequence's, `roles` the kernels of a draw without a mask.
+    """
 
     def __init__(
         self,
@@ -75,12 +83,15 @@ class Sampler:
         vocab_size: int,
         kernels: Mapping[str, Kernel],
         buffers: Mapping[str, Buffer],
+        state: BufferSlice,
     ) -> None:
         self._device = device
         self._vocab_size = vocab_size
         self._buffers = buffers
+        self._state = state
+        bound: dict[str, Buffer | BufferSlice] = {**buffers, "state": state}
         self._parts = {
-            role: device.program([Dispatch(kernels[role], tuple(buffers[n] for n in names))], role)
+            role: device.program([Dispatch(kernels[role], tuple(bound[n] for n in names))], role)
             for role, names in _BUFFERS.items()
         }
         self._chains: dict[tuple[Program, ...], Program] = {}
@@ -103,12 +114,17 @@ class Sampler:
             roles.insert(0, "adjust")
         if n_top is not None:
             roles.append("logprobs")
-        self._steps = tuple(self._parts[role] for role in roles)
+        self.roles = tuple(roles)
 
     @property
     def is_independent(self) -> bool:
         """Whether a draw depends on nothing but its logits and random number, and gives a token."""
-        return self._steps == (self._parts["sample"],)
+        return self.roles == ("sample",)
+
+    @property
+    def gives_tokens_only(self) -> bool:
+        """Whether a draw has no log-probabilities."""
+        return self._n_top is None
 
     def _packed(self, sampling: SamplingParams) -> bytes:
         return pack_sampling(
@@ -145,13 +161,14 @@ class Sampler:
 
     def draw(self, forward: Program | None = None, mask: Any = None) -> Awaitable[Draw]:
         """Enqueue `forward`, if any, and a draw from its logits, in one submit."""
-        steps = self._steps
+        steps = tuple(self._parts[role] for role in self.roles)
         if mask is not None:
             self._device.write_buffer(self._buffers["mask"], 0, mask)
             steps = (self._parts["mask"], *steps)
         program = self._chained(steps if forward is None else (forward, *steps))
         if self._n_top is None:
-            return _token(program.submit_and_read(self._buffers["state"], _TOKEN_OFFSET))
+            offset = self._state.offset + _TOKEN_OFFSET
+            return _token(program.submit_and_read(self._state.buffer, offset))
         size = 4 * _drawn_words(self._n_top)
         return _token_with_logprobs(program.submit_and_read_bytes(self._buffers["drawn"], 0, size))
 
