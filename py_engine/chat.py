@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -10,7 +10,7 @@ from py_engine.api.chat_completion import ChatCompletionRequest
 from py_engine.api.responses import ChatResponseMaker, ReplyEvent
 from py_engine.chat_images import load_images
 from py_engine.chat_prompt import ChatPrompt, chat_prompt
-from py_engine.generation import Generation
+from py_engine.generation import Generation, Seat
 from py_engine.loaded_model import LoadedModel
 from py_engine.output import MessageParser
 from py_engine.replies import Replies
@@ -35,10 +35,15 @@ class ChatJob(ResponseJob):
         self._first = self._generation(0)
         self._reasoning_tokens = 0
 
-    async def _choice(self, index: int, *, stream: bool) -> AsyncGenerator[ReplyEvent, None]:
+    def _prompt_ids(self, index: int) -> Sequence[int]:
+        return self._prompt.token_ids
+
+    async def _choice(
+        self, index: int, seat: Seat, *, stream: bool
+    ) -> AsyncGenerator[ReplyEvent, None]:
         generation = self._first if index == 0 else self._generation(index)
         parser, content = self._prompt.parser(stream=stream), []
-        async with aclosing(self._deltas(index, generation, parser)) as events:
+        async with aclosing(self._deltas(index, generation, seat, parser)) as events:
             async for event in events:
                 content.append(event.delta.get("content") or "")
                 yield event
@@ -50,12 +55,12 @@ class ChatJob(ResponseJob):
         yield ReplyEvent(index, finish_reason=reason)
 
     async def _deltas(
-        self, index: int, generation: Generation, parser: MessageParser
+        self, index: int, generation: Generation, seat: Seat, parser: MessageParser
     ) -> AsyncGenerator[ReplyEvent, None]:
         reasoned = 0
         for delta in parser.put(self._prompt.forced_prefix):
             yield ReplyEvent(index, delta)
-        replies = self._replies.run(generation, is_first_of_prompt=index == 0)
+        replies = self._replies.run(generation, seat, is_first_of_prompt=index == 0)
         async with aclosing(replies) as pieces:
             async for piece in pieces:
                 logprobs = piece.logprobs

@@ -16,6 +16,11 @@ from py_engine.json_fields import JsonFields
 
 CHAT_CONFIG_FILE = "mlc-chat-config.json"
 
+MAX_NUM_SEQUENCE = 4
+"""`max_num_sequence` where nothing is said."""
+
+MOST_SEQUENCES = 8
+
 
 @dataclass(frozen=True)
 class TokenizerInfo:
@@ -45,7 +50,8 @@ class ChatConfig:
     Sizes are in tokens; a window of -1 is off. With a sliding window a token sees at most
     `sliding_window_size` tokens, itself and the first `attention_sink_size` of the sequence
     included, and the sequence may become longer than that. Of `vocab_size` logits the first
-    `active_vocab_size` are of tokens, the rest is padding. `model_config` holds the architecture's
+    `active_vocab_size` are of tokens, the rest is padding. `max_num_sequence` replies (MLC LLM's
+    name) are generated at once at most. `model_config` holds the architecture's
     hyper-parameters as they are in the file. `overridden` names the fields that `overrides` or
     `chat_opts` set, and `data` is the merged object itself.
     """
@@ -60,6 +66,7 @@ class ChatConfig:
     sliding_window_size: int
     attention_sink_size: int
     prefill_chunk_size: int
+    max_num_sequence: int
     temperature: float
     top_p: float
     presence_penalty: float
@@ -131,6 +138,9 @@ def _chat_config(fields: JsonFields, overridden: frozenset[str]) -> ChatConfig:
         sliding_window_size=size("sliding_window_size", -1),
         attention_sink_size=size("attention_sink_size", -1),
         prefill_chunk_size=size("prefill_chunk_size", -1),
+        max_num_sequence=fields.integer(
+            "max_num_sequence", MAX_NUM_SEQUENCE, minimum=1, maximum=MOST_SEQUENCES
+        ),
         temperature=fields.number("temperature", 1.0, minimum=0),
         top_p=fields.number("top_p", 1.0, maximum=1, above=0),
         presence_penalty=fields.number("presence_penalty", 0.0, minimum=-2, maximum=2),

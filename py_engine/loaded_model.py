@@ -1,4 +1,4 @@
-"""One loaded language model: its parts, whose turn it is, and what it said last."""
+"""One loaded language model: its parts, who uses it, and what it said last."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from py_engine.config import ChatConfig
 from py_engine.conversation import PromptRenderer
 from py_engine.errors import ConfigValueError, DeviceError, MLCError, RangeError
 from py_engine.generation import (
-    CachedTokens,
     Generation,
     GenerationParams,
     LogitProcessor,
     Piece,
+    Seat,
     Statistics,
 )
 from py_engine.grammars import ModelGrammars
@@ -23,14 +23,14 @@ from py_engine.json_values import shown
 from py_engine.models.base import SamplingParams, TextModel
 from py_engine.models.images import VisionModel
 from py_engine.models.profile import StepProfile
+from py_engine.seats import Seats
 from py_engine.tokenizer import Tokenizer
-from py_engine.turns import Turns
 
 
 class LoadedModel:
-    """A model that requests can use one after another, in the order in which they came.
+    """A model that requests can use, several at once and in the order in which they came.
 
-    `logit_processor` changes the logits of every reply where it is set.
+    `logit_processor` changes the logits of every reply where it is set, of one after another.
     """
 
     def __init__(
@@ -51,16 +51,15 @@ class LoadedModel:
         self.logit_processor: LogitProcessor | None = None
         self.host = host
         self._text_model = text_model
-        self._turns = Turns()
-        self._active: Generation | None = None
+        self._seats = Seats(text_model, config.max_num_sequence)
+        self._active: list[Generation] = []
         self._message = ""
         self._has_raw_sequence = False
-        self._cached = CachedTokens()
 
     @property
     def message(self) -> str:
-        """The text of the reply at hand, else of the last one."""
-        return self._message if self._active is None else self._active.text
+        """The text of the reply at hand that began last, else of the one that ended last."""
+        return self._active[-1].text if self._active else self._message
 
     @property
     def vocab_size(self) -> int:
@@ -77,12 +76,10 @@ class LoadedModel:
         """The model's image input; None where it takes text only."""
         return self._text_model.vision
 
-    def turn(self) -> AbstractAsyncContextManager[None]:
-        """Wait for the requests before; the model is the caller's inside the block.
-
-        Raises what `close` was given when the model was closed meanwhile.
-        """
-        return self._turns.take()
+    @property
+    def most_replies(self) -> int:
+        """How many replies can be generated at once."""
+        return 1 if self.logit_processor is not None else self._seats.most
 
     async def load_libraries(self) -> None:
         """Load what the logit processor needs, if there is one."""
@@ -91,21 +88,29 @@ class LoadedModel:
 
     def generation(self, prompt: Sequence[int], params: GenerationParams) -> Generation:
         """Return a new reply to `prompt`. Errors: ContextWindowSizeExceededError."""
-        return Generation(self._text_model, self.tokenizer, prompt, params, self._cached)
+        return Generation(self._text_model, self.tokenizer, prompt, params)
 
-    async def run(self, generation: Generation) -> AsyncGenerator[Piece, None]:
-        """Generate a reply inside the caller's `turn`; yields its pieces."""
-        self._active = generation
+    def seat(self, prompt: Sequence[int]) -> AbstractAsyncContextManager[Seat]:
+        """Wait for the requests before to leave room for a reply; best where `prompt` began before.
+
+        Raises what `close` was given when the model was closed meanwhile.
+        """
+        # A logit processor keeps a state of the reply at hand.
+        return self._seats.take(prompt, is_alone=self.logit_processor is not None)
+
+    async def run(self, generation: Generation, seat: Seat) -> AsyncGenerator[Piece, None]:
+        """Generate a reply in the caller's seat; yields its pieces."""
+        self._active.append(generation)
         self._has_raw_sequence = False
         try:
-            async with aclosing(generation.pieces()) as pieces:
+            async with aclosing(generation.pieces(seat)) as pieces:
                 async for piece in pieces:
                     yield piece
         except DeviceError:
-            self._turns.raise_if_closed()  # the reason, where the failure is its consequence
+            self._seats.raise_if_closed()  # the reason, where the failure is its consequence
             raise
         finally:
-            self._active = None
+            self._active.remove(generation)
             self._message = generation.text
             self.statistics.add(generation.statistics)
 
@@ -123,9 +128,9 @@ class LoadedModel:
                 f"input_ids must be one or more token ids from 0 to {size - 1}, the model's "
                 "vocabulary."
             )
-        async with self.turn():
+        async with self._seats.take(is_alone=True) as seat:
             if not self._has_raw_sequence:
-                self._cached.keep(0)
+                seat.cached.keep(0)
                 model.start(SamplingParams(config.temperature, config.top_p, new_seed()))
                 self._has_raw_sequence = True
             for start in range(0, len(ids), model.prefill_chunk_size):
@@ -145,11 +150,11 @@ class LoadedModel:
                 f"n_tokens is {shown(n_tokens)}, but must be from 1 to "
                 f"{model.context_window_size - 1}: a step needs room in the context window."
             )
-        async with self.turn():
-            self._cached.keep(0)
+        async with self._seats.take(is_alone=True) as seat:
+            seat.cached.keep(0)
             self._has_raw_sequence = False
             sampling = SamplingParams(config.temperature, config.top_p)
-            stop = self._turns.raise_if_closed
+            stop = self._seats.raise_if_closed
             try:
                 return await self.host.profile_step(model, n_tokens, sampling, stop)
             except DeviceError:
@@ -160,24 +165,22 @@ class LoadedModel:
         """Forget the last reply and the raw sequence, and the statistics unless kept."""
         self._message = ""
         self._has_raw_sequence = False
-        if self._active is None:
-            self._cached.keep(0)
+        self._seats.forget()
         if not keep_stats:
             self.statistics = Statistics()
 
     def interrupt(self) -> None:
-        """End the reply at hand with "abort"."""
-        if self._active is not None:
-            self._active.interrupt()
+        """End the replies at hand with "abort"."""
+        for generation in self._active:
+            generation.interrupt()
 
     def close(self, reason: MLCError) -> None:
-        """Free the model; the reply at hand and waiting requests fail with `reason`."""
-        if self._turns.is_closed:
+        """Free the model; the replies at hand and waiting requests fail with `reason`."""
+        if self._seats.is_closed:
             return
-        self._turns.close(reason)
-        if self._active is not None:
-            self._active.fail(type(reason)(str(reason)))
-        self._text_model.destroy()
+        for generation in self._active:
+            generation.fail(type(reason)(str(reason)))
+        self._seats.close(reason)
         self.grammars.destroy()
         self.tokenizer.destroy()
 

@@ -15,6 +15,7 @@ from py_engine.generation import (
     GenerationParams,
     Latencies,
     Piece,
+    Seat,
     Statistics,
 )
 from py_engine.grammar import Grammar, GrammarSpec
@@ -85,16 +86,16 @@ class Replies:
         )
 
     async def run(
-        self, generation: Generation, *, is_first_of_prompt: bool = True
+        self, generation: Generation, seat: Seat, *, is_first_of_prompt: bool = True
     ) -> AsyncGenerator[Piece, None]:
-        """Run a reply inside the model's turn; yields its pieces and counts what it took.
+        """Run a reply in the request's seat; yields its pieces and counts what it took.
 
         A prompt counts once, as OpenAI counts it, however many choices it has.
         """
         if is_first_of_prompt:
             self._prompt_tokens += generation.prompt_tokens
         try:
-            async with aclosing(self.model.run(generation)) as pieces:
+            async with aclosing(self.model.run(generation, seat)) as pieces:
                 async for piece in pieces:
                     yield piece
         finally:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from py_engine.api.completion import CompletionRequest
 from py_engine.api.responses import CompletionResponseMaker, ReplyEvent
 from py_engine.api.sampling import check_token_ids
-from py_engine.generation import Generation
+from py_engine.generation import Generation, Seat
 from py_engine.loaded_model import LoadedModel
 from py_engine.replies import Replies
 from py_engine.response_job import ResponseJob
@@ -32,12 +32,18 @@ class CompletionJob(ResponseJob):
         for prompt in self._prompts:
             replies.generation(prompt, 0)  # raises for a prompt that does not fit
 
-    async def _choice(self, index: int, *, stream: bool) -> AsyncGenerator[ReplyEvent, None]:
+    def _prompt_ids(self, index: int) -> Sequence[int]:
+        return self._prompts[index // self._request.n]
+
+    async def _choice(
+        self, index: int, seat: Seat, *, stream: bool
+    ) -> AsyncGenerator[ReplyEvent, None]:
         generation = self._generation(index)
         if self._request.echo:
             yield ReplyEvent(index, {"text": self._prompt_text(index)})
         is_first = index % self._request.n == 0
-        async with aclosing(self._replies.run(generation, is_first_of_prompt=is_first)) as pieces:
+        replies = self._replies.run(generation, seat, is_first_of_prompt=is_first)
+        async with aclosing(replies) as pieces:
             async for piece in pieces:
                 yield ReplyEvent(index, {"text": piece.text}, piece.logprobs)
         if generation.finish_reason == "stop":
@@ -45,7 +51,7 @@ class CompletionJob(ResponseJob):
         yield ReplyEvent(index, finish_reason=generation.finish_reason)
 
     def _generation(self, index: int) -> Generation:
-        return self._replies.generation(self._prompts[index // self._request.n], index)
+        return self._replies.generation(self._prompt_ids(index), index)
 
     def _prompt_text(self, index: int) -> str:
         prompt = self._request.prompts[index // self._request.n]

@@ -151,7 +151,7 @@ class ChatResponseMaker(ResponseMaker):
                 "logprobs": self._logprobs(reply.logprobs),
                 "message": _chat_message(reply),
             }
-            for index, reply in self._replies.items()
+            for index, reply in sorted(self._replies.items())
         ]
 
     def _logprobs(self, entries: Sequence[Json]) -> Json | None:
@@ -190,7 +190,7 @@ class CompletionResponseMaker(ResponseMaker):
     def _choices(self) -> list[Json]:
         return [
             self._choice(index, reply, reply.text("text") or "")
-            for index, reply in self._replies.items()
+            for index, reply in sorted(self._replies.items())
         ]
 
     def _choice(self, index: int, said: ReplyEvent | _Reply, text: str) -> Json:

@@ -35,6 +35,11 @@ class CachedTokens:
         del self._ids[n_tokens:]
         self._n_prefilled = min(self._n_prefilled, n_tokens)
 
+    def adopt(self, other: CachedTokens, n_tokens: int) -> None:
+        """Have the first `n_tokens` of another sequence, as it has them."""
+        self._ids = other._ids[:n_tokens]
+        self._n_prefilled = min(other._n_prefilled, n_tokens)
+
     def append_prefilled(self, token_ids: Sequence[int]) -> None:
         """Note tokens that a prefill appended."""
         if self._n_prefilled == len(self._ids):

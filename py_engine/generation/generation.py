@@ -13,6 +13,7 @@ from py_engine.generation.logit_processor import guarded
 from py_engine.generation.logprobs import LogprobLog
 from py_engine.generation.params import FinishReason, GenerationParams, Piece
 from py_engine.generation.prompt_lookup import PromptLookup
+from py_engine.generation.seat import Seat
 from py_engine.generation.statistics import Latencies, Statistics
 from py_engine.generation.steps import ControlledSteps, DraftedSteps, RunAhead, Steps
 from py_engine.generation.stop import StopStrings
@@ -35,7 +36,7 @@ class Generation:
     """One reply in the making.
 
     `finish_reason` is None until the reply has ended; `text` is the reply so far. `cached` are the
-    tokens that the model's KV cache holds: the prompt's beginning among them is not prefilled.
+    tokens that the KV cache of the model's own sequence holds.
     `is_replaying` as long as the pieces are those of `GenerationParams.replayed`.
     """
 
@@ -48,10 +49,9 @@ class Generation:
         cached: CachedTokens | None = None,
     ) -> None:
         _check_prompt(prompt, model.context_window_size)
-        self._model = model
         self._prompt = prompt
         self._params = params
-        self._cached = CachedTokens() if cached is None else cached
+        self._seat = Seat(model, cached)
         room = model.context_window_size - len(prompt) + 1
         self._limit = room if params.max_tokens is None else min(room, params.max_tokens)
         self._detokenizer = tokenizer.detokenizer(keep=params.kept_special_ids)
@@ -73,6 +73,11 @@ class Generation:
         return "".join(self._pieces)
 
     @property
+    def prompt(self) -> Sequence[int]:
+        """The prompt's tokens."""
+        return self._prompt
+
+    @property
     def prompt_tokens(self) -> int:
         """The number of the prompt's tokens."""
         return len(self._prompt)
@@ -85,14 +90,19 @@ class Generation:
         """Make the reply raise `error` instead of its next token: the model is gone."""
         self._failure = error
 
-    async def pieces(self) -> AsyncGenerator[Piece, None]:
-        """Generate the reply; yields its text as it becomes certain, never an empty one.
+    async def pieces(self, seat: Seat | None = None) -> AsyncGenerator[Piece, None]:
+        """Generate the reply in `seat`, by default the model's own sequence.
+
+        Yields its text as it becomes certain, never an empty one. What a sequence of the model has
+        of the prompt's beginning is not prefilled.
 
         Closing the iterator, or cancelling whoever waits for it, ends the reply; the model is
         free when that has returned. Raises DeviceLostError, LogitProcessorError and what was given
         to `fail`.
         """
         self._last_time = self._turn_began = time.perf_counter()
+        if seat is not None:
+            self._seat = seat
         steps: Steps | None = None
         recorder = self._params.recorder
         try:
@@ -107,7 +117,8 @@ class Generation:
                 if self._interrupted is not None:
                     text = self._finish(self._interrupted)
                 elif steps is None:
-                    steps = await self._begin()
+                    async with self._seat.prefilling:
+                        steps = await self._begin()
                     continue
                 else:
                     draw = await self._next(steps)
@@ -121,6 +132,14 @@ class Generation:
                 self._raise_failure()
         finally:
             await self._end(steps)
+
+    @property
+    def _model(self) -> TextModel:
+        return self._seat.model
+
+    @property
+    def _cached(self) -> CachedTokens:
+        return self._seat.cached
 
     async def _draw_control(self) -> DrawControl | None:
         params = self._params
@@ -170,13 +189,12 @@ class Generation:
     async def _prefill(self, prompt: Sequence[int], drawn: Sequence[int]) -> bool:
         """Bring `prompt` into the model's sequence; False when interrupted before its end."""
         size = self._model.prefill_chunk_size
-        # The last token is always computed: its logits are what the first draw is from.
-        common = self._cached.common_prefix(prompt, prefilled_only=self._params.is_reproducible)
-        common = min(common, len(prompt) - 1)
-        kept = self._model.reusable_tokens(common)
-        self._cached.keep(kept)
+        is_reproducible = self._params.is_reproducible
+        kept = await self._seat.keep_prefix(prompt, prefilled_only=is_reproducible)
         self.statistics.cached_tokens = min(kept, len(self._prompt))
-        self._model.start(self._params.sampling, kept, len(prompt), drawn)
+        self._model.start(
+            self._params.sampling, kept, len(prompt), drawn, is_reproducible=is_reproducible
+        )
         start = kept
         while start < len(prompt):
             end = chunk_end(prompt, start, size, self._model.vision)

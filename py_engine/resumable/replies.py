@@ -11,7 +11,7 @@ from typing import Any
 from py_engine.api.chat_completion import ChatCompletionRequest
 from py_engine.chat_prompt import ChatPrompt
 from py_engine.errors import StorageError, UnsupportedFieldsError
-from py_engine.generation import Generation, GenerationParams, Piece
+from py_engine.generation import Generation, GenerationParams, Piece, Seat
 from py_engine.loaded_model import LoadedModel
 from py_engine.replies import Replies, sampling_params
 from py_engine.resumable.recorder import JournalRecorder
@@ -58,7 +58,7 @@ class RecordedReplies(Replies):
         )
 
     async def run(
-        self, generation: Generation, *, is_first_of_prompt: bool = True
+        self, generation: Generation, seat: Seat, *, is_first_of_prompt: bool = True
     ) -> AsyncGenerator[Piece, None]:
         """Run the reply and journal it.
 
@@ -68,7 +68,7 @@ class RecordedReplies(Replies):
         recorder = self._recorder
         try:
             await self._begin()
-            replies = super().run(generation, is_first_of_prompt=is_first_of_prompt)
+            replies = super().run(generation, seat, is_first_of_prompt=is_first_of_prompt)
             async with aclosing(replies) as pieces:
                 async for piece in pieces:
                     if generation.is_replaying:

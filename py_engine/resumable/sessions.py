@@ -17,6 +17,7 @@ from py_engine.api.resumable import Resumable, check_session_id
 from py_engine.chat import ChatJob
 from py_engine.chat_prompt import chat_prompt
 from py_engine.errors import EngineError, StorageError
+from py_engine.generation import Seat
 from py_engine.host import EngineHost
 from py_engine.loaded_model import LoadedModel
 from py_engine.model_set import ModelSet
@@ -109,8 +110,10 @@ def _other_config(state: SessionState, model: LoadedModel) -> str | None:
 class _ResumedChatJob(ChatJob):
     """A chat whose reply begins with a replay; a stream of it has only what follows that."""
 
-    async def _choice(self, index: int, *, stream: bool) -> AsyncGenerator[ReplyEvent, None]:
-        async with aclosing(super()._choice(index, stream=stream)) as events:
+    async def _choice(
+        self, index: int, seat: Seat, *, stream: bool
+    ) -> AsyncGenerator[ReplyEvent, None]:
+        async with aclosing(super()._choice(index, seat, stream=stream)) as events:
             async for event in events:
                 if not (stream and self._first.is_replaying):
                     yield event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -19,7 +20,8 @@ class FakeModel:
     it was asked, checks the contract of `TextModel`, and lets a test act in the middle:
     `on_step(n)` runs when the n-th token of a sequence is read, before it is given out; `gate`,
     when set, holds every read until it is set. `fail_at` maps token numbers to errors. `sequence`
-    are the tokens in its KV cache.
+    are the tokens in its KV cache. It has up to `most_sequences` with its `forks`, which share its
+    records.
     """
 
     def __init__(
@@ -35,6 +37,8 @@ class FakeModel:
         self.prefill_chunk_size = prefill_chunk_size
         self.steps_in_flight = 2
         self.longest_draft = 7
+        self.most_sequences = 1
+        self.forks: list[FakeModel] = []
         self.vision: Any = None
         self.script = list(script)
         self.samplings: list[SamplingParams] = []
@@ -70,6 +74,8 @@ class FakeModel:
         kept_tokens: int = 0,
         prompt_tokens: int = 0,
         drawn: Sequence[int] = (),
+        *,
+        is_reproducible: bool = False,
     ) -> None:
         self._require_idle()
         assert 0 <= kept_tokens <= len(self.sequence), "keeps what is not there"
@@ -82,6 +88,19 @@ class FakeModel:
         del self.sequence[kept_tokens:]
         self._drawn = len(drawn)
         self._has_logits = False
+
+    async def fork(self) -> FakeModel | None:
+        if len(self.forks) + 1 >= self.most_sequences:
+            return None
+        fork = copy.copy(self)
+        fork.sequence, fork.forks, fork.chunks, fork.in_flight = [], [], [], 0
+        self.forks.append(fork)
+        return fork
+
+    async def adopt(self, other: FakeModel, n_tokens: int) -> int:
+        self.sequence = other.sequence[:n_tokens]
+        assert len(self.sequence) == n_tokens, "adopts what is not there"
+        return n_tokens
 
     async def prefill(self, token_ids: Sequence[int]) -> None:
         self._require_idle()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from py_engine.errors import GrammarMatcherError, LogitProcessorError
-from py_engine.generation import CachedTokens, Generation, GenerationParams, Piece
+from py_engine.generation import Generation, GenerationParams, Piece
+from py_engine.generation.cached_tokens import CachedTokens
 from py_engine.grammar import GrammarSpec
 from py_engine.models.base import SamplingParams
 from py_engine.tokenizer import Tokenizer, tokenizer_from_json
