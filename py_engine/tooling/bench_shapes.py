@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CONTEXTS = (128, 1024)
 N_TOKENS = 12
 PROMPT_TOKENS = 128
+BATCHES = (1, 2, 4)
 
 _TOOLING = Path(__file__).parent
 _FILES = (
@@ -40,7 +41,7 @@ import py_engine
 py_engine.__path__.append("/bench/py_engine")
 from py_engine.tooling.bench_shapes_worker import measure
 
-await measure(shapes, n_tokens, contexts, prompt_tokens)
+await measure(shapes, n_tokens, contexts, prompt_tokens, batches)
     `, { globals }));
 """
 
@@ -65,6 +66,7 @@ def measure_shapes(
     n_tokens: int = N_TOKENS,
     contexts: tuple[int, ...] = CONTEXTS,
     prompt_tokens: int = PROMPT_TOKENS,
+    batches: tuple[int, ...] = BATCHES,
 ) -> dict[str, Any]:
     """Return the figures of `bench_shapes_worker.measure`, which runs in a new worker."""
     argument = {
@@ -74,6 +76,7 @@ def measure_shapes(
             "n_tokens": n_tokens,
             "contexts": list(contexts),
             "prompt_tokens": prompt_tokens,
+            "batches": list(batches),
         },
     }
     found: dict[str, Any]
@@ -92,6 +95,10 @@ def table(found: Mapping[str, Any]) -> Iterator[str]:
         yield _row(f"decode after {each['context']}, tokens/s", f"{each['tokens_per_s']:.3f}")
     for name, count in found["decode"][0]["counts"].items():
         yield _row(f"{_COUNTS[name]} per token", f"{count:,.4g}")
+    alone, *batches = found["batches"]
+    for each in batches:
+        ratio = each["tokens_per_s"] / alone["tokens_per_s"]
+        yield _row(f"{each['sequences']} sequences together, tokens/s of one", f"{ratio:.2f} x")
     yield _row("step of one workgroup a dispatch, ms", f"{found['null_one_ms']:.1f}")
     yield _row("step of no workgroups, ms", f"{found['null_none_ms']:.1f}")
     yield _row("pipelines, less those of the draw", f"{found['pipelines']}")

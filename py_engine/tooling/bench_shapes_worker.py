@@ -12,7 +12,7 @@ from py_engine.gpu.adapter import request_device
 from py_engine.gpu.webgpu import WebGPUProgram
 from py_engine.kernels.tuning import tuning_for
 from py_engine.models.kernel_costs import step_of_token
-from py_engine.tooling.gpu_bench.decoding import decode, measure_prefill
+from py_engine.tooling.gpu_bench.decoding import decode, measure_batches, measure_prefill
 from py_engine.tooling.gpu_bench.random_data import RandomData
 from py_engine.tooling.gpu_bench.random_model import (
     RandomModel,
@@ -26,10 +26,13 @@ COUNTERS = ("dispatches", "passes", "submits", "readbacks", "bytesRead")
 NULL_STEPS = 20
 
 
-async def measure(shapes: str, n_tokens: int, contexts: list[int], prompt_tokens: int) -> str:
+async def measure(
+    shapes: str, n_tokens: int, contexts: list[int], prompt_tokens: int, batches: list[int]
+) -> str:
     """Build a model of a real model's shapes with random weights; return its figures as JSON.
 
-    Decodes `n_tokens` after each of `contexts`, and prefills a prompt of `prompt_tokens`.
+    Decodes `n_tokens` after each of `contexts`, and as many of several sequences together, each of
+    `batches`, after the first of them. Prefills a prompt of `prompt_tokens`.
     """
     device = await request_device()
     data = await RandomData.compiled(device)
@@ -51,7 +54,7 @@ async def measure(shapes: str, n_tokens: int, contexts: list[int], prompt_tokens
     for context in contexts:
         await place(model, data, context, 2 * n_tokens + 8)
         await decode(model, 2, model.decoder.steps_in_flight)
-        set_position(model, context)
+        set_position(model.decoder, context)
         before = _counters()
         seconds = await decode(model, n_tokens, model.decoder.steps_in_flight)
         after = _counters()
@@ -59,6 +62,7 @@ async def measure(shapes: str, n_tokens: int, contexts: list[int], prompt_tokens
         figures["decode"].append(
             {"context": context, "tokens_per_s": n_tokens / seconds, "counts": counts}
         )
+    figures["batches"] = await measure_batches(model, data, contexts[0], batches, n_tokens)
     for name, workgroups in (("one", 1), ("none", 0)):
         figures[f"null_{name}_ms"] = 1e3 * await _null_step(model, workgroups)
     model.decoder.destroy()
@@ -82,7 +86,7 @@ async def _null_step(model: RandomModel, workgroups: int) -> float:
     for part in step.handle.parts:
         part.grid.fill(workgroups)
     state = decoder._buffers["state"]
-    set_position(model, 1)
+    set_position(model.decoder, 1)
     await step.submit_and_read(state, 8)
     started = time.perf_counter()
     for _ in range(NULL_STEPS):

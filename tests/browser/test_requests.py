@@ -335,3 +335,43 @@ def test_hostile_requests_are_answered_or_refused_and_the_next_one_works(
         "many stops": "length",
     }
     assert same
+
+
+def test_replies_at_the_same_time_are_those_of_each_alone(worker: EngineWorker) -> None:
+    async def run() -> dict[str, Any]:
+        import asyncio
+
+        import pywebllm_bridge as bridge
+        from request_helpers import ask, engine
+
+        question = "Tell me a story about a fox and a boat."
+        asked = [
+            (("Tell me a story.",), {"max_tokens": 40}),
+            ((question,), {"temperature": 0.9, "seed": 5, "max_tokens": 30}),
+            ((question,), {"temperature": 1.2, "seed": 6, "frequency_penalty": 0.5}),
+            (("A list of words.",), {"response_format": {"type": "json_object"}}),
+            ((question,), {"logprobs": True, "top_logprobs": 3}),
+            (("Hello!",), {"temperature": 0.9, "seed": 7, "logit_bias": {"300": 3}, "n": 2}),
+        ]
+
+        def choices(response: Any) -> list[Any]:
+            return [choice.to_dict() for choice in response.choices]
+
+        await engine.reset_chat()
+        alone = [choices(await ask(*texts, **fields)) for texts, fields in asked]
+        batcher = engine._models.select_language_model(None, "test")[1]._text_model._batcher
+        found, steps = [], []
+        for _ in range(2):  # batches are compiled during the first ones
+            await engine.reset_chat()
+            before = int(bridge.counters.submits)
+            together = await asyncio.gather(*(ask(*texts, **fields) for texts, fields in asked))
+            steps.append(int(bridge.counters.submits) - before)
+            found.append([choices(response) for response in together])
+            while batcher._preparing:
+                await asyncio.sleep(0.1)
+        return {"alone": alone, "found": found, "submits": steps, "rows": len(batcher._ready)}
+
+    found = worker.run(run)
+    assert found["found"] == [found["alone"]] * 2
+    assert found["rows"] >= 1, "nothing was decoded together"
+    assert found["submits"][1] < found["submits"][0]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from array import array
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from py_engine.gpu.clock import GpuClock
 from py_engine.gpu.types import KernelSpec
 from py_engine.models.base import Draw, SamplingParams
+from py_engine.models.decoder import Decoder
 from py_engine.models.kernel_costs import step_of_token
 from py_engine.models.profile import KernelTiming, time_kernels
 from py_engine.tooling.gpu_bench.random_data import RandomData
@@ -48,22 +50,22 @@ async def measure_decode(
         ("top_p", NUCLEUS, 8),
     ):
         decoder.start(sampling)
-        set_position(model, position)
+        set_position(decoder, position)
         await decode(model, 4, in_flight)  # to warm up
-        set_position(model, position)
+        set_position(decoder, position)
         seconds = await decode(model, n_tokens, in_flight)
         found[f"{name}_tokens_per_s_{in_flight}"] = n_tokens / seconds
     decoder.start(GREEDY)
-    set_position(model, position)
+    set_position(decoder, position)
     await decoder.decode()
     step = decoder._sampler._chained((decoder._next, decoder._sampler._parts["sample"]))
-    set_position(model, position)
+    set_position(decoder, position)
     started = time.perf_counter()
     for _ in range(n_tokens):
         step.submit()
     found["cpu_us_of_submit"] = 1e6 * (time.perf_counter() - started) / n_tokens
     await clock.device.synchronize()
-    set_position(model, position)
+    set_position(decoder, position)
     found["gpu_us"] = 1e6 * await clock.seconds(decoder._next, rounds=2)
     bytes_read = found["kv_bytes"] + found["weight_bytes"]
     found["gpu_bytes_per_s"] = 1e6 * bytes_read / found["gpu_us"]
@@ -72,15 +74,50 @@ async def measure_decode(
 
 async def decode(model: RandomModel, n_tokens: int, in_flight: int) -> float:
     """Return the seconds of so many steps."""
-    pending: deque[Awaitable[Draw]] = deque()
-    started = time.perf_counter()
-    for _ in range(n_tokens):
-        if len(pending) == in_flight:
+    return await decode_together((model.decoder,), n_tokens, in_flight)
+
+
+async def decode_together(decoders: Sequence[Decoder], n_tokens: int, in_flight: int) -> float:
+    """Return the seconds of so many steps of each of a model's sequences."""
+
+    async def decode_one(decoder: Decoder) -> None:
+        pending: deque[Awaitable[Draw]] = deque()
+        for _ in range(n_tokens):
+            if len(pending) == in_flight:
+                await pending.popleft()
+            pending.append(decoder.decode())
+        while pending:
             await pending.popleft()
-        pending.append(model.decoder.decode())
-    while pending:
-        await pending.popleft()
+
+    started = time.perf_counter()
+    await asyncio.gather(*map(decode_one, decoders))
     return time.perf_counter() - started
+
+
+async def measure_batches(
+    model: RandomModel, data: RandomData, position: int, sizes: Sequence[int], n_tokens: int
+) -> list[dict[str, float]]:
+    """Decode so many sequences together, each from a position; the tokens per second are of all."""
+    await place(model, data, position, 2 * n_tokens + 8)
+    base, forks, rows = model.decoder, list[Decoder](), []
+    for size in sizes:
+        while len(forks) < size - 1:
+            fork = await base.fork()
+            assert fork is not None, f"no room for {size} sequences"
+            fork.start(GREEDY)
+            await fork.reserve(position + 2 * n_tokens + 8)
+            forks.append(fork)
+        decoders = (base, *forks[: size - 1])
+        if size > 1:
+            await base._batcher._prepare(size)
+        for n_steps in (2, n_tokens):  # the first ones record the program
+            for decoder in decoders:
+                set_position(decoder, position)
+            seconds = await decode_together(decoders, n_steps, base.steps_in_flight)
+        rows.append({"sequences": size, "tokens_per_s": size * n_tokens / seconds})
+    for fork in forks:
+        fork.destroy()
+    return rows
 
 
 async def logits_at(model: RandomModel, data: RandomData, position: int) -> array[float]:
@@ -111,7 +148,7 @@ async def measure_kernels(
     draw = step_of_token(model.spec, model.steps)[-1:]
     for name, sampling in (("draw greedy", GREEDY), ("draw top_p", NUCLEUS)):
         decoder.start(sampling)
-        set_position(model, position)
+        set_position(decoder, position)
         (timing,) = await time_kernels(decoder, clock, draw, position)
         rows.append(_row(name, timing, timing.seconds))
     return rows

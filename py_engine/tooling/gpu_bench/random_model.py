@@ -102,12 +102,11 @@ async def place(model: RandomModel, data: RandomData, position: int, n_more: int
     await decoder.reserve(position + n_more)
     for buffer in decoder._cache.buffers.values():
         data.fill(buffer, "halfs")
-    set_position(model, position)
+    set_position(decoder, position)
 
 
-def set_position(model: RandomModel, position: int) -> None:
-    """Let the sequence have `position` tokens, the last drawn one being number 1."""
+def set_position(decoder: Decoder, position: int) -> None:
+    """Let a sequence have `position` tokens, the last drawn one being number 1."""
     # Past the decoder's own methods, which would have to compute the tokens.
-    decoder = model.decoder
     decoder._position = position
-    decoder.device.write_buffer(decoder._buffers["state"], 0, array("I", [position, 1, 1, 0]))
+    decoder._write_state(array("I", [position, 1, 1, 0]))
