@@ -19,6 +19,7 @@ class Seats:
 
     def __init__(self, model: TextModel, most: int) -> None:
         self._first = Seat(model)
+        model.free_memory = self._free_idle
         self._most = most
         self._door = asyncio.Lock()  # held by the one that is next
         self._freed = asyncio.Event()
@@ -85,7 +86,16 @@ class Seats:
         if self._closed is not None:
             model.destroy()
             self.raise_if_closed()
+        model.free_memory = self._free_idle
         return Seat(model, first=self._first)
+
+    def _free_idle(self) -> bool:
+        """Free the sequences that nobody uses, but for the model's own; tell whether there were."""
+        idle = [s for s in self._first.seats if s not in self._used and s is not self._first]
+        for seat in idle:
+            self._first.seats.remove(seat)
+            seat.model.destroy()
+        return bool(idle)
 
     def forget(self) -> None:
         """Forget the sequences of all seats that are not used."""

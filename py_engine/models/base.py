@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
@@ -87,6 +87,10 @@ class TextModel(Protocol):
     def steps_in_flight(self) -> int:
         """How many calls of `decode` to make before the first of their tokens is awaited."""
         ...
+
+    free_memory: Callable[[], bool]
+    """Frees what others can do without and tells whether there was any; called where a sequence
+    cannot grow, which then tries again."""
 
     @property
     def vision(self) -> VisionModel | None:

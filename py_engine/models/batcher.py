@@ -88,7 +88,7 @@ class Batcher:
         self._kernels = kernels
         self._shared = shared
         self._most_sequences = most_sequences
-        self._n_sequences = 0
+        self._free_slots = list(range(most_sequences))
         self._waiting: OrderedDict[int, deque[_Waiting]] = OrderedDict()  # by slot
         self._latest: set[int] = set()  # the slots whose steps were enqueued last
         self._in_flight = 0
@@ -103,17 +103,22 @@ class Batcher:
     @property
     def has_slot(self) -> bool:
         """Whether there is a place for one more sequence."""
-        return self._n_sequences < self._most_sequences
+        return bool(self._free_slots)
 
     def take_slot(self) -> int:
-        """Return a place for one more sequence, which it keeps as long as the model is there."""
+        """Return a place for one more sequence."""
         assert self.has_slot, "more sequences than there are places for"
-        self._n_sequences += 1
-        return self._n_sequences - 1
+        return self._free_slots.pop(0)
+
+    def leave(self, slot: int) -> None:
+        """Take a sequence's place back; it has no steps in flight."""
+        self._free_slots.append(slot)
+        self._latest.discard(slot)
+        self._programs.clear()  # they have its buffers
 
     def step(self, row: Row) -> Awaitable[Draw]:
         """Enqueue a step of one sequence, or keep it until the others' that are expected."""
-        if self._n_sequences == 1:
+        if len(self._free_slots) == self._most_sequences - 1:
             return row.alone()
         waiting = _Waiting(row, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(row.slot, deque()).append(waiting)

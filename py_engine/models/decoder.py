@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -65,6 +65,7 @@ class Decoder:
         self.context_window_size = spec.context_window_size
         self.prefill_chunk_size = spec.prefill_chunk_size
         self.steps_in_flight = FEWEST_STEPS
+        self.free_memory: Callable[[], bool] = lambda: False
         self.device = device
         self._position = 0  # tokens of the sequence once everything enqueued has run
         self._n_written = 0  # the most there were since its first one
@@ -222,7 +223,12 @@ class Decoder:
         if self._cache.has_room(wanted):
             return
         try:
-            await self._cache.ensure(wanted)
+            try:
+                await self._cache.ensure(wanted)
+            except OutOfMemoryError:
+                if not self.free_memory():
+                    raise
+                await self._cache.ensure(wanted)
         finally:
             if self._cache.buffers:
                 self._record()
@@ -408,6 +414,8 @@ class Decoder:
         """Free everything the model holds on the GPU; of a fork, what it holds itself."""
         if self._base is None:
             self._batcher.destroy()
+        else:
+            self._batcher.leave(self._slot)
         self._drafts.destroy()
         self._cache.destroy()
         destroy_buffers(self._owned)

@@ -202,6 +202,26 @@ async def test_a_model_that_is_freed_fails_the_steps_that_wait(tmp_path: Path) -
     await asyncio.gather(*in_flight)
 
 
+@pytest.mark.usefixtures("small_caches")
+@in_event_loop
+async def test_a_cache_grows_into_the_memory_of_another_sequence(tmp_path: Path) -> None:
+    fixture, device = load_fixture("gqa_tied_q4f16"), SmallGpu()
+    model = await load_on_numpy(tmp_path, fixture, device)
+    fork = await model.fork()
+    assert fork is not None
+    model.free_memory = lambda: fork.destroy() is None
+    device.budget = device.held + 1000
+    ids = fixture.prompt_ids
+    assert await decoded_together((model,), ids, 6) == [fixture.greedy_ids[:6]]
+    model.free_memory = lambda: False
+    device.budget = 1 << 30
+    fork = await model.fork()  # its place is free again
+    assert fork is not None
+    fork.destroy()
+    model.destroy()
+    assert device.live_buffers == []
+
+
 async def decoded_together(
     sequences: tuple[Any, ...], prompt: list[int], n_tokens: int
 ) -> list[list[int]]:

@@ -21,7 +21,7 @@ class FakeModel:
     `on_step(n)` runs when the n-th token of a sequence is read, before it is given out; `gate`,
     when set, holds every read until it is set. `fail_at` maps token numbers to errors. `sequence`
     are the tokens in its KV cache. It has up to `most_sequences` with its `forks`, which share its
-    records.
+    records. One that `is_full` needs memory that others have to free.
     """
 
     def __init__(
@@ -38,8 +38,10 @@ class FakeModel:
         self.steps_in_flight = 2
         self.longest_draft = 7
         self.most_sequences = 1
+        self.is_full = False
         self.forks: list[FakeModel] = []
         self.vision: Any = None
+        self.free_memory: Callable[[], bool] = lambda: False
         self.script = list(script)
         self.samplings: list[SamplingParams] = []
         self.kept: list[int] = []
@@ -120,6 +122,9 @@ class FakeModel:
         await asyncio.sleep(0)
 
     async def reserve(self, n_tokens: int) -> None:
+        if self.is_full:
+            assert self.free_memory(), "memory is full, and nothing is to be freed"
+            self.is_full = False
         self.room = len(self.sequence) + n_tokens
 
     def sample(self) -> Awaitable[Draw]:

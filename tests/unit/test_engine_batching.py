@@ -243,3 +243,19 @@ async def test_reset_forgets_all_sequences() -> None:
     await engine.reset_chat()
     await ask(engine)
     assert model.kept[-1] == 0 and len(model.kept) == 4
+
+
+@in_clean_event_loop
+async def test_a_sequence_that_cannot_grow_gets_the_memory_of_idle_ones() -> None:
+    engine, model = await batching_engine()
+    await asyncio.gather(*(ask(engine) for _ in range(3)))
+    busy = await ask(engine, stream=True)
+    await anext(busy)
+    for each in (model, *model.forks):
+        each.is_full = each.in_flight > 0
+    text = "".join([chunk.choices[0].delta.content or "" async for chunk in busy])
+    assert TEXT.endswith(text)
+    idle = [fork for fork in model.forks if fork.is_destroyed]
+    assert len(idle) >= 1 and not model.is_destroyed
+    replies = await asyncio.gather(*(ask(engine) for _ in range(3)))
+    assert [reply.choices[0].message.content for reply in replies] == [TEXT] * 3
