@@ -97,8 +97,9 @@ def table(found: Mapping[str, Any]) -> Iterator[str]:
         yield _row(f"{_COUNTS[name]} per token", f"{count:,.4g}")
     alone, *batches = found["batches"]
     for each in batches:
-        ratio = each["tokens_per_s"] / alone["tokens_per_s"]
-        yield _row(f"{each['sequences']} sequences together, tokens/s of one", f"{ratio:.2f} x")
+        name, ratio = f"{each['sequences']} together", each["tokens_per_s"] / alone["tokens_per_s"]
+        yield _row(f"{name}, of one's tokens/s", f"{ratio:.2f} x")
+        yield _row(f"{name}, dispatches per token", f"{each['dispatches_per_token']:.1f}")
     yield _row("step of one workgroup a dispatch, ms", f"{found['null_one_ms']:.1f}")
     yield _row("step of no workgroups, ms", f"{found['null_none_ms']:.1f}")
     yield _row("pipelines, less those of the draw", f"{found['pipelines']}")

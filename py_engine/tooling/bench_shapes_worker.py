@@ -62,7 +62,9 @@ async def measure(
         figures["decode"].append(
             {"context": context, "tokens_per_s": n_tokens / seconds, "counts": counts}
         )
-    figures["batches"] = await measure_batches(model, data, contexts[0], batches, n_tokens)
+    figures["batches"] = await measure_batches(
+        model, data, contexts[0], batches, n_tokens, lambda: _counters()["dispatches"]
+    )
     for name, workgroups in (("one", 1), ("none", 0)):
         figures[f"null_{name}_ms"] = 1e3 * await _null_step(model, workgroups)
     model.decoder.destroy()

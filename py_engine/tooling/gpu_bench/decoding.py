@@ -6,7 +6,7 @@ import asyncio
 import time
 from array import array
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from py_engine.gpu.clock import GpuClock
@@ -95,9 +95,17 @@ async def decode_together(decoders: Sequence[Decoder], n_tokens: int, in_flight:
 
 
 async def measure_batches(
-    model: RandomModel, data: RandomData, position: int, sizes: Sequence[int], n_tokens: int
+    model: RandomModel,
+    data: RandomData,
+    position: int,
+    sizes: Sequence[int],
+    n_tokens: int,
+    n_dispatches: Callable[[], int],
 ) -> list[dict[str, float]]:
-    """Decode so many sequences together, each from a position; the tokens per second are of all."""
+    """Decode so many sequences together, each from a position; the tokens per second are of all.
+
+    `n_dispatches` returns how many there were so far.
+    """
     await place(model, data, position, 2 * n_tokens + 8)
     base, forks, rows = model.decoder, list[Decoder](), []
     for size in sizes:
@@ -113,8 +121,15 @@ async def measure_batches(
         for n_steps in (2, n_tokens):  # the first ones record the program
             for decoder in decoders:
                 set_position(decoder, position)
+            before = n_dispatches()
             seconds = await decode_together(decoders, n_steps, base.steps_in_flight)
-        rows.append({"sequences": size, "tokens_per_s": size * n_tokens / seconds})
+        rows.append(
+            {
+                "sequences": size,
+                "tokens_per_s": size * n_tokens / seconds,
+                "dispatches_per_token": (n_dispatches() - before) / size / n_tokens,
+            }
+        )
     for fork in forks:
         fork.destroy()
     return rows

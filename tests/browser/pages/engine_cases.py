@@ -245,15 +245,32 @@ async def case_embeddings_during_a_reply(engine):
     same(reason_of(chunks), "length")
 
 
-async def case_requests_to_one_model_keep_their_order(engine):
-    done = []
+async def case_requests_to_one_model_run_at_the_same_time(engine):
+    fields = ({"max_tokens": 60}, {"max_tokens": 4}, {"max_tokens": 12, "temperature": 0.9})
+    alone, done = [], []
+    for each in fields:
+        text = await answer(engine, seed=3, **each)
+        alone.append(text)
 
-    async def finish(number, **fields):
-        await ask(engine, **fields)
+    async def finished(number):
+        text = await answer(engine, seed=3, **fields[number])
         done.append(number)
+        return text
 
-    await asyncio.gather(finish(0, max_tokens=12), finish(1, max_tokens=4), finish(2, max_tokens=1))
-    same(done, [0, 1, 2])
+    same(await asyncio.gather(*(finished(number) for number in range(3))), alone)
+    same(done[-1], 0)  # the first request is the longest, and none waits for it
+
+
+async def case_choices_of_a_stream(engine):
+    texts, reasons = ["", "", ""], [None, None, None]
+    async for chunk in await ask(engine, stream=True, n=3, seed=5, temperature=0.9):
+        for choice in chunk.choices:
+            same(reasons[choice.index], None)
+            texts[choice.index] += choice.delta.content or ""
+            reasons[choice.index] = choice.finish_reason
+    same(reasons, ["length"] * 3)
+    for index in range(3):
+        same(texts[index], await answer(engine, seed=5 + index, temperature=0.9))
 
 
 async def case_count_tokens(engine):
