@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from py_engine.errors import (
     AttentionSinkSizeError,
@@ -15,6 +15,8 @@ from py_engine.errors import (
 from py_engine.json_fields import JsonFields
 
 CHAT_CONFIG_FILE = "mlc-chat-config.json"
+
+KvCacheDtype = Literal["float16", "int8"]
 
 MAX_NUM_SEQUENCE = 4
 """`max_num_sequence` where nothing is said."""
@@ -51,7 +53,8 @@ class ChatConfig:
     `sliding_window_size` tokens, itself and the first `attention_sink_size` of the sequence
     included, and the sequence may become longer than that. Of `vocab_size` logits the first
     `active_vocab_size` are of tokens, the rest is padding. `max_num_sequence` replies (MLC LLM's
-    name) are generated at once at most. `model_config` holds the architecture's
+    name) are generated at once at most. `kv_cache_dtype` (vLLM's) is how keys and values are kept.
+    `model_config` holds the architecture's
     hyper-parameters as they are in the file. `overridden` names the fields that `overrides` or
     `chat_opts` set, and `data` is the merged object itself.
     """
@@ -67,6 +70,7 @@ class ChatConfig:
     attention_sink_size: int
     prefill_chunk_size: int
     max_num_sequence: int
+    kv_cache_dtype: KvCacheDtype
     temperature: float
     top_p: float
     presence_penalty: float
@@ -138,6 +142,7 @@ def _chat_config(fields: JsonFields, overridden: frozenset[str]) -> ChatConfig:
         sliding_window_size=size("sliding_window_size", -1),
         attention_sink_size=size("attention_sink_size", -1),
         prefill_chunk_size=size("prefill_chunk_size", -1),
+        kv_cache_dtype=_kv_cache_dtype(fields),
         max_num_sequence=fields.integer(
             "max_num_sequence", MAX_NUM_SEQUENCE, minimum=1, maximum=MOST_SEQUENCES
         ),
@@ -156,6 +161,14 @@ def _chat_config(fields: JsonFields, overridden: frozenset[str]) -> ChatConfig:
         overridden=overridden,
         data=fields.data,
     )
+
+
+def _kv_cache_dtype(fields: JsonFields) -> KvCacheDtype:
+    value = fields.string("kv_cache_dtype", "float16")
+    for known in get_args(KvCacheDtype):
+        if value == known:
+            return cast(KvCacheDtype, value)
+    raise fields.invalid("kv_cache_dtype", '"float16" or "int8"')
 
 
 def _conv_template(fields: JsonFields) -> Mapping[str, Any] | str | None:

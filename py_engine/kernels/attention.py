@@ -1,8 +1,10 @@
-"""Attention with RoPE and an f16 KV cache of one sequence.
+"""Attention with RoPE and a KV cache of one sequence.
 
 Shapes: qkv f32 (tokens, qkv_heads, head_dim), queries first (each before its gate, if any), then
-keys, then values; k_cache and v_cache f16 (slots, kv_heads, head_dim), those that grow of as many
-slots as their buffers have room for, without a new pipeline; output f32 (tokens, heads, head_dim).
+keys, then values; k_cache and v_cache f16 (slots, kv_heads, head_dim), or of codes int8
+(slots, kv_heads, head_dim + 4) whose last four bytes are the head's f32 scale; those that grow are
+of as many slots as their buffers have room for, without a new pipeline; output f32 (tokens, heads,
+head_dim).
 RoPE rotates the pairs (i, i + rotary_dim / 2), as Hugging Face's Llama does. Softmax in f32,
 online.
 
@@ -58,9 +60,12 @@ def snippets(shape: AttentionShape, *, cooperative: bool) -> tuple[str, ...]:
         sums = "qk_squares_workgroup" if cooperative else "qk_squares_thread"
     else:
         sums = "qk_norm_alone"
+    cache = "halfs" if shape.cache_dtype == "float16" else "codes"
     return (
         "halfs",
         "attention_heads",
+        f"cache_{cache}",
+        *((f"keep_{cache}",) if cooperative else ()),
         f"qk_norm_{norm}",
         sums,
         rope,
@@ -88,6 +93,7 @@ def attention_constants(shape: AttentionShape) -> dict[str, int | float | bool |
         "QUERY_SCALING_CONTEXT": 1 if scaling is None else scaling.original_context,
         "ROPE_FINE_BITS": fine_bits,
         "ROPE_COARSE": coarse,
+        "cache_dtype": shape.cache_dtype,
         **STATE_WORDS,
     }
     if window is not None:
@@ -108,7 +114,8 @@ def bindings(
     norm = shape.qk_norm
     shared = norm is None or norm.heads_share_weights
     fours = shape.head_dim // 4
-    cache = "array<vec2u>" if shape.grows else f"array<vec2u, {shape.cache_bytes // 8}>"
+    element, size = ("vec2u", 8) if shape.cache_dtype == "float16" else ("u32", 4)
+    cache = f"array<{element}>" if shape.grows else f"array<{element}, {shape.cache_bytes // size}>"
     types = {
         "qkv": f"array<vec4f, {max_tokens * shape.qkv_heads * fours}>",
         "q_norm": f"array<vec4f, {(1 if shared else shape.n_heads) * fours}>",
@@ -146,13 +153,18 @@ def attention_decode(label: str, shape: AttentionShape, threads: int = WORKGROUP
 
 def rope_append(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpec:
     """Build the first half of prefill attention: write normed, rotated k and v to the cache."""
+    is_coded = shape.cache_dtype != "float16"
+    units = 2 * shape.heads_in_cache * (shape.head_dim // 8)
     return kernel_spec(
         "rope_append",
         label,
-        snippets=(*snippets(shape, cooperative=True), "rope_append"),
+        snippets=(
+            *snippets(shape, cooperative=True),
+            "rope_append_codes" if is_coded else "rope_append",
+        ),
         bindings=bindings(shape, max_tokens, APPEND_ACCESS),
         constants=attention_constants(shape),
-        groups_x=-(-2 * shape.heads_in_cache * (shape.head_dim // 8) // WORKGROUP),
+        groups_x=shape.heads_in_cache if is_coded else -(-units // WORKGROUP),
         tokens_per_group=1,
     )
 

@@ -24,8 +24,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let i = unit % HEAD8;
     if (part == TURNED + 1u) {
       let at = value_at(0u, kv_head) + 2u * i;
-      v_cache[here + 2u * i] = pack_halfs(qkv[at]);
-      v_cache[here + 2u * i + 1u] = pack_halfs(qkv[at + 1u]);
+      keep_v(here, 2u * i, qkv[at]);
+      keep_v(here, 2u * i + 1u, qkv[at + 1u]);
     } else {
       let is_query = part < TURNED;
       let head = head_of(0u, select(kv_head, kv_head * N_REP + part % N_REP, is_query), is_query);
@@ -35,11 +35,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         q[part * HEAD4 + low_of(i)] = eight.low * scale;
         q[part * HEAD4 + high_of(i)] = eight.high * scale;
       } else {
-        k_cache[here + low_of(i)] = pack_halfs(eight.low);
-        k_cache[here + high_of(i)] = pack_halfs(eight.high);
+        keep_k(here, low_of(i), eight.low);
+        keep_k(here, high_of(i), eight.high);
       }
     }
   }
+  keep_head(here, thread);
   storageBarrier();
   workgroupBarrier();
 
@@ -56,9 +57,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       let row = cached_at(slot_of_key(key, oldest), group.x);
       let turned = select(0u, OUTPUTS, SINKS_TURN && key < SINKS);
       for (var i = 0u; i < HEAD4; i++) {
-        let k = unpack_halfs(k_cache[row + i]);
+        let k = k_at(row + i);
         for (var r = 0u; r < N_REP; r++) { dots[r] += dot(q[turned + r * HEAD4 + i], k); }
       }
+      for (var r = 0u; r < N_REP; r++) { dots[r] *= k_scale(row); }
     }
     for (var r = 0u; r < N_REP; r++) {
       scores[r * WORKGROUP + thread] = select(MASKED, score_of(dots[r]), key < n_keys);
@@ -84,7 +86,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         for (var j = 0u; j < n_here; j++) {
           let weight = weights[r * WORKGROUP + j];
           denominator += weight;
-          sum += weight * unpack_halfs(v_cache[cached_at(slot_of_key(base + j, oldest), group.x) + i]);
+          let row = cached_at(slot_of_key(base + j, oldest), group.x);
+          sum += weight * v_scale(row) * v_at(row + i);
         }
         sums[o] = sum;
         denominators[o] = denominator;

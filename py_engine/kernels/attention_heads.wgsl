@@ -15,8 +15,6 @@ fn head_of(token: u32, number: u32, is_query: bool) -> Head {
   return Head(select(key_at(token, number), query_at(token, number), is_query), number, is_query);
 }
 
-fn cached_at(slot: u32, number: u32) -> u32 { return (slot * CACHE_HEADS + number) * HEAD4; }
-
 fn query_scale(position: u32) -> f32 {
   if (QUERY_SCALING_BETA == 0.0) { return SCALE; }
   return SCALE * (1.0 + QUERY_SCALING_BETA * log(1.0 + f32(position / QUERY_SCALING_CONTEXT)));

@@ -36,12 +36,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     }
     for (var key = begin; key < end; key += 4u) {
       let wanted = key + vec4u(0u, 1u, 2u, 3u);
-      let rows = (slots_of(min(wanted, vec4u(end - 1u))) * CACHE_HEADS + cache_head) * HEAD4;
+      let rows = (slots_of(min(wanted, vec4u(end - 1u))) * CACHE_HEADS + cache_head) * CACHE_ROW;
       var scores = vec4f(0.0);
       for (var i = 0u; i < HEAD4; i++) {
-        scores += vec4f(dot(q[i], unpack_halfs(k_cache[rows.x + i])), dot(q[i], unpack_halfs(k_cache[rows.y + i])),
-                        dot(q[i], unpack_halfs(k_cache[rows.z + i])), dot(q[i], unpack_halfs(k_cache[rows.w + i])));
+        scores += vec4f(dot(q[i], k_at(rows.x + i)), dot(q[i], k_at(rows.y + i)),
+                        dot(q[i], k_at(rows.z + i)), dot(q[i], k_at(rows.w + i)));
       }
+      scores *= vec4f(k_scale(rows.x), k_scale(rows.y), k_scale(rows.z), k_scale(rows.w));
       scores = vec4f(score_of(scores.x), score_of(scores.y), score_of(scores.z), score_of(scores.w));
       scores = select(vec4f(MASKED), scores, (wanted < vec4u(end)) & (wanted >= vec4u(oldest)));
       let higher = max(highest, max(max(scores.x, scores.y), max(scores.z, scores.w)));
@@ -49,10 +50,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       let weights = exp(scores - higher);
       highest = higher;
       denominator = denominator * correction + dot(weights, vec4f(1.0));
+      let shares = weights * vec4f(v_scale(rows.x), v_scale(rows.y), v_scale(rows.z), v_scale(rows.w));
       for (var i = 0u; i < HEAD4; i++) {
-        sums[i] = sums[i] * correction
-            + weights.x * unpack_halfs(v_cache[rows.x + i]) + weights.y * unpack_halfs(v_cache[rows.y + i])
-            + weights.z * unpack_halfs(v_cache[rows.z + i]) + weights.w * unpack_halfs(v_cache[rows.w + i]);
+        sums[i] = sums[i] * correction + shares.x * v_at(rows.x + i) + shares.y * v_at(rows.y + i)
+            + shares.z * v_at(rows.z + i) + shares.w * v_at(rows.w + i);
       }
     }
   }

@@ -20,6 +20,9 @@ WORKGROUP = 64
 
 QkNormKind = Literal["head_rms", "full_rms", "head_layer"]
 
+CacheDtype = Literal["float16", "int8"]
+"""How keys and values are kept: "int8" is codes from -127 to 127 and an f32 scale for each head."""
+
 
 def _rope_rows(context: int) -> tuple[int, int]:
     """Return how many coarse positions the RoPE table has, and the bits of the fine ones.
@@ -132,7 +135,7 @@ class AttentionShape:
     0 in models without image input.
 
     Of the KV heads, the kernels compute those of the cache at hand, `cache_heads` (None: all) from
-    number `first_cache_head` on: see `parts`.
+    number `first_cache_head` on: see `parts`. They keep keys and values in `cache_dtype`.
     """
 
     n_heads: int
@@ -149,6 +152,7 @@ class AttentionShape:
     image_tokens: int = 0
     cache_heads: int | None = None
     first_cache_head: int = 0
+    cache_dtype: CacheDtype = "float16"
 
     @property
     def qkv_heads(self) -> int:
@@ -173,9 +177,14 @@ class AttentionShape:
         return self.n_kv_heads if self.cache_heads is None else self.cache_heads
 
     @property
+    def cached_head_bytes(self) -> int:
+        """Bytes of one token's key, or value, of one head in the cache."""
+        return 2 * self.head_dim if self.cache_dtype == "float16" else self.head_dim + 4
+
+    @property
     def slot_bytes(self) -> int:
         """Bytes of one token's keys, or values, in one buffer of the cache."""
-        return 2 * self.heads_in_cache * self.head_dim
+        return self.heads_in_cache * self.cached_head_bytes
 
     @property
     def cache_bytes(self) -> int:
@@ -197,7 +206,8 @@ class AttentionShape:
         sinks_turn = self.window is not None and self.window.sinks > 0 and self.rotated > 0
         queries = (2 if sinks_turn else 1) * n_rep * self.head_dim
         full_norm = self.qk_norm is not None and self.qk_norm.kind == "full_rms"
-        return 4 * (queries + 2 * n_rep * WORKGROUP + (2 * WORKGROUP if full_norm else 0))
+        kept = 0 if self.cache_dtype == "float16" else 2 * self.head_dim
+        return 4 * (queries + kept + 2 * n_rep * WORKGROUP + (2 * WORKGROUP if full_norm else 0))
 
     @property
     def rope_rows(self) -> tuple[int, int]:
@@ -210,7 +220,7 @@ class AttentionShape:
         None of their caches is larger than `most_bytes`, unless a single head's is.
         """
         heads = self.n_kv_heads
-        most = max(1, most_bytes // (2 * self.slots * self.head_dim))
+        most = max(1, most_bytes // (self.slots * self.cached_head_bytes))
         n_parts = next(n for n in range(1, heads + 1) if heads % n == 0 and heads // n <= most)
         if n_parts == 1:
             return (self,)

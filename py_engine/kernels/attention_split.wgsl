@@ -37,14 +37,15 @@ fn attend(split: u32, cache_head: u32, thread: u32, team: u32, lane: u32) {
     } else if (appends && part == TURNED) {
       let head = head_of(0u, kv_head, false);
       let eight = turned(head, i, position, head_statistics(head));
-      k_cache[here + low_of(i)] = pack_halfs(eight.low);
-      k_cache[here + high_of(i)] = pack_halfs(eight.high);
+      keep_k(here, low_of(i), eight.low);
+      keep_k(here, high_of(i), eight.high);
     } else if (appends) {
       let at = value_at(0u, kv_head) + 2u * i;
-      v_cache[here + 2u * i] = pack_halfs(qkv[at]);
-      v_cache[here + 2u * i + 1u] = pack_halfs(qkv[at + 1u]);
+      keep_v(here, 2u * i, qkv[at]);
+      keep_v(here, 2u * i + 1u, qkv[at + 1u]);
     }
   }
+  if (appends) { keep_head(here, thread); }
   storageBarrier();
   workgroupBarrier();
 
@@ -63,9 +64,10 @@ fn attend(split: u32, cache_head: u32, thread: u32, team: u32, lane: u32) {
       let row = cached_at(slot_of_key(key, oldest), cache_head);
       let seen_from = select(0u, OUTPUTS, SINKS_TURN && key < SINKS);
       for (var i = 0u; i < HEAD4; i++) {
-        let k = unpack_halfs(k_cache[row + i]);
+        let k = k_at(row + i);
         for (var r = 0u; r < N_REP; r++) { scores[r] += dot(q[seen_from + r * HEAD4 + i], k); }
       }
+      for (var r = 0u; r < N_REP; r++) { scores[r] *= k_scale(row); }
     }
     for (var r = 0u; r < N_REP; r++) {
       scores[r] = select(MASKED, score_of(scores[r]), key < end_key);
@@ -87,7 +89,8 @@ fn attend(split: u32, cache_head: u32, thread: u32, team: u32, lane: u32) {
     // Where a head's fours do not divide the workgroup, its last threads have no group.
     let n_here = select(0u, min(WORKGROUP, end_key - base), key_group < KEY_GROUPS);
     for (var j = key_group; j < n_here; j += KEY_GROUPS) {
-      let v = unpack_halfs(v_cache[cached_at(slot_of_key(base + j, oldest), cache_head) + column]);
+      let row = cached_at(slot_of_key(base + j, oldest), cache_head);
+      let v = v_scale(row) * v_at(row + column);
       for (var r = 0u; r < N_REP; r++) { sums[r] += weights[r * WORKGROUP + j] * v; }
     }
   }

@@ -64,11 +64,38 @@ def _split_heads(
     return q, k, v, _gates(constants, queries)
 
 
-def _cache(constants: Constants, words: Array) -> Array:
-    """Return a cache (slots, heads, head_dim), of as many slots as the buffer has room for."""
+def _rows_of_cache(constants: Constants, words: Array) -> Array:
+    """Return a cache by slots and heads, of as many slots as the buffer has room for.
+
+    f16 (slots, heads, head_dim), or int8 (slots, heads, head_dim + 4) with each head's scale.
+    """
     heads, size = constants["CACHE_HEADS"], constants["HEAD_DIM"]
-    halfs = words.view(np.float16)
-    return halfs[: len(halfs) // (heads * size) * heads * size].reshape(-1, heads, size)
+    is_coded = constants["cache_dtype"] == "int8"
+    elements = words.view(np.int8 if is_coded else np.float16)
+    size += 4 if is_coded else 0
+    return elements[: len(elements) // (heads * size) * heads * size].reshape(-1, heads, size)
+
+
+def _cached(constants: Constants, words: Array, slots: Array) -> Array:
+    """Return what is in some slots of a cache, f64 (slots, heads, head_dim)."""
+    rows, size = _rows_of_cache(constants, words)[slots], constants["HEAD_DIM"]
+    if constants["cache_dtype"] != "int8":
+        return rows.astype(np.float64)
+    scales = np.ascontiguousarray(rows[..., size:]).view(np.float32)
+    values: Array = np.maximum(rows[..., :size] / 127, -1) * scales
+    return values
+
+
+def _keep(constants: Constants, words: Array, slots: Array, heads: Array) -> None:
+    """Write keys or values (tokens, heads, head_dim) to slots of a cache."""
+    rows, size = _rows_of_cache(constants, words), constants["HEAD_DIM"]
+    if constants["cache_dtype"] != "int8":
+        rows[slots] = heads
+        return
+    scales = np.abs(heads).max(axis=-1, keepdims=True).astype(np.float32)
+    unit = np.divide(heads, scales, out=np.zeros_like(heads), where=scales > 1e-30)
+    rows[slots, :, :size] = np.floor(127 * unit + 0.5)
+    rows[slots, :, size:] = scales.view(np.int8)
 
 
 def _slots(constants: Constants, positions: Array) -> Array:
@@ -85,8 +112,8 @@ def _append(constants: Constants, buffers: Buffers, k: Array, v: Array, at: Arra
     first, count = constants["FIRST_CACHE_HEAD"], constants["CACHE_HEADS"]
     here = _slots(constants, at)
     k = _rotate(constants, buffers, k, at)
-    _cache(constants, buffers["k_cache"])[here] = k[:, first : first + count]
-    _cache(constants, buffers["v_cache"])[here] = v[:, first : first + count]
+    _keep(constants, buffers["k_cache"], here, k[:, first : first + count])
+    _keep(constants, buffers["v_cache"], here, v[:, first : first + count])
 
 
 def _query_scale(constants: Constants, at: Array) -> Array:
@@ -148,8 +175,8 @@ def _scores(
     kept = np.arange(at[-1] + 1)
     kept = kept[(kept < sinks) | (kept >= sinks + hidden[0])]
     slots = _slots(constants, kept)
-    k = np.repeat(_cache(constants, buffers["k_cache"])[slots], n_rep, axis=1).astype(np.float64)
-    v = np.repeat(_cache(constants, buffers["v_cache"])[slots], n_rep, axis=1).astype(np.float64)
+    k = np.repeat(_cached(constants, buffers["k_cache"], slots), n_rep, axis=1)
+    v = np.repeat(_cached(constants, buffers["v_cache"], slots), n_rep, axis=1)
     q = q[:, _cached_queries(constants)] * _query_scale(constants, at)[:, None, None]
     scores = np.einsum("thd,khd->htk", _rotate(constants, buffers, q, at), k)
     if sinks:

@@ -11,11 +11,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   if (unit < CACHE_HEADS * HEAD8) {
     let head = head_of(token, FIRST_CACHE_HEAD + number, false);
     let key = turned(head, i, position, head_statistics(head));
-    k_cache[here + low_of(i)] = pack_halfs(key.low);
-    k_cache[here + high_of(i)] = pack_halfs(key.high);
+    keep_k(here, low_of(i), key.low);
+    keep_k(here, high_of(i), key.high);
   } else if (unit < 2u * CACHE_HEADS * HEAD8) {
     let at = value_at(token, FIRST_CACHE_HEAD + number) + 2u * i;
-    v_cache[here + 2u * i] = pack_halfs(qkv[at]);
-    v_cache[here + 2u * i + 1u] = pack_halfs(qkv[at + 1u]);
+    keep_v(here, 2u * i, qkv[at]);
+    keep_v(here, 2u * i + 1u, qkv[at + 1u]);
   }
 }

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain, groupby
 
-from py_engine.gpu.types import Buffer, BufferSlice
+from py_engine.gpu.types import Buffer, BufferSlice, Device, Kernel, KernelSpec
 from py_engine.kernels.matmul import batch_stride
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.decoder_ops import ROWS, row_widths
+from py_engine.models.kv_cache import destroy_buffers
 from py_engine.models.ops import Step
 from py_engine.models.spec import DecoderSpec
 
@@ -72,11 +73,32 @@ def row_name(name: str, row: int) -> str:
     return f"batch {name} {row}"
 
 
-def batch_sizes(spec: DecoderSpec, batch: int) -> dict[str, int]:
-    """Return the bytes of every buffer of a batch, by name."""
-    return {
-        f"batch {name}": 4 * batch * batch_stride(width) for name, width in _widths(spec).items()
-    }
+async def create_batch(
+    device: Device, spec: DecoderSpec, batch: int, without: Collection[str] = ()
+) -> dict[str, Buffer]:
+    """Make a batch's buffers. Raises OutOfMemoryError and DeviceLostError; nothing is left then."""
+    made: dict[str, Buffer] = {}
+    try:
+        async with device.check("making room for several tokens at once"):
+            for name, width in _widths(spec).items():
+                if name not in without:
+                    nbytes = 4 * batch * batch_stride(width)
+                    made[f"batch {name}"] = device.create_buffer(nbytes, f"batch {name}")
+    except BaseException:
+        destroy_buffers(made)
+        raise
+    return made
+
+
+async def compile_missing(
+    device: Device, steps: Iterable[Step], kernels: dict[KernelSpec, Kernel]
+) -> None:
+    """Add the kernels of `steps` to those that there are.
+
+    Raises ShaderCompilationError and DeviceLostError.
+    """
+    missing = list(dict.fromkeys(s.kernel for s in steps if s.kernel not in kernels))
+    kernels.update(zip(missing, await device.compile(missing), strict=True))
 
 
 def batch_rows(

@@ -11,82 +11,52 @@ import asyncio
 import logging
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from py_engine.errors import DeviceError, ValidationError
-from py_engine.gpu.types import Buffer, BufferSlice, Device, Dispatch, Kernel, KernelSpec, Program
+from py_engine.gpu.types import Buffer, Program
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.base import Draw
-from py_engine.models.batch import (
-    PER_ROW,
-    STATE_STRIDE,
-    STATES,
-    batch_rows,
-    batch_sizes,
-    batched,
-    row_name,
-    row_steps,
-)
-from py_engine.models.decoder_steps import DecoderSteps
-from py_engine.models.kv_cache import destroy_buffers
-from py_engine.models.ops import Step
-from py_engine.models.sampler import draw_steps
-from py_engine.models.spec import DecoderSpec
+from py_engine.models.batch import STATE_STRIDE
+from py_engine.models.batch_programs import BatchPrograms, Row
 
 logger = logging.getLogger(__name__)
-
-MOST_PROGRAMS = 8
-"""Recorded programs that are kept, each of other sequences or other ways to draw."""
 
 _TOKEN = STATE_WORDS["STATE_TOKEN"]
 
 
 @dataclass(frozen=True)
-class Row:
+class NextStep(Row):
     """The next step of one sequence.
 
-    `slot` is the place of its state in the buffer of all states, `buffers` are its own, the same
-    object as long as they are the same buffers, and `roles` are the kernels of its draw. `alone`
-    enqueues the step by itself; one that `may_join` can be a row of a batch.
+    `slot` is the place of its state in the buffer of all states. `alone` enqueues the step by
+    itself; one that `may_join` can be a row of a batch.
     """
 
     slot: int
-    buffers: Mapping[str, Buffer | BufferSlice]
-    roles: tuple[str, ...]
     may_join: bool
     alone: Callable[[], Awaitable[Draw]]
 
 
 @dataclass
 class _Waiting:
-    row: Row
+    row: NextStep
     draw: asyncio.Future[Draw]
 
 
 class Batcher:
     """Enqueues the decode steps of a model's sequences, together where several ask.
 
-    `shared` are the buffers of all sequences, `kernels` the model's: those of batches come to them.
-    Batches are compiled when they are first wanted; steps go one by one until they are ready.
+    `states` has the states of all sequences. Batches are compiled when they are first wanted; steps
+    go one by one until they are ready.
     """
 
-    def __init__(
-        self,
-        device: Device,
-        spec: DecoderSpec,
-        steps: DecoderSteps,
-        kernels: dict[KernelSpec, Kernel],
-        shared: Mapping[str, Buffer],
-        most_sequences: int,
-    ) -> None:
-        self._device = device
-        self._spec = spec
-        self._steps = steps
-        self._kernels = kernels
-        self._shared = shared
+    def __init__(self, programs: BatchPrograms, states: Buffer, most_sequences: int) -> None:
+        self._programs = programs
+        self._states = states
         self._most_sequences = most_sequences
         self._free_slots = list(range(most_sequences))
         self._waiting: OrderedDict[int, deque[_Waiting]] = OrderedDict()  # by slot
@@ -94,11 +64,7 @@ class Batcher:
         self._in_flight = 0
         self._is_flush_planned = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ready: dict[int, tuple[Step, ...]] = {}  # forward steps by the rows of a batch
-        self._preparing = False
-        self._failed = False
-        self._buffers: dict[str, Buffer] = {}
-        self._programs: OrderedDict[tuple[object, ...], tuple[list[Row], Program]] = OrderedDict()
+        self._is_preparing = False
 
     @property
     def has_slot(self) -> bool:
@@ -114,9 +80,9 @@ class Batcher:
         """Take a sequence's place back; it has no steps in flight."""
         self._free_slots.append(slot)
         self._latest.discard(slot)
-        self._programs.clear()  # they have its buffers
+        self._programs.forget()  # they have its buffers
 
-    def step(self, row: Row) -> Awaitable[Draw]:
+    def step(self, row: NextStep) -> Awaitable[Draw]:
         """Enqueue a step of one sequence, or keep it until the others' that are expected."""
         if len(self._free_slots) == self._most_sequences - 1:
             return row.alone()
@@ -157,7 +123,7 @@ class Batcher:
             del self._waiting[slot]
         self._latest = {waiting.row.slot for waiting in first}
         joining = sorted((w for w in first if w.row.may_join), key=lambda w: w.row.slot)
-        program = self._program([w.row for w in joining]) if len(joining) > 1 else None
+        program = self._program([w.row for w in joining])
         for waiting in first if program is None else [w for w in first if not w.row.may_join]:
             self._alone(waiting)
         if program is not None:
@@ -175,9 +141,9 @@ class Batcher:
         first, last = joining[0].row.slot, joining[-1].row.slot
         n_words = (last - first) * STATE_STRIDE + len(STATE_WORDS)
         places = [(w.row.slot - first) * STATE_STRIDE + _TOKEN for w in joining]
-        states, offset = self._shared["state"], 4 * first * STATE_STRIDE
+        offset = 4 * first * STATE_STRIDE
         try:
-            reading = program.submit_and_read_bytes(states, offset, 4 * n_words)
+            reading = program.submit_and_read_bytes(self._states, offset, 4 * n_words)
         except DeviceError as error:
             _fail(joining, error)
             return
@@ -187,7 +153,7 @@ class Batcher:
         async def read() -> None:
             try:
                 found = await draws
-            except DeviceError as error:
+            except Exception as error:  # whoever asked for a step raises it
                 _fail(waiting, error)
             else:
                 for each, draw in zip(waiting, found, strict=True):
@@ -205,83 +171,32 @@ class Batcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _program(self, rows: list[Row]) -> Program | None:
-        """Return the program of these rows; None until it can be had, which is seen to."""
-        batch = 1 << (len(rows) - 1).bit_length()
-        if batch not in self._ready:
-            if not self._preparing and not self._failed:
-                self._preparing = True
-                self._keep(self._prepare(batch))
+    def _program(self, rows: list[NextStep]) -> Program | None:
+        """Return the program of these rows; None for a single one, or until it can be had."""
+        n_rows = len(rows)
+        if n_rows < 2:
             return None
-        key = tuple((id(row.buffers), row.roles) for row in rows)
-        known = self._programs.get(key)
-        if known is None:
-            known = self._programs[key] = rows, self._record(rows, batch)
-        self._programs.move_to_end(key)
-        while len(self._programs) > MOST_PROGRAMS:
-            self._programs.popitem(last=False)
-        return known[1]
+        if self._programs.has(n_rows):
+            return self._programs.program(rows)
+        if self._programs.may_have(n_rows) and not self._is_preparing:
+            self._is_preparing = True
+            self._keep(self._prepare(n_rows))
+        return None
 
-    async def _prepare(self, batch: int) -> None:
-        """Make what batches of so many rows need; without it steps go one by one."""
-        steps = self._steps.batch_logits(batch)
-        new = list(dict.fromkeys(s.kernel for s in steps if s.kernel not in self._kernels))
+    async def _prepare(self, n_rows: int) -> None:
         try:
-            self._kernels.update(zip(new, await self._device.compile(new), strict=True))
-            if batch > max(self._ready, default=0):
-                await self._allocate(batch)
-            self._ready[batch] = steps
+            await self._programs.prepare(n_rows)
         except DeviceError as error:
-            self._failed = True
-            logger.warning("sequences decode one by one: %s", error)
+            logger.warning("%d sequences take their steps one by one: %s", n_rows, error)
         finally:
-            self._preparing = False
-
-    async def _allocate(self, batch: int) -> None:
-        made: dict[str, Buffer] = {}
-        try:
-            async with self._device.check("making room for batches"):
-                for name, nbytes in batch_sizes(self._spec, batch).items():
-                    if name != STATES:  # each sequence has its own
-                        made[name] = self._device.create_buffer(nbytes, name)
-        except BaseException:
-            destroy_buffers(made)
-            raise
-        destroy_buffers(self._buffers)
-        self._programs.clear()
-        self._buffers = made
-
-    def _record(self, rows: list[Row], batch: int) -> Program:
-        spec, tuning = self._spec, self._steps.tuning
-        per_row = PER_ROW | rows[0].buffers.keys()
-        buffers: dict[str, Buffer | BufferSlice] = {**self._shared, **self._buffers}
-        for number, row in enumerate(rows):
-            buffers |= {row_name(name, number): own for name, own in row.buffers.items()}
-        # The logits among them are the batch's, whose head writes all of them at once.
-        buffers |= batch_rows(spec, batch, self._buffers)
-        draws = chain.from_iterable(
-            row_steps(draw_steps(spec.active_vocab_size, tuning, row.roles), number, per_row)
-            for number, row in enumerate(rows)
-        )
-        steps = (*batched(self._ready[batch], len(rows), per_row), *draws)
-        return self._device.program(
-            [
-                Dispatch(self._kernels[s.kernel], tuple(buffers[n] for n in s.buffers))
-                for s in steps
-            ],
-            "batch step",
-        )
+            self._is_preparing = False
 
     def destroy(self) -> None:
         """Free the batches' buffers; steps that wait fail."""
         for steps in self._waiting.values():
             _fail(list(steps), ValidationError("The model was freed."))
         self._waiting.clear()
-        self._programs.clear()
-        self._ready.clear()
-        self._failed = True
-        destroy_buffers(self._buffers)
-        self._buffers = {}
+        self._programs.destroy()
 
 
 async def _single(reading: Awaitable[Draw]) -> list[Draw]:
@@ -293,7 +208,7 @@ async def _at(places: Sequence[int], reading: Awaitable[Any]) -> list[Draw]:
     return [Draw(words[place]) for place in places]
 
 
-def _fail(waiting: Sequence[_Waiting], error: DeviceError) -> None:
+def _fail(waiting: Sequence[_Waiting], error: Exception) -> None:
     for each in waiting:
         # One each: an error that is raised twice would collect tracebacks.
-        each.draw.set_exception(type(error)(str(error)))
+        each.draw.set_exception(copy(error))

@@ -25,7 +25,8 @@ from py_engine.kernels.vision import STATE_IMAGES
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.base import Draw, SamplingParams
 from py_engine.models.batch import STATE_STRIDE, is_exact
-from py_engine.models.batcher import Batcher, Row
+from py_engine.models.batch_programs import BatchPrograms
+from py_engine.models.batcher import Batcher, NextStep
 from py_engine.models.decoder_memory import RopeTables, most_sequences, sequence_sizes
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.delta_states import DeltaStates
@@ -80,9 +81,8 @@ class Decoder:
             self._kernels = dict(kernels)
             self._buffers = buffers
             self._ropes = RopeTables(device, spec, buffers)
-            self._batcher = Batcher(
-                device, spec, steps, self._kernels, buffers, most_sequences(spec)
-            )
+            programs = BatchPrograms(device, spec, steps, self._kernels, buffers)
+            self._batcher = Batcher(programs, buffers["state"], most_sequences(spec))
         else:
             self._kernels = base._kernels
             self._buffers = {**base._buffers, **buffers}
@@ -268,8 +268,9 @@ class Decoder:
         """
         self._append_drawn_tokens(1)
         self._n_draws += 1
-        roles, alone = self._sampler.roles, partial(self._sampler.draw, self._next)
-        return self._batcher.step(Row(self._slot, self._own, roles, self._may_join, alone))
+        alone = partial(self._sampler.draw, self._next)
+        roles = self._sampler.roles
+        return self._batcher.step(NextStep(self._own, roles, self._slot, self._may_join, alone))
 
     async def replay(self, token_ids: Sequence[int]) -> None:
         """Append drawn tokens by decode's own program; leaves the logits after the last one.
@@ -377,6 +378,7 @@ class Decoder:
             return None
         own: dict[str, Buffer] = {}
         cache: KvCache | None = None
+        fork: Decoder | None = None
         try:
             async with self.device.check("making room for another sequence"):
                 for name, nbytes in sequence_sizes(self.spec).items():
@@ -386,7 +388,9 @@ class Decoder:
                     self.device, self.spec, self._steps, self._kernels, own, cache, None, self
                 )
         except BaseException:
-            if cache is not None:
+            if fork is not None:
+                fork.destroy()
+            elif cache is not None:
                 cache.destroy()
             destroy_buffers(own)
             raise

@@ -18,8 +18,9 @@ from py_engine.models.batch import (
     STATE_STRIDE,
     STATES,
     batch_rows,
-    batch_sizes,
     batched,
+    compile_missing,
+    create_batch,
 )
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.kv_cache import destroy_buffers
@@ -80,24 +81,13 @@ class Drafts:
     async def _make(self, batch: int) -> None:
         draw = draw_steps(self._spec.active_vocab_size, self._decoder_steps.tuning)
         steps = batched((*self._decoder_steps.batch_logits(batch), *draw), batch)
-        new = list(dict.fromkeys(s.kernel for s in steps if s.kernel not in self._kernels))
-        self._kernels.update(zip(new, await self._device.compile(new), strict=True))
+        await compile_missing(self._device, steps, self._kernels)
         if batch > max(self._steps, default=0):
-            await self._allocate(batch)
+            made = await create_batch(self._device, self._spec, batch)
+            destroy_buffers(self._buffers)
+            self._buffers = made
         self._steps[batch] = steps
         self.record()
-
-    async def _allocate(self, batch: int) -> None:
-        made: dict[str, Buffer] = {}
-        try:
-            async with self._device.check("making room for drafts"):
-                for name, nbytes in batch_sizes(self._spec, batch).items():
-                    made[name] = self._device.create_buffer(nbytes, name)
-        except BaseException:
-            destroy_buffers(made)
-            raise
-        destroy_buffers(self._buffers)
-        self._buffers = made
 
     def record(self) -> None:
         """Record the programs, anew when a decoder's buffers were replaced."""

@@ -1,9 +1,9 @@
 """Keys and values of a sequence in GPU buffers that grow with it.
 
-A cache is f16 (slots, kv_heads, head_dim) in slot-major order, and attention's kernels take as many
-slots as a buffer has, so growing is a larger buffer that begins with the same bytes: one copy, no
-new pipeline. Room doubles each time, so a token is copied less than once on average. Small caches
-have all their room at once (`AttentionShape.grows`).
+A cache is (slots, kv_heads, head_dim) in slot-major order, f16 or codes, and attention's kernels
+take as many slots as a buffer has, so growing is a larger buffer that begins with the same bytes:
+one copy, no new pipeline. Room doubles each time, so a token is copied less than once on average.
+Small caches have all their room at once (`AttentionShape.grows`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from py_engine.config import ChatConfig
@@ -75,7 +75,7 @@ def decoder_spec(config: ChatConfig) -> DecoderSpec:
 
     Errors: UnknownArchitectureError when `model_type` is not known, and those of the family.
     """
-    return decoder_family(config).spec(config)
+    return replace(decoder_family(config).spec(config), kv_cache_dtype=config.kv_cache_dtype)
 
 
 def encoder_family(config: ChatConfig) -> Family[EncoderSpec]:

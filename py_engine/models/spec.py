@@ -11,6 +11,7 @@ from typing import Literal
 
 from py_engine.kernels.attention_shape import (
     AttentionShape,
+    CacheDtype,
     QkNorm,
     QueryScaling,
     SlidingWindow,
@@ -162,7 +163,7 @@ class DecoderSpec:
     `context_window_size` is the longest sequence, also of layers that see only a part of it.
     `delta` is the shape of the layers of that kind; without it there are none. Where a vision tower
     makes rows of images, `image_tokens` (else 0) is how many an image has; they see each other in
-    both directions.
+    both directions. KV caches are of `kv_cache_dtype`.
     """
 
     hidden_size: int
@@ -183,6 +184,7 @@ class DecoderSpec:
     logit_soft_cap: float | None = None
     delta: DeltaShape | None = None
     image_tokens: int = 0
+    kv_cache_dtype: CacheDtype = "float16"
 
     @property
     def n_layers(self) -> int:
@@ -205,7 +207,7 @@ class DecoderSpec:
     def attention(self, layer: Layer) -> AttentionShape:
         """Return the shapes of a layer's attention and its KV cache."""
         shape = self.heads.shape(self.context_window_size, layer.window)
-        shape = replace(shape, image_tokens=self.image_tokens)
+        shape = replace(shape, image_tokens=self.image_tokens, cache_dtype=self.kv_cache_dtype)
         return shape if layer.scale is None else replace(shape, scale=layer.scale)
 
     @property

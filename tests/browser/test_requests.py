@@ -367,9 +367,14 @@ def test_replies_at_the_same_time_are_those_of_each_alone(worker: EngineWorker) 
             together = await asyncio.gather(*(ask(*texts, **fields) for texts, fields in asked))
             steps.append(int(bridge.counters.submits) - before)
             found.append([choices(response) for response in together])
-            while batcher._preparing:
+            while batcher._is_preparing:
                 await asyncio.sleep(0.1)
-        return {"alone": alone, "found": found, "submits": steps, "rows": len(batcher._ready)}
+        return {
+            "alone": alone,
+            "found": found,
+            "submits": steps,
+            "rows": len(batcher._programs._forward),
+        }
 
     found = worker.run(run)
     assert found["found"] == [found["alone"]] * 2

@@ -16,7 +16,7 @@ import pytest
 
 from py_engine.errors import OutOfMemoryError
 from py_engine.kernels import attention_shape
-from py_engine.models import decoder_build, loader
+from py_engine.models import decoder, decoder_build, loader
 from py_engine.models.base import SamplingParams
 from py_engine.models.decoder import Decoder
 from py_engine.models.kv_cache import KvCache
@@ -50,7 +50,8 @@ def small_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let caches begin with room for a few tokens, with a buffer for each KV head."""
     monkeypatch.setattr(attention_shape, "SMALL_CACHE_BYTES", 0)
     monkeypatch.setattr(loader, "most_cache_bytes", lambda limits: 1)
-    monkeypatch.setattr(decoder_build, "KvCache", partial(KvCache, first_tokens=FIRST_TOKENS))
+    for module in (decoder_build, decoder):
+        monkeypatch.setattr(module, "KvCache", partial(KvCache, first_tokens=FIRST_TOKENS))
 
 
 @contextmanager

@@ -67,10 +67,17 @@ def inputs_for(
     """
     rng = np.random.default_rng(position + shape.head_dim)
     rows = max_tokens or max(1, n_tokens)
-    room = (slots or shape.slots, shape.heads_in_cache, shape.head_dim)
-    cache = rng.normal(size=(2, *room)).astype(np.float16)
-    unseen = np.setdiff1d(np.arange(room[0]), seen_slots(shape, position, n_tokens))
-    cache[:, unseen] = np.nan
+    n_slots = slots or shape.slots
+    unseen = np.setdiff1d(np.arange(n_slots), seen_slots(shape, position, n_tokens))
+    room = (2, n_slots, shape.heads_in_cache)
+    if shape.cache_dtype == "float16":
+        cache = rng.normal(size=(*room, shape.head_dim)).astype(np.float16)
+        cache[:, unseen] = np.nan
+    else:
+        cache = rng.integers(-127, 128, (*room, shape.head_dim + 4)).astype(np.int8)
+        scales = rng.uniform(1, 3, (*room, 1)).astype(np.float32)
+        scales[:, unseen] = np.nan
+        cache[..., shape.head_dim :] = scales.view(np.int8)
     qkv = rng.normal(0.1, 2, (rows, shape.qkv_heads, shape.head_dim)).astype(np.float32)
     qkv[max(1, n_tokens) :].view(np.uint32)[:] = POISON
     everything = {
@@ -110,6 +117,16 @@ def assert_same_caches(result: dict[str, tuple[Array, Array]]) -> None:
         np.testing.assert_array_equal(np.isnan(expected), np.isnan(found))
         written = ~np.isnan(expected)
         np.testing.assert_allclose(found[written], expected[written], rtol=2**-10, atol=2**-12)
+
+
+def assert_same_codes(shape: AttentionShape, result: dict[str, tuple[Array, Array]]) -> None:
+    """Assert that caches of codes have the same values but for the last step of some codes."""
+    for name in ("k_cache", "v_cache"):
+        rows = [x.view(np.int8).reshape(-1, shape.head_dim + 4) for x in result[name]]
+        scales = [np.ascontiguousarray(x[:, shape.head_dim :]).view(np.float32) for x in rows]
+        np.testing.assert_allclose(scales[1], scales[0], rtol=1e-5)
+        steps = np.abs(rows[0][:, : shape.head_dim].astype(int) - rows[1][:, : shape.head_dim])
+        assert steps.max() <= 1 and steps.mean() < 0.01
 
 
 def attend_in_steps(

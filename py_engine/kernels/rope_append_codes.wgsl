@@ -1,0 +1,22 @@
+// Keys, normed and rotated, and values of every token of a chunk into a cache of codes, which need
+// the largest of a head: a workgroup has one head of one token.
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let token = group.y;
+  prepare_norms(token, thread);
+  let number = group.x;
+  let i = thread % HEAD8;
+  let position = state[STATE_POSITION] + token;
+  let here = cached_at(slot_of(position), number);
+  if (thread < HEAD8) {
+    let head = head_of(token, FIRST_CACHE_HEAD + number, false);
+    let key = turned(head, i, position, head_statistics(head));
+    keep_k(here, low_of(i), key.low);
+    keep_k(here, high_of(i), key.high);
+  } else if (thread < 2u * HEAD8) {
+    let at = value_at(token, FIRST_CACHE_HEAD + number) + 2u * i;
+    keep_v(here, 2u * i, qkv[at]);
+    keep_v(here, 2u * i + 1u, qkv[at + 1u]);
+  }
+  keep_head(here, thread);
+}

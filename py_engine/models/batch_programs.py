@@ -1,0 +1,146 @@
+"""Programs of several sequences' decode steps."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from py_engine.errors import DeviceError
+from py_engine.gpu.types import Buffer, BufferSlice, Device, Dispatch, Kernel, KernelSpec, Program
+from py_engine.models.batch import (
+    PER_ROW,
+    batch_rows,
+    batched,
+    compile_missing,
+    create_batch,
+    row_name,
+    row_steps,
+)
+from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.kv_cache import destroy_buffers
+from py_engine.models.ops import Step
+from py_engine.models.sampler import draw_steps
+from py_engine.models.spec import DecoderSpec
+
+MOST_PROGRAMS = 8
+"""Recorded programs that are kept, each of other sequences or other ways to draw."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence's part of a step.
+
+    `buffers` are its own, the same object as long as they are the same buffers; `roles` are the
+    kernels of its draw.
+    """
+
+    buffers: Mapping[str, Buffer | BufferSlice]
+    roles: tuple[str, ...]
+
+
+class BatchPrograms:
+    """Makes the programs of a model's batches, and keeps them.
+
+    `shared` are the buffers of all sequences, `kernels` the model's: those of batches come to them.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        spec: DecoderSpec,
+        steps: DecoderSteps,
+        kernels: dict[KernelSpec, Kernel],
+        shared: Mapping[str, Buffer],
+    ) -> None:
+        self._device = device
+        self._spec = spec
+        self._steps = steps
+        self._kernels = kernels
+        self._shared = shared
+        self._forward: dict[int, tuple[Step, ...]] = {}  # by the rows of a batch
+        self._failed: set[int] = set()
+        self._is_destroyed = False
+        self._buffers: dict[str, Buffer] = {}  # of the largest batch
+        # With the rows, so that no other buffers get the ids of theirs.
+        self._kept: OrderedDict[tuple[object, ...], tuple[Sequence[Row], Program]] = OrderedDict()
+
+    def has(self, n_rows: int) -> bool:
+        """Return whether there can be programs of so many rows."""
+        return _batch(n_rows) in self._forward
+
+    def may_have(self, n_rows: int) -> bool:
+        """Return whether `prepare` is worth a try: it is tried once."""
+        return not self._is_destroyed and _batch(n_rows) not in self._failed
+
+    async def prepare(self, n_rows: int) -> None:
+        """Compile what programs of so many rows need, and make room for it.
+
+        Raises OutOfMemoryError, DeviceLostError and ShaderCompilationError.
+        """
+        batch = _batch(n_rows)
+        steps = self._steps.batch_logits(batch)
+        try:
+            await compile_missing(self._device, steps, self._kernels)
+            if batch > max(self._forward, default=0):
+                # Each sequence has its own state.
+                made = await create_batch(self._device, self._spec, batch, without=("state",))
+                if self._is_destroyed:
+                    destroy_buffers(made)
+                    return
+                self.forget()
+                destroy_buffers(self._buffers)
+                self._buffers = made
+        except DeviceError:
+            self._failed.add(batch)
+            raise
+        self._forward[batch] = steps
+
+    def program(self, rows: Sequence[Row]) -> Program:
+        """Return the program of these rows, at least two; there are programs of so many."""
+        key = tuple((id(row.buffers), row.roles) for row in rows)
+        if key not in self._kept:
+            self._kept[key] = rows, self._record(rows)
+        self._kept.move_to_end(key)
+        while len(self._kept) > MOST_PROGRAMS:
+            self._kept.popitem(last=False)
+        return self._kept[key][1]
+
+    def _record(self, rows: Sequence[Row]) -> Program:
+        spec, tuning, batch = self._spec, self._steps.tuning, _batch(len(rows))
+        per_row = PER_ROW | rows[0].buffers.keys()
+        buffers: dict[str, Buffer | BufferSlice] = {**self._shared, **self._buffers}
+        for number, row in enumerate(rows):
+            buffers |= {row_name(name, number): own for name, own in row.buffers.items()}
+        # The logits among them are the batch's, whose head writes all of them at once.
+        buffers |= batch_rows(spec, batch, self._buffers)
+        draws = chain.from_iterable(
+            row_steps(draw_steps(spec.active_vocab_size, tuning, row.roles), number, per_row)
+            for number, row in enumerate(rows)
+        )
+        steps = (*batched(self._forward[batch], len(rows), per_row), *draws)
+        return self._device.program(
+            [
+                Dispatch(self._kernels[s.kernel], tuple(buffers[n] for n in s.buffers))
+                for s in steps
+            ],
+            "batch step",
+        )
+
+    def forget(self) -> None:
+        """Drop the programs that were made."""
+        self._kept.clear()
+
+    def destroy(self) -> None:
+        """Free the batches' buffers; there are no more programs."""
+        self._is_destroyed = True
+        self.forget()
+        self._forward.clear()
+        destroy_buffers(self._buffers)
+        self._buffers = {}
+
+
+def _batch(n_rows: int) -> int:
+    """Return the rows of the products that take so many: few sizes, which they share."""
+    return 1 << (n_rows - 1).bit_length()
