@@ -65,12 +65,14 @@ def test(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     """Measure the embedded model, its kernels or forms of these, or another model's shapes."""
     from py_engine.tooling import bench as benchmark
-    from py_engine.tooling import bench_forms, bench_profile, bench_shapes
+    from py_engine.tooling import bench_forms, bench_profile, bench_shapes, bench_startup
 
     ensure_chromium()
     folder = build_site().folder
     if options.tune:
         return bench_forms.main(folder, as_json=options.json)
+    if options.startup:
+        return bench_startup.main(folder, as_json=options.json)
     if options.shapes:
         return bench_shapes.main(folder, options.shapes, as_json=options.json)
     if options.profile or options.trace:
@@ -146,6 +148,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--profile", action="store_true", help="time every kernel of a decode step instead"
     )
     instead.add_argument(
+        "--startup",
+        action="store_true",
+        help="show what happens when from a new worker to the first token instead",
+    )
+    instead.add_argument(
         "--shapes",
         metavar="NAME",
         help="measure a model of these shapes with random weights instead, such as"
@@ -190,8 +197,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
     is_test = arguments[:1] == ["test"] and not {"-h", "--help"} & set(arguments)
     options = parser.parse_args(["test"] if is_test else arguments)
-    if options.command == "bench" and options.trace and (options.tune or options.shapes):
-        parser.error("bench: --trace belongs to --profile, not to --tune or --shapes")
+    others = ("tune", "shapes", "startup")
+    other = next((name for name in others if getattr(options, name, None)), None)
+    if options.command == "bench" and options.trace and other:
+        parser.error(f"bench: --trace belongs to --profile, not to --{other}")
     options.pytest_arguments = arguments[1:]
     return options
 

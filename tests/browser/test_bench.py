@@ -7,6 +7,7 @@ from playwright.sync_api import Browser, Page
 from py_engine.tooling.bench import measure_model
 from py_engine.tooling.bench_messages import MOUNTS, measure_messages
 from py_engine.tooling.bench_shapes import measure_shapes, table
+from py_engine.tooling.bench_startup import measure_startup, waterfall
 from py_engine.tooling.bench_weights import measure_weights
 from py_engine.tooling.server import SiteServer
 from py_engine.tooling.site import Site
@@ -49,6 +50,21 @@ def test_costs_at_the_shapes_of_a_model(page: Page, server: RecordingServer) -> 
     assert dispatches == [13, (9 + 2 * 4) / 2, (9 + 4 * 4) / 4]
     assert found["prefill_tokens_per_s"] > 0 and 0 < found["null_none_ms"]
     assert any(line.startswith("dispatches per token") for line in table(found))
+
+
+def test_what_happens_when_at_the_start(browser: Browser, server: RecordingServer) -> None:
+    first, second = measure_startup(browser, server.url)
+    for spans in (first, second):
+        by_name = {span.name: span for span in spans}
+        whole, token = by_name["loading, as a whole"], by_name["first token"]
+        assert all(0 <= span.begin_s <= span.end_s for span in spans)
+        assert by_name["Python, from the snapshot"].end_s <= whole.begin_s
+        assert whole.end_s <= token.begin_s
+        for name in ("weights onto the GPU", "kernels"):
+            assert whole.begin_s <= by_name[name].begin_s <= by_name[name].end_s <= whole.end_s
+        lines = list(waterfall(spans))
+        assert len(lines) == len(spans) and all(line.count("|") == 2 for line in lines)
+    assert "files of the model" in {span.name for span in first}
 
 
 def test_weights_pass_at_half_the_speed_of_plain_bytes_or_more(
