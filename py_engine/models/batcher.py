@@ -11,7 +11,7 @@ import asyncio
 import logging
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +77,8 @@ class Batcher:
         return self._free_slots.pop(0)
 
     def leave(self, slot: int) -> None:
-        """Take a sequence's place back; it has no steps in flight."""
+        """Take a sequence's place back; steps that it has waiting fail."""
+        _fail(self._waiting.pop(slot, ()), _freed())
         self._free_slots.append(slot)
         self._latest.discard(slot)
         self._programs.forget()  # they have its buffers
@@ -194,7 +195,7 @@ class Batcher:
     def destroy(self) -> None:
         """Free the batches' buffers; steps that wait fail."""
         for steps in self._waiting.values():
-            _fail(list(steps), ValidationError("The model was freed."))
+            _fail(steps, _freed())
         self._waiting.clear()
         self._programs.destroy()
 
@@ -208,7 +209,11 @@ async def _at(places: Sequence[int], reading: Awaitable[Any]) -> list[Draw]:
     return [Draw(words[place]) for place in places]
 
 
-def _fail(waiting: Sequence[_Waiting], error: Exception) -> None:
+def _freed() -> ValidationError:
+    return ValidationError("The sequence was freed.")
+
+
+def _fail(waiting: Iterable[_Waiting], error: Exception) -> None:
     for each in waiting:
         # One each: an error that is raised twice would collect tracebacks.
         each.draw.set_exception(copy(error))

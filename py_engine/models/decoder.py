@@ -410,6 +410,8 @@ class Decoder:
             await self._make_room(min(n_written, self.context_window_size))
         except OutOfMemoryError:
             return 0
+        if not other._cache.buffers:  # they were freed to make room
+            return 0
         self._cache.copy_from(other._cache, n_written)
         self._position, self._n_written = n_tokens, n_written
         return n_tokens

@@ -209,15 +209,34 @@ async def test_a_cache_grows_into_the_memory_of_another_sequence(tmp_path: Path)
     model = await load_on_numpy(tmp_path, fixture, device)
     fork = await model.fork()
     assert fork is not None
+    ids = fixture.prompt_ids
+    await decoded_together((fork,), ids, 6)
     model.free_memory = lambda: fork.destroy() is None
     device.budget = device.held + 1000
-    ids = fixture.prompt_ids
     assert await decoded_together((model,), ids, 6) == [fixture.greedy_ids[:6]]
     model.free_memory = lambda: False
     device.budget = 1 << 30
     fork = await model.fork()  # its place is free again
     assert fork is not None
     fork.destroy()
+    model.destroy()
+    assert device.live_buffers == []
+
+
+@pytest.mark.usefixtures("small_caches")
+@in_event_loop
+async def test_a_prompt_is_computed_where_the_one_to_copy_had_to_go(tmp_path: Path) -> None:
+    fixture, device = load_fixture("gqa_tied_q4f16"), SmallGpu()
+    model = await load_on_numpy(tmp_path, fixture, device)
+    fork = await model.fork()
+    assert fork is not None
+    ids = fixture.prompt_ids
+    await decoded_together((fork,), ids, 2)
+    device.budget = device.held + 1000
+    model.free_memory = lambda: fork.destroy() is None
+    assert await model.adopt(fork, len(ids) - 1) == 0
+    device.budget = 1 << 30
+    assert await decoded_together((model,), ids, 6) == [fixture.greedy_ids[:6]]
     model.destroy()
     assert device.live_buffers == []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from py_engine.errors import DeviceLostError, OutOfMemoryError
+from py_engine.errors import DeviceLostError, OutOfMemoryError, ValidationError
 from py_engine.models.base import Draw
 from py_engine.models.batch import STATE_STRIDE
 from py_engine.models.batcher import Batcher, NextStep
@@ -198,6 +198,24 @@ async def test_a_step_that_nobody_waits_for_is_taken_all_the_same() -> None:
     await model.gpu.finish()
     await model.gpu.finish()
     assert all(each.done() for each in running)
+
+
+@in_clean_event_loop
+async def test_a_sequence_that_is_freed_takes_its_waiting_steps_along() -> None:
+    model = Model(3)
+    await model.meet(0, 1)
+    running = [model.ask(0), model.ask(1)]
+    waiting = model.ask(1)
+    await settle()
+    model.batcher.leave(1)
+    await settle()
+    assert isinstance(waiting.exception(), ValidationError)
+    await model.gpu.finish()
+    model.ask(0)
+    await settle()
+    assert model.gpu.steps == [(0, 1), (0,)], "nobody is waited for"
+    assert all(each.done() for each in running)
+    assert model.batcher.take_slot() in (1, 3)
 
 
 @in_clean_event_loop
