@@ -132,7 +132,7 @@ MATRIX_FORMATS: dict[WeightFormat, MatrixFormat] = {
     "q0f16": MatrixFormat(("elements_f16", "weight_16bit", *_VALUES), "vec4u", 4),
     "q0bf16": MatrixFormat(("elements_bf16", "weight_16bit", *_VALUES), "vec4u", 4),
     "q0f32": MatrixFormat(("weight_f32", *_VALUES), "vec4f", 8),
-    "q4_0": _scaled("weight_q4_0", "vec4u", 1, 18),
+    "q4_0": MatrixFormat(("scale_f16", "group_gguf", *_CODES), "vec4u", 1, "f16", block_bytes=18),
     "q5_0": _scaled("weight_q5_0", "u32", 5, 22),
     "q8_0": _scaled("weight_q8_0", "vec4u", 2, 34),
     "q4_1": _whole(("weight_q4_1", *_VALUES), "u32", 5, 20, columns=32),

@@ -19,7 +19,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let high = source[first + i + 1u];
     var word = select(low, (low >> 16u) | (high << 16u), is_split);
     if (i == BLOCK_WORDS - 1u) { word &= LAST_MASK; }
-    weights[block * BLOCK_WORDS + i] = word;
+    store_word(block, i, word);
     low = high;
   }
 }

@@ -79,6 +79,9 @@ def packed_blocks(weight_format: GgufFormat, blocks: Array) -> dict[str, Array]:
     size = 4 * form.block_words
     if form.scale is not None:
         d, body = np.ascontiguousarray(blocks[:, :2]), np.ascontiguousarray(blocks[:, 2:])
+        if weight_format == "q4_0":
+            codes = _parts(body, 16, (0, 4), 15)
+            body = codes[:, ::2] | (codes[:, 1::2] << 4)
         return {"weights": body.view(np.uint32), "scales": d.view(np.uint16)}
     padded = np.zeros((len(blocks), size), np.uint8)
     padded[:, : blocks.shape[1]] = blocks
@@ -152,7 +155,9 @@ def _q6_k(body: Array) -> Array:
 
 
 _SCALED_CODES: dict[GgufFormat, Callable[[Array], Array]] = {
-    "q4_0": lambda body: _parts(body, 16, (0, 4), 15).astype(np.float32) - 8,
+    "q4_0": lambda body: (
+        np.stack([body & 15, body >> 4], -1).reshape(len(body), -1) - np.float32(8)
+    ),
     "q5_0": lambda body: _five_bits(body[:, :4], body[:, 4:]).astype(np.float32) - 16,
     "q8_0": lambda body: body.view(np.int8).astype(np.float32),
 }

@@ -197,7 +197,11 @@ def pack_spec(weight_format: GgufFormat) -> KernelSpec:
     return _relay(
         "pack_blocks",
         f"blocks of {weight_format}",
-        ("pack_scale_f16" if form.scale else "pack_scale_none", "pack_blocks"),
+        (
+            "pack_scale_f16" if form.scale else "pack_scale_none",
+            "pack_order_codes" if weight_format == "q4_0" else "pack_order_file",
+            "pack_blocks",
+        ),
         (
             Binding("weights", "read_write", "array<u32>"),
             *((_shared("scales"),) if form.scale else ()),
