@@ -17,11 +17,13 @@ from py_engine.json_fields import JsonFields
 CHAT_CONFIG_FILE = "mlc-chat-config.json"
 
 KvCacheDtype = Literal["float16", "int8"]
+"""How keys and values are kept: "int8" is codes from -127 to 127 and an f32 scale for each head."""
 
 MAX_NUM_SEQUENCE = 4
 """`max_num_sequence` where nothing is said."""
 
 MOST_SEQUENCES = 8
+"""The largest `max_num_sequence`: the rows of the largest batch that there are kernels for."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,8 @@ class ChatConfig:
     included, and the sequence may become longer than that. Of `vocab_size` logits the first
     `active_vocab_size` are of tokens, the rest is padding. `max_num_sequence` replies (MLC LLM's
     name) are generated at once at most. `kv_cache_dtype` (vLLM's) is how keys and values are kept.
-    `model_config` holds the architecture's
-    hyper-parameters as they are in the file. `overridden` names the fields that `overrides` or
-    `chat_opts` set, and `data` is the merged object itself.
+    `model_config` holds the architecture's hyper-parameters as they are in the file. `overridden`
+    names the fields that `overrides` or `chat_opts` set, and `data` is the merged object itself.
     """
 
     file: str
@@ -165,10 +166,9 @@ def _chat_config(fields: JsonFields, overridden: frozenset[str]) -> ChatConfig:
 
 def _kv_cache_dtype(fields: JsonFields) -> KvCacheDtype:
     value = fields.string("kv_cache_dtype", "float16")
-    for known in get_args(KvCacheDtype):
-        if value == known:
-            return cast(KvCacheDtype, value)
-    raise fields.invalid("kv_cache_dtype", '"float16" or "int8"')
+    if value not in get_args(KvCacheDtype):
+        raise fields.invalid("kv_cache_dtype", '"float16" or "int8"')
+    return cast(KvCacheDtype, value)
 
 
 def _conv_template(fields: JsonFields) -> Mapping[str, Any] | str | None:

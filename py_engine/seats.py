@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from py_engine.errors import MLCError, OutOfMemoryError
 from py_engine.generation import Seat
 from py_engine.models.base import TextModel
+from py_engine.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +22,10 @@ class Seats:
         self._first = Seat(model)
         model.free_memory = self._free_idle
         self._most = most
-        self._door = asyncio.Lock()  # held by the one that is next
+        self._door = Turns()  # taken by the one that is next
         self._freed = asyncio.Event()
         self._used: set[Seat] = set()
         self._is_reserved = False  # the one that uses a seat is to be alone
-        self._closed: MLCError | None = None
 
     @property
     def most(self) -> int:
@@ -35,7 +35,7 @@ class Seats:
     @property
     def is_closed(self) -> bool:
         """Whether `close` was called."""
-        return self._closed is not None
+        return self._door.is_closed
 
     @asynccontextmanager
     async def take(
@@ -46,7 +46,7 @@ class Seats:
         With `is_alone` it is the model's own, and no other one is used meanwhile.
         Raises what `close` was given when that comes first, and DeviceLostError.
         """
-        async with self._door:
+        async with self._door.take():
             while (seat := await self._find(prompt, is_alone)) is None:
                 self._freed.clear()
                 await self._freed.wait()
@@ -83,7 +83,7 @@ class Seats:
         if model is None:
             self._most = len(self._first.seats)
             return None
-        if self._closed is not None:
+        if self.is_closed:
             model.destroy()
             self.raise_if_closed()
         model.free_memory = self._free_idle
@@ -105,9 +105,9 @@ class Seats:
 
     def close(self, reason: MLCError) -> None:
         """Free the model with all its sequences; who waits, and everyone later, gets `reason`."""
-        if self._closed is not None:
+        if self.is_closed:
             return
-        self._closed = reason
+        self._door.close(reason)
         for seat in self._first.seats:
             if seat is not self._first:
                 seat.model.destroy()
@@ -116,6 +116,4 @@ class Seats:
 
     def raise_if_closed(self) -> None:
         """Raise the reason, where there is one."""
-        if self._closed is not None:
-            # A new one: an error that is raised twice would collect tracebacks.
-            raise type(self._closed)(str(self._closed))
+        self._door.raise_if_closed()

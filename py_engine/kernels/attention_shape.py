@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from math import cos, sin
 from typing import Literal
 
+from py_engine.chat_config import KvCacheDtype
+
 HEAD_DIM_MULTIPLE = 8
 """A thread takes two fours of a head at a time."""
 
@@ -19,9 +21,6 @@ SMALL_CACHE_BYTES = 512 << 10
 WORKGROUP = 64
 
 QkNormKind = Literal["head_rms", "full_rms", "head_layer"]
-
-CacheDtype = Literal["float16", "int8"]
-"""How keys and values are kept: "int8" is codes from -127 to 127 and an f32 scale for each head."""
 
 
 def _rope_rows(context: int) -> tuple[int, int]:
@@ -152,7 +151,7 @@ class AttentionShape:
     image_tokens: int = 0
     cache_heads: int | None = None
     first_cache_head: int = 0
-    cache_dtype: CacheDtype = "float16"
+    cache_dtype: KvCacheDtype = "float16"
 
     @property
     def qkv_heads(self) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from py_engine.chat_config import KvCacheDtype
 from py_engine.kernels.attention_shape import (
     AttentionShape,
-    CacheDtype,
     QkNorm,
     QueryScaling,
     SlidingWindow,
@@ -184,7 +184,7 @@ class DecoderSpec:
     logit_soft_cap: float | None = None
     delta: DeltaShape | None = None
     image_tokens: int = 0
-    kv_cache_dtype: CacheDtype = "float16"
+    kv_cache_dtype: KvCacheDtype = "float16"
 
     @property
     def n_layers(self) -> int:

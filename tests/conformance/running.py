@@ -107,6 +107,13 @@ def decode_folder_on_numpy(
     folder: Path, fixture: Fixture, chat_opts: Mapping[str, Any] | None = None
 ) -> Decoded:
     """Run the model in `folder`, which is a fixture's, on the kernels' NumPy references."""
+    return decoded(drive_on_numpy(drive, folder, fixture, chat_opts))
+
+
+def drive_on_numpy(
+    drive: Drive, folder: Path, fixture: Fixture, chat_opts: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what `drive` finds with the model in `folder`, which leaves nothing on the device."""
     device = NumpyDevice()
 
     async def run() -> dict[str, Any]:
@@ -118,7 +125,7 @@ def decode_folder_on_numpy(
 
     found = asyncio.run(run())
     assert device.live_buffers == []
-    return decoded(found)
+    return found
 
 
 async def _run_in_worker(

@@ -15,7 +15,7 @@ import pytest
 from py_engine.errors import OutOfMemoryError, ValidationError
 from py_engine.models.base import SamplingParams
 from tests.conformance.fixtures import fixture_names, load_fixture, write_model_folder
-from tests.conformance.running import drive_in_worker, load_on_numpy
+from tests.conformance.running import drive_in_worker, drive_on_numpy, load_on_numpy
 from tests.conformance.test_growing_cache import small_caches  # noqa: F401 (a fixture)
 from tests.conftest import EngineWorker
 from tests.support.event_loop import in_event_loop
@@ -141,17 +141,9 @@ def test_while_caches_grow(tmp_path: Path) -> None:
 
 
 def run_on_numpy(name: str, folder: Path) -> dict[str, Any]:
-    fixture, device = load_fixture(name), NumpyDevice()
-
-    async def run() -> dict[str, Any]:
-        model = await load_on_numpy(folder, fixture, device)
-        found = await drive(model, fixture.prompt_ids, len(fixture.greedy_ids), [])
-        model.destroy()
-        return found
-
-    found = asyncio.run(run())
-    assert device.live_buffers == []
-    return found
+    fixture = load_fixture(name)
+    write_model_folder(fixture, folder)
+    return drive_on_numpy(drive, folder, fixture)
 
 
 @pytest.mark.parametrize("name", ON_WEBGPU)

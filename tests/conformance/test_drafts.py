@@ -14,10 +14,9 @@ import pytest
 from py_engine.errors import OutOfMemoryError
 from py_engine.models.base import SamplingParams
 from tests.conformance.fixtures import fixture_names, load_fixture, write_model_folder
-from tests.conformance.running import drive_in_worker, load_on_numpy
+from tests.conformance.running import drive_in_worker, drive_on_numpy, load_on_numpy
 from tests.conformance.test_growing_cache import small_caches  # noqa: F401 (a fixture)
 from tests.conftest import EngineWorker
-from tests.support.numpy_device import NumpyDevice
 from tests.support.small_gpu import SmallGpu
 
 ON_WEBGPU = ["gqa_tied_q4f16", "mistral_window_24_q0f32", "gemma2_q4f16"]
@@ -100,17 +99,9 @@ def test_while_the_cache_grows(tmp_path: Path) -> None:
 
 
 def run_on_numpy(name: str, folder: Path) -> tuple[dict[str, Any], list[int]]:
-    fixture, device = load_fixture(name), NumpyDevice()
-
-    async def run() -> dict[str, Any]:
-        model = await load_on_numpy(folder, fixture, device)
-        found = await drive(model, fixture.prompt_ids, len(fixture.greedy_ids), [])
-        model.destroy()
-        return found
-
-    found = asyncio.run(run())
-    assert device.live_buffers == []
-    return found, fixture.greedy_ids
+    fixture = load_fixture(name)
+    write_model_folder(fixture, folder)
+    return drive_on_numpy(drive, folder, fixture), fixture.greedy_ids
 
 
 def test_a_full_gpu_refuses_drafts_and_goes_on(tmp_path: Path) -> None:
