@@ -1,4 +1,10 @@
-"""`build.py bench --peers NAME`: ours and other engines with the same model, in one browser."""
+"""`build.py bench --peers NAME`: ours and other engines with the same model, in one browser.
+
+Each engine takes three prompts of the same length. The first asks for one token and warms it up.
+The second is timed; what it calls of WebGPU more often than the first is what its tokens cost.
+During the third each dispatch has but one workgroup, which leaves what an engine costs beside its
+arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from py_engine.tooling.chromium import launch
+from py_engine.tooling.environment import ensure_onnx_builder
 from py_engine.tooling.gpu_bench.random_model import known_shapes
 from py_engine.tooling.in_worker import run_in_worker
 from py_engine.tooling.peers.gguf_model import write_gguf
+from py_engine.tooling.peers.onnx_model import write_onnx
 from py_engine.tooling.server import SiteServer
+from py_engine.tooling.steps import SetupError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -23,8 +32,12 @@ PROMPT_TOKENS = 128
 N_TOKENS = 16
 CONTEXT = 1280
 THREADS = 2
-_FILE = "model.gguf"
-_MOST_MS = 900_000
+MODEL = "model"
+"""Name of the model: a GGUF file and a folder of ONNX."""
+
+_MOST_MS = 3_600_000
+_MOST_DECODE_S = 30
+"""A slow engine need not decode all tokens."""
 
 # What threads of WebAssembly need.
 HEADERS = {
@@ -32,7 +45,7 @@ HEADERS = {
     "Cross-Origin-Embedder-Policy": "require-corp",
 }
 
-Figures = Mapping[str, Any]
+Figures = dict[str, Any]
 Measure = Callable[["Page", str], Figures]
 """Measures an engine on a page of the site at a URL."""
 
@@ -41,43 +54,16 @@ _OURS = """
     const globals = py.toPy({});
     await py.runPythonAsync(argument.source, { globals });
     return JSON.parse(await globals.get('measure')(
-        argument.model, argument.context, argument.promptTokens, argument.nTokens));
+        argument.address, argument.context, argument.promptTokens, argument.nTokens));
 """
+_PEER = "async ({ page, argument }) => (await import(page)).measure(argument)"
 
-_WLLAMA = """async ({ url, file, gpuLayers, threads, context, promptTokens, nTokens }) => {
-    const { Wllama } = await import(`${url}/peers/@wllama/wllama/esm/index.js`);
-    const lines = [];
-    const log = (...parts) => lines.push(parts.join(' '));
-    const wllama = new Wllama(
-        { default: `${url}/peers/@wllama/wllama/esm/wasm/wllama.wasm` },
-        { logger: { debug: log, log, warn: log, error: log } });
-    const began = performance.now();
-    const blob = await (await fetch(`${url}/peer-models/${file}`)).blob();
-    await wllama.loadModel([blob], {
-        n_ctx: context, n_threads: threads, n_gpu_layers: gpuLayers, n_parallel: 1, warmup: false,
-    });
-    const loaded = performance.now();
-    const ask = (prompt, max_tokens) => wllama.createCompletion(
-        { prompt, max_tokens, temperature: 0, ignore_eos: true });
-    await ask('warm', 2);
-    const { timings } = await ask('a'.repeat(promptTokens), nTokens);
-    const weights = lines.filter((line) => line.includes('model buffer size'));
-    await wllama.exit();
-    return {
-        load_s: (loaded - began) / 1000,
-        prompt_tokens: timings.prompt_n + timings.cache_n,
-        first_token_s: timings.prompt_ms / 1000,
-        prefill_tokens_per_s: timings.prompt_per_second,
-        decode_tokens_per_s: timings.predicted_per_second,
-        where: weights.map((line) => line.trim().split(/\\s+/)[1]).join(' and ') || 'unknown',
-    };
-}"""
-
+_PAGES = Path(__file__).with_name("peers")
 _WORKER_SOURCE = Path(__file__).with_name("bench_peers_worker.py")
 
 
 def main(site_folder: Path, peers: Path, shapes: str, *, as_json: bool) -> int:
-    """Measure a model of these shapes, one of `known_shapes`; print a table, or JSON.
+    """Measure a model of these shapes, one of `known_shapes`; print tables, or JSON.
 
     `peers` is the `node_modules` with the other engines.
     """
@@ -88,79 +74,110 @@ def main(site_folder: Path, peers: Path, shapes: str, *, as_json: bool) -> int:
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        write_gguf(shapes, Path(folder) / _FILE)
-        with server_for(site_folder, peers, Path(folder)) as server:
+        models = Path(folder)
+        write_gguf(shapes, models / f"{MODEL}.gguf")
+        with_onnx = _writes_onnx(shapes, models / MODEL)
+        with server_for(site_folder, peers, models) as server:
             browser, adapter = launch(playwright)
-            found = measure_peers(browser, server.url)
+            found = measure_peers(browser, server.url, engines_of(with_onnx=with_onnx))
             browser.close()
     if as_json:
         print(json.dumps({"shapes": shapes, "adapter": adapter, "engines": found}, indent=2))
     else:
-        print(f"{shapes}, random weights in 4 bits (Q4_0), on {adapter}\n")
+        print(f"{shapes}, random weights in 4 bits, on {adapter}\n")
         print("\n".join(table(found)))
-        print("\nin brackets: what ours is of it, turned so that above 1 is in favour of ours")
+        print("\nin brackets: what ours is of it, turned so that above 1 is in favour of ours\n")
+        print("\n".join(table_of_counts(found)))
     return 0
 
 
+def _writes_onnx(shapes: str, folder: Path) -> bool:
+    """Write the model for transformers.js, if this machine can have what that needs."""
+    try:
+        write_onnx(ensure_onnx_builder(), shapes, folder)
+    except SetupError as error:
+        print(f"bench: transformers.js is left out.\n{error}", file=sys.stderr)
+        return False
+    return True
+
+
 def server_for(site_folder: Path, peers: Path, models: Path) -> SiteServer:
-    """Return a server of the site with the other engines and the models."""
-    mounts = {"/peers/": peers, "/peer-models/": models}
+    """Return a server of the site with the other engines, their pages and the models."""
+    mounts = {"/peers/": peers, "/peer-pages/": _PAGES, "/peer-models/": models}
     return SiteServer(site_folder, mounts=mounts, headers=HEADERS)
 
 
 def measure_peers(
-    browser: Browser,
-    url: str,
-    rounds: int = ROUNDS,
-    prompt_tokens: int = PROMPT_TOKENS,
-    n_tokens: int = N_TOKENS,
-) -> dict[str, dict[str, Any]]:
+    browser: Browser, url: str, engines: Mapping[str, Measure], rounds: int = ROUNDS
+) -> dict[str, Figures]:
     """Return the best figures of each engine; they take turns, each in a browser context anew."""
-    engines = engines_of(prompt_tokens, n_tokens)
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Figures] = {}
     for _ in range(rounds):
         for name, measure in engines.items():
             context = browser.new_context()
             context.set_default_timeout(_MOST_MS)
             page = context.new_page()
+            page.add_init_script(path=_PAGES / "gpu_counts.js")
             page.goto(f"{url}/build.json")
             figures = measure(page, url)
             context.close()
-            found[name] = {
-                key: _better(key, value, found.get(name, {}).get(key))
-                for key, value in figures.items()
-            }
+            figures["counts"] = _per_token(figures["counts"], figures["decoded_tokens"])
+            before = found.get(name, figures)
+            found[name] = {key: _better(key, figures[key], before[key]) for key in figures}
     return found
 
 
-def engines_of(prompt_tokens: int, n_tokens: int) -> dict[str, Measure]:
+def engines_of(
+    prompt_tokens: int = PROMPT_TOKENS, n_tokens: int = N_TOKENS, *, with_onnx: bool
+) -> dict[str, Measure]:
     """Return what measures each engine, ours first."""
     sizes = {"context": CONTEXT, "promptTokens": prompt_tokens, "nTokens": n_tokens}
 
     def ours(page: Page, url: str) -> Figures:
         source = _WORKER_SOURCE.read_text(encoding="utf-8")
-        argument = {"source": source, "model": f"{url}/peer-models/{_FILE}", **sizes}
-        figures, _ = run_in_worker(page, url, _OURS, argument)
+        address = f"{url}/peer-models/{MODEL}.gguf"
+        figures, _ = run_in_worker(page, url, _OURS, {"source": source, "address": address} | sizes)
         found: Figures = figures
         return found
 
-    def wllama(gpu_layers: int) -> Measure:
+    def peer(script: str, options: Mapping[str, object]) -> Measure:
         def measure(page: Page, url: str) -> Figures:
-            argument = {"url": url, "file": _FILE, "gpuLayers": gpu_layers, "threads": THREADS}
-            found: Figures = page.evaluate(_WLLAMA, argument | sizes)
+            argument = {"url": url, "model": MODEL, **options, **sizes}
+            call = {"page": f"{url}/peer-pages/{script}", "argument": argument}
+            found: Figures = page.evaluate(_PEER, call)
             return found
 
         return measure
 
-    return {
+    on_cpu = {"gpuLayers": 0, "threads": THREADS}
+    engines = {
         "PyWebLLM": ours,
-        "wllama, WebGPU allowed": wllama(999),
-        f"wllama, {THREADS} threads": wllama(0),
+        "transformers.js": peer("transformers.js", {"mostDecodeSeconds": _MOST_DECODE_S}),
+        "wllama, WebGPU allowed": peer("wllama.js", on_cpu | {"gpuLayers": 999}),
+        f"wllama, {THREADS} threads": peer("wllama.js", on_cpu),
+    }
+    if not with_onnx:
+        del engines["transformers.js"]
+    return engines
+
+
+_COUNTED_IN_ALL = ("pipelines", "buffers", "bufferBytes")
+"""What is not counted for each token, but until the reply's end."""
+
+
+def _per_token(counts: list[dict[str, int]], n_tokens: int) -> dict[str, float]:
+    """Return the counts of a decoded token, given those before, between and after two replies."""
+    before, between, after = counts
+    return {
+        name: float(after[name])
+        if name in _COUNTED_IN_ALL
+        else (after[name] - 2 * between[name] + before[name]) / n_tokens
+        for name in after
     }
 
 
 def _better(key: str, new: Any, best: Any) -> Any:
-    if best is None or not isinstance(new, float):
+    if not isinstance(new, float):
         return new
     return max(new, best) if key.endswith("_per_s") else min(new, best)
 
@@ -173,14 +190,42 @@ _COLUMNS = {
 }
 
 
-def table(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def table(found: Mapping[str, Figures]) -> Iterator[str]:
     """Return the lines of a table; in brackets by how much ours is better than each figure."""
     (_, ours), *_ = found.items()
-    yield f"{'':<26}" + "".join(f"{label:>22}" for label in _COLUMNS.values()) + "   computed on"
+    yield f"{'':<24}" + "".join(f"{label:>22}" for label in _COLUMNS.values()) + "   computed on"
     for name, figures in found.items():
         cells = []
         for key in _COLUMNS:
             ratio = ours[key] / figures[key]
             better = ratio if key.endswith("_per_s") else 1 / ratio
-            cells.append(f"{figures[key]:.2f} ({better:.2f} x)".rjust(22))
-        yield f"{name:<26}" + "".join(cells) + f"   {figures['where']}"
+            cells.append(f"{figures[key]:.3g} ({better:.2f} x)".rjust(22))
+        yield f"{name:<24}" + "".join(cells) + f"   {figures['where']}"
+
+
+_COUNTS = {
+    "dispatches": "dispatches",
+    "passes": "passes",
+    "submits": "submits",
+    "readbacks": "read-backs",
+    "bytesRead": "bytes read",
+    "writes": "writes",
+    "bytesWritten": "bytes written",
+    "bindGroups": "bind groups",
+    "buffers": "buffers",
+    "pipelines": "pipelines",
+    "bufferBytes": "MB",
+}
+
+
+def table_of_counts(found: Mapping[str, Figures]) -> Iterator[str]:
+    """Return the lines of a table of what those engines ask of WebGPU that use it."""
+    on_gpu = {name: each for name, each in found.items() if each["counts"]["dispatches"]}
+    yield f"{'a decoded token':<24}" + "".join(f"{name:>24}" for name in on_gpu)
+    for key, label in _COUNTS.items():
+        whole = " in all" if key in _COUNTED_IN_ALL else ""
+        scale = 1e-6 if key == "bufferBytes" else 1
+        cells = (f"{scale * each['counts'][key]:,.4g}" for each in on_gpu.values())
+        yield f"{label + whole:<24}" + "".join(f"{cell:>24}" for cell in cells)
+    label = "one workgroup each, ms"
+    yield f"{label:<24}" + "".join(f"{each['null_ms']:>24.3g}" for each in on_gpu.values())

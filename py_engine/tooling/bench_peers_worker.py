@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
+
+import js
 
 from py_engine.engine import MLCEngine
 
 
 async def measure(address: str, context: int, prompt_tokens: int, n_tokens: int) -> str:
-    """Load the GGUF file at an address and complete a prompt; return the figures as JSON.
+    """Load the GGUF file at an address and complete prompts; return the figures as JSON.
 
     The context has room for `context` tokens; each letter of the prompt is a token.
     """
@@ -18,19 +21,30 @@ async def measure(address: str, context: int, prompt_tokens: int, n_tokens: int)
     await engine.reload(address, {"context_window_size": context})
     loaded = time.perf_counter()
 
-    async def ask(prompt: str, max_tokens: int) -> dict[str, float]:
+    # Each with a letter of its own, so that none begins as one before.
+    async def ask(letter: str, max_tokens: int) -> Any:
         response = await engine.completions.create(
-            prompt=prompt, max_tokens=max_tokens, temperature=0, ignore_eos=True
+            prompt=letter * prompt_tokens, max_tokens=max_tokens, temperature=0, ignore_eos=True
         )
-        usage = response.usage
-        return {
-            "prompt_tokens": usage.prompt_tokens,
-            "first_token_s": usage.extra.time_to_first_token_s,
-            "prefill_tokens_per_s": usage.extra.prefill_tokens_per_s,
-            "decode_tokens_per_s": usage.extra.decode_tokens_per_s,
-        }
+        return response.usage
 
-    await ask("warm", 2)
-    figures = await ask("a" * prompt_tokens, n_tokens)
+    counts = [js.gpuCounts.here().to_py()]
+    await ask("a", 1)
+    counts.append(js.gpuCounts.here().to_py())
+    usage = await ask("b", 1 + n_tokens)
+    counts.append(js.gpuCounts.here().to_py())
+    js.gpuCounts.setOneWorkgroup(True)
+    null = await ask("c", 1 + n_tokens)
     await engine.unload()
-    return json.dumps({"load_s": loaded - began, **figures, "where": "WebGPU"})
+    figures = {
+        "load_s": loaded - began,
+        "prompt_tokens": usage.prompt_tokens,
+        "first_token_s": usage.extra.time_to_first_token_s,
+        "prefill_tokens_per_s": usage.extra.prefill_tokens_per_s,
+        "decode_tokens_per_s": usage.extra.decode_tokens_per_s,
+        "decoded_tokens": n_tokens,
+        "null_ms": 1000 / null.extra.decode_tokens_per_s,
+        "counts": counts,
+        "where": "WebGPU",
+    }
+    return json.dumps(figures)

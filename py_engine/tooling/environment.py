@@ -1,6 +1,7 @@
 """The tools the project needs around it: virtual environment, Node.js, npm packages, Chromium.
 
-Owns `.venv/`, and `npm/`, `webllm/` and `browsers/` in `.build/`. Standard library only.
+Owns `.venv/`, and of `.build/`: `npm/`, `webllm/`, `peers/`, `onnx-builder/` and `browsers/`.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -34,6 +35,15 @@ NPM = BUILD / "npm"
 WEBLLM = BUILD / "webllm"
 PEERS = BUILD / "peers"
 GGUF = "gguf==0.19.0"
+ONNX_BUILDER = BUILD / "onnx-builder"
+ONNX_PACKAGES = (
+    "onnx==1.23.2",
+    "onnx-ir==1.1.0",
+    "onnxruntime==1.32.0",
+    "onnxruntime-genai==0.18.0",
+    "torch==2.13.0",
+    "transformers==5.24.0",
+)
 BROWSERS = BUILD / "browsers"
 SYSTEM_CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -56,24 +66,24 @@ def ensure_venv() -> Path:
         remedy="check that the package index can be reached (python3 -m pip download ruff); on"
         " Debian without the venv module: apt-get install python3-venv; then run this again",
     )
-    step.run(lambda: _make_venv(packages))
+    step.run(lambda: _make_venv(VENV, *packages, "-c", CONSTRAINTS, log="python"))
     return VENV_PYTHON
 
 
-def _make_venv(packages: list[str]) -> None:
-    if VENV.exists():
-        shutil.rmtree(VENV)
+def _make_venv(folder: Path, *packages: str | Path, log: str) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
     try:
-        venv.create(VENV, with_pip=True, symlinks=True)
+        venv.create(folder, with_pip=True, symlinks=True)
     except subprocess.CalledProcessError as error:
-        raise CommandFailed("python3 -m venv .venv", str(error.output or error)) from error
-    pip_install(*packages, "-c", CONSTRAINTS, log="python")
+        raise CommandFailed(f"python3 -m venv {folder}", str(error.output or error)) from error
+    pip_install(*packages, log=log, python=folder / "bin" / "python")
 
 
-def pip_install(*arguments: str | Path, log: str) -> None:
-    """Install into `.venv`."""
+def pip_install(*arguments: str | Path, log: str, python: Path = VENV_PYTHON) -> None:
+    """Install into `.venv`, or into the environment of another Python."""
     options = ("--disable-pip-version-check", "--no-input", "--quiet")
-    run_command(log, [VENV_PYTHON, "-m", "pip", "install", *options, *arguments])
+    run_command(log, [python, "-m", "pip", "install", *options, *arguments])
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,19 @@ def ensure_peers(node: Node) -> Path:
     folder = ROOT / "py_engine" / "tooling" / "peers"
     what = "the engines to compare with"
     return _npm_ci(node, "peers", what, folder, PEERS, "@wllama/wllama/esm/index.js")
+
+
+def ensure_onnx_builder() -> Path:
+    """Make an environment with what writes models for transformers.js; return its Python."""
+    python = ONNX_BUILDER / "bin" / "python"
+    Step(
+        name="onnx-builder",
+        does="install PyTorch and onnxruntime-genai into .build/onnx-builder (large, once)",
+        depends_on=fingerprint(*ONNX_PACKAGES),
+        makes=[python],
+        remedy="check the network and the free space on the disk",
+    ).run(lambda: _make_venv(ONNX_BUILDER, *ONNX_PACKAGES, log="onnx-builder"))
+    return python
 
 
 def _npm_ci(node: Node, step: str, what: str, folder: Path, target: Path, makes: str) -> Path:

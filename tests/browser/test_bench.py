@@ -8,7 +8,13 @@ from playwright.sync_api import Browser, Page
 
 from py_engine.tooling.bench import measure_model
 from py_engine.tooling.bench_messages import MOUNTS, measure_messages
-from py_engine.tooling.bench_peers import measure_peers, server_for
+from py_engine.tooling.bench_peers import (
+    MODEL,
+    engines_of,
+    measure_peers,
+    server_for,
+    table_of_counts,
+)
 from py_engine.tooling.bench_peers import table as table_of_peers
 from py_engine.tooling.bench_shapes import measure_shapes, table
 from py_engine.tooling.bench_startup import measure_startup, waterfall
@@ -74,16 +80,30 @@ def test_what_happens_when_at_the_start(browser: Browser, server: RecordingServe
 
 
 def test_other_engines_with_the_same_model(browser: Browser, site: Site, tmp_path: Path) -> None:
-    write_gguf("tiny", tmp_path / "model.gguf")
+    write_gguf("tiny", tmp_path / f"{MODEL}.gguf")
+    # Made by peers/build_onnx.py; smaller, so that it can be kept here.
+    (tmp_path / MODEL).symlink_to(Path(__file__).with_name("support") / "onnx_tiny")
+    engines = engines_of(prompt_tokens=24, n_tokens=6, with_onnx=True)
     with server_for(site.folder, PEERS / "node_modules", tmp_path) as server:
-        found = measure_peers(browser, server.url, rounds=1, prompt_tokens=24, n_tokens=6)
-    assert next(iter(found)) == "PyWebLLM" and len(found) == 3
+        found = measure_peers(browser, server.url, engines, rounds=1)
+    assert list(found) == [
+        "PyWebLLM",
+        "transformers.js",
+        "wllama, WebGPU allowed",
+        "wllama, 2 threads",
+    ]
     for figures in found.values():
-        assert figures["prompt_tokens"] == 24
+        assert figures["prompt_tokens"] == 24 and figures["decoded_tokens"] == 6
         assert all(value > 0 for value in figures.values() if isinstance(value, float))
     assert found["wllama, 2 threads"]["where"] == "CPU"
+    assert not any(found["wllama, 2 threads"]["counts"].values())
+    ours, theirs = (found[name]["counts"] for name in ("PyWebLLM", "transformers.js"))
+    assert ours["dispatches"] == 5 * 2 + 3 and ours["readbacks"] == 1 and ours["bytesRead"] == 4
+    assert ours["bindGroups"] == 0 and ours["writes"] == 0
+    assert theirs["dispatches"] > 5 and theirs["bytesRead"] >= 4 * 512
     lines = list(table_of_peers(found))
-    assert len(lines) == 4 and lines[1].count("(1.00 x)") == 4
+    assert len(lines) == 5 and lines[1].count("(1.00 x)") == 4
+    assert len(list(table_of_counts(found))) == 13
 
 
 def test_weights_pass_at_half_the_speed_of_plain_bytes_or_more(

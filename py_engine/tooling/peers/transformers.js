@@ -1,0 +1,53 @@
+// Measures transformers.js with an ONNX model; see bench_peers.py for what each figure is.
+export async function measure({ url, model, promptTokens, nTokens, mostDecodeSeconds }) {
+    const { AutoModelForCausalLM, InterruptableStoppingCriteria, Tensor, env } =
+        await import(`${url}/peers/@huggingface/transformers/dist/transformers.js`);
+    env.allowLocalModels = false;
+    env.useBrowserCache = false;
+    env.remoteHost = `${url}/peer-models/`;
+    env.remotePathTemplate = '{model}/';
+    env.backends.onnx.wasm.wasmPaths = `${url}/peers/onnxruntime-web/dist/`;
+    const began = performance.now();
+    const decoder = await AutoModelForCausalLM.from_pretrained(
+        model, { device: 'webgpu', dtype: 'q4', use_external_data_format: true });
+    const loaded = performance.now();
+    // One after the other: the time of the prompt, of the first token and of each that follows.
+    async function ask(token, max_new_tokens) {
+        const enough = new InterruptableStoppingCriteria();
+        const times = [];
+        const streamer = {
+            put() {
+                times.push(performance.now());
+                if (times.length > 2 && times.at(-1) - times[1] > 1000 * mostDecodeSeconds) enough.interrupt();
+            },
+            end() {},
+        };
+        const ofPrompt = (value) =>
+            new Tensor('int64', new BigInt64Array(promptTokens).fill(value), [1, promptTokens]);
+        await decoder.generate({
+            inputs: ofPrompt(token), attention_mask: ofPrompt(1n), max_new_tokens, do_sample: false,
+            streamer, stopping_criteria: enough,
+        });
+        return times;
+    }
+    const before = await gpuCounts.everywhere();
+    await ask(1n, 1);
+    const warm = await gpuCounts.everywhere();
+    const times = await ask(2n, 1 + nTokens);
+    const after = await gpuCounts.everywhere();
+    await gpuCounts.everywhere(true);
+    const nulls = await ask(3n, 1 + nTokens);
+    const decodeMs = ([, first, ...others]) => (others.at(-1) - first) / others.length;
+    const firstTokenMs = times[1] - times[0];
+    return {
+        load_s: (loaded - began) / 1000,
+        prompt_tokens: promptTokens,
+        first_token_s: firstTokenMs / 1000,
+        prefill_tokens_per_s: 1000 * promptTokens / firstTokenMs,
+        decode_tokens_per_s: 1000 / decodeMs(times),
+        decoded_tokens: times.length - 2,
+        null_ms: decodeMs(nulls),
+        counts: [before, warm, after],
+        where: 'WebGPU',
+    };
+}

@@ -1,0 +1,41 @@
+// Measures wllama with a GGUF file; see bench_peers.py for what each figure is.
+export async function measure({ url, model, gpuLayers, threads, context, promptTokens, nTokens }) {
+    const { Wllama } = await import(`${url}/peers/@wllama/wllama/esm/index.js`);
+    const lines = [];
+    const log = (...parts) => lines.push(parts.join(' '));
+    const wllama = new Wllama(
+        { default: `${url}/peers/@wllama/wllama/esm/wasm/wllama.wasm` },
+        { logger: { debug: log, log, warn: log, error: log } });
+    const began = performance.now();
+    const blob = await (await fetch(`${url}/peer-models/${model}.gguf`)).blob();
+    await wllama.loadModel([blob], {
+        n_ctx: context, n_threads: threads, n_gpu_layers: gpuLayers, n_parallel: 1, warmup: false,
+    });
+    const loaded = performance.now();
+    // Each with a letter of its own, so that none begins as one before.
+    const ask = async (letter, max_tokens) => {
+        const { timings } = await wllama.createCompletion(
+            { prompt: letter.repeat(promptTokens), max_tokens, temperature: 0, ignore_eos: true });
+        return timings;
+    };
+    const before = await gpuCounts.everywhere();
+    await ask('a', 1);
+    const warm = await gpuCounts.everywhere();
+    const timings = await ask('b', 1 + nTokens);
+    const after = await gpuCounts.everywhere();
+    await gpuCounts.everywhere(true);
+    const { predicted_per_token_ms } = await ask('c', 1 + nTokens);
+    const weights = lines.filter((line) => line.includes('model buffer size'));
+    await wllama.exit();
+    return {
+        load_s: (loaded - began) / 1000,
+        prompt_tokens: timings.prompt_n + timings.cache_n,
+        first_token_s: timings.prompt_ms / 1000,
+        prefill_tokens_per_s: timings.prompt_per_second,
+        decode_tokens_per_s: timings.predicted_per_second,
+        decoded_tokens: nTokens,
+        null_ms: predicted_per_token_ms,
+        counts: [before, warm, after],
+        where: weights.map((line) => line.trim().split(/\s+/)[1]).join(' and ') || 'unknown',
+    };
+}
