@@ -6,7 +6,7 @@ y[row] = sum over columns of w[row, column] * x[column]; in a GEMV a norm of x i
 A matrix may lie in several parts, each of some of its rows: a kernel of a part writes its outputs
 where they belong in the whole.
 
-Cost: reads every weight once (GEMV, whatever its number of tokens), or once for every 4 tokens
+Cost: reads every weight once (GEMV, whatever its number of tokens), or once for every 4 or 8 tokens
 (subgroups), for every 32 (small tile), or for as many as a `GemmTile` has.
 """
 
@@ -31,6 +31,7 @@ _CODES = "weight_q4"
 
 _SUBGROUP_WORKGROUP = 64
 _PLAIN_WORKGROUP = 32
+_QUADS_WORKGROUP = 16
 
 MAX_BATCH = _PLAIN_WORKGROUP // _QUAD
 """Tokens of a GEMV: without subgroups, threads finish four rows of a token each."""
@@ -388,10 +389,13 @@ def gemm(
         constants |= tile.constants
         groups = product.groups(tile.rows // 4)
     elif lanes is not None:
-        variant, tokens_per_group = "gemm_subgroup", 4
         product = _by_subgroups(product, tuning)
-        constants["QUADS_EACH"] = tuning.gemm_quads
-        groups = product.groups(tuning.gemm_quads * _subgroups(_SUBGROUP_WORKGROUP, lanes))
+        quads, workgroup = tuning.gemm_quads, _SUBGROUP_WORKGROUP
+        variant, tokens_per_group = "gemm_subgroup", 4
+        if quads > 1:
+            variant, tokens_per_group, workgroup = "gemm_quads", 8, _QUADS_WORKGROUP
+        constants |= {"WORKGROUP": workgroup, "QUADS_EACH": quads}
+        groups = product.groups(quads * _subgroups(workgroup, lanes))
         directives = SUBGROUP_DIRECTIVES
     else:
         variant, tokens_per_group = "gemm_workgroup", 32

@@ -105,10 +105,10 @@ class Tuning:
     for a workgroup. `split_keys` is None where one workgroup attends to all keys of a KV head;
     `gemv` is None where all products of one token have the form that runs everywhere. `gemm_tiles`
     are for products of a chunk: a matrix gets the first whose number of rows it has at least;
-    without one a subgroup has `gemm_quads` times 4 rows. What was `measured` goes before all. The
-    draw takes at most `sample_threads`, and attention where keys are not shared out
-    `attention_threads`. With `masks_codes` subgroups unpack 4-bit codes without
-    shifts (weight_q4_masked.wgsl).
+    without one a subgroup has 4 rows and 4 tokens, or `gemm_quads` times 4 rows and 8 tokens. What
+    was `measured` goes before all. The draw takes at most `sample_threads`, and attention where
+    keys are not shared out `attention_threads`. With `masks_codes` subgroups unpack 4-bit codes
+    without shifts (weight_q4_masked.wgsl).
     """
 
     lanes: int | None = None
@@ -168,7 +168,9 @@ _SWIFTSHADER = Tuning(
     # (embedded model, rounds in turn). It shifts for each lane, too: 2.0 ms for 4.6 with masks
     # (4,096 x 512), and less to compile.
     gemv=GemvForms.only(GemvForm(32, 16)),
-    gemm_quads=8,
+    # CPU time of a chunk of 64 tokens: 265 ms for 510 with 32 rows and four tokens (9,728 x 896), 90
+    # for 190 (896 x 4,864).
+    gemm_quads=32,
     masks_codes=True,
     # It pays for each thread at a barrier, when it compiles as well: a draw's kernel in 0.3 s for
     # 0.96 with 256 threads. A decode step at 1,024 tokens of SmolLM2 135M's shapes takes 492 ms for
