@@ -26,7 +26,14 @@ from py_engine.kernels.reference_attention import (
 from py_engine.kernels.reference_delta import gated_delta
 from py_engine.kernels.reference_formats import matrix_values
 from py_engine.kernels.reference_relay import group_part, pack_blocks, quantize_rows, relay
-from py_engine.kernels.reference_sampling import adjust, logprobs, mask, sample
+from py_engine.kernels.reference_sampling import (
+    adjust,
+    logprobs,
+    mask,
+    narrow,
+    sample,
+    survey,
+)
 
 Array = npt.NDArray[Any]
 Buffers = Mapping[str, Array]
@@ -144,7 +151,7 @@ REFERENCES: dict[str, Callable[[Constants, int, Buffers], None]] = {
         gemv, gemm, embed, row_norm, last_row, remember, recall,
         attention_decode, attention_split, attention_combine, rope_append, attention_prefill,
         gated_delta,
-        sample, mask, adjust, logprobs,
+        survey, narrow, sample, mask, adjust, logprobs,
         relay, quantize_rows, pack_blocks, group_part,
         encoder.attention_bidirectional, encoder.pool,
         vision.resize_rows, vision.patches, vision.average_patches, vision.image_rows,

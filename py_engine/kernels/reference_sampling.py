@@ -50,36 +50,106 @@ def kept_by_top_k(probabilities: Array, top_k: int) -> Array:
     return kept
 
 
-def kept_by_top_p(probabilities: Array, top_p: float) -> Array:
-    """Return which tokens are in the smallest set whose mass reaches `top_p`, with border ties."""
+def kept_by_top_p(probabilities: Array, top_p: float, mass: float | None = None) -> Array:
+    """Return which tokens are in the smallest set whose mass reaches `top_p`, with border ties.
+
+    `mass` is that of all tokens, by default of these.
+    """
     if top_p >= 1:
         return np.ones(len(probabilities), bool)
     order = np.sort(probabilities)[::-1]
-    reached = np.cumsum(order) >= top_p * order.sum()
-    kept: Array = probabilities >= order[int(np.argmax(reached))]
+    reached = np.cumsum(order) >= top_p * (order.sum() if mass is None else mass)
+    # Rounding may leave the mass of few tokens below what all of them have.
+    last = int(np.argmax(reached)) if reached.any() else -1
+    kept: Array = probabilities >= order[last]
     return kept
 
 
 def distribution(logits: Array, sampling: Array) -> Array:
-    """Return the probabilities (float64) that `sample` draws with at a temperature above 0."""
-    logits = logits.astype(np.float64)
-    p = np.exp((logits - logits.max()) / sampling["temperature"])
-    p *= kept_by_top_k(p, int(sampling["top_k"]))
-    p *= kept_by_top_p(p, float(sampling["top_p"]))
-    p *= p >= float(sampling["min_p"])
+    """Return the probabilities (float64) that a draw has at a temperature above 0."""
+    return filtered(relative(logits.astype(np.float64), sampling), sampling)
+
+
+def relative(logits: Array, sampling: Array) -> Array:
+    """Return the probabilities of logits relative to the likeliest token's."""
+    found: Array = np.exp((logits - logits.max()) / sampling["temperature"])
+    return found
+
+
+def filtered(p: Array, sampling: Array, mass: float | None = None) -> Array:
+    """Return what the filters leave of probabilities relative to the likeliest one, normalised.
+
+    `mass` is that of all tokens, if these are some of them.
+    """
+    p = p * kept_by_top_k(p, int(sampling["top_k"]))
+    p = p * kept_by_top_p(p, float(sampling["top_p"]), mass)
+    p = p * (p >= float(sampling["min_p"]))
     normalised: Array = p / p.sum()
     return normalised
+
+
+def survey(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
+    """Find each slice's likeliest token, its logit and the mass relative to it."""
+    logits, temperature = buffers["logits"], float(buffers["sampling"][0]["temperature"])
+    for number, first in enumerate(range(0, len(logits), constants["SLICE"])):
+        own = logits[first : first + constants["SLICE"]].astype(np.float64)
+        mass = np.exp((own - own.max()) / temperature).sum() if temperature > _GREEDY else 0
+        found = (own.max(), mass, first + int(np.argmax(own)), 0)
+        buffers["survey"][4 * number : 4 * number + 4] = found
+
+
+def narrow(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
+    """Keep of each slice the tokens that the filters can leave, and a few more."""
+    sampling, found = buffers["sampling"][0], buffers["survey"].reshape(-1, 4).astype(np.float64)
+    temperature, top_k = float(sampling["temperature"]), int(sampling["top_k"])
+    if temperature <= _GREEDY:
+        return
+    logits = buffers["logits"].astype(np.float64)
+    p = np.exp((logits - found[:, 0].max()) / temperature)
+    if 0 < top_k < len(p):
+        maxima = np.sort(np.exp((found[:, 0] - found[:, 0].max()) / temperature))[::-1]
+        least = 0.99 * maxima[top_k - 1] if top_k <= len(maxima) else 0.0
+    else:
+        share = (1 - float(sampling["top_p"])) * p.sum() / len(p)
+        least = max(float(sampling["min_p"]), 0.99 * share)
+    for number, first in enumerate(range(0, len(p), constants["SLICE"])):
+        own = p[first : first + constants["SLICE"]]
+        kept = np.flatnonzero((own > 0) & (own >= np.float32(least)))
+        buffers["candidates"][first : first + len(kept)] = first + kept
+        buffers["probabilities"][first : first + len(kept)] = own[kept]
+        buffers["kept_tokens"][number] = len(kept)
+
+
+def _draw(constants: Constants, buffers: Buffers, u: float) -> int:
+    """Return the token at `u` of the cumulative distribution; the likeliest one when greedy."""
+    sampling = buffers["sampling"][0]
+    is_greedy = sampling["temperature"] <= _GREEDY
+    if "survey" not in buffers:
+        if is_greedy:
+            return int(np.argmax(buffers["logits"]))
+        logits = buffers["logits"].astype(np.float64)
+        buffers["probabilities"][:] = relative(logits, sampling)
+        return int(np.argmax(np.cumsum(distribution(logits, sampling)) > u))
+    found = buffers["survey"].reshape(-1, 4).astype(np.float64)
+    if is_greedy:
+        return int(found[np.argmax(found[:, 0]), 2])
+    firsts = range(0, constants["VOCABULARY"], constants["SLICE"])
+    kept = [first + np.arange(n) for first, n in zip(firsts, buffers["kept_tokens"], strict=True)]
+    at = np.concatenate(kept)
+    scales = np.exp((found[:, 0] - found[:, 0].max()) / sampling["temperature"])
+    # After top_k the mass is that of the tokens that it leaves, which all are here.
+    has_top_k = 0 < sampling["top_k"] < constants["VOCABULARY"]
+    mass = None if has_top_k else float((found[:, 1] * scales).sum())
+    p = filtered(buffers["probabilities"][at].astype(np.float64), sampling, mass)
+    return int(buffers["candidates"][at[np.argmax(np.cumsum(p) > u)]])
 
 
 def sample(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Draw a token, greedily or through the inverse CDF; count it; advance the state."""
     state, sampling = buffers["state"], buffers["sampling"][0]
-    token = int(np.argmax(buffers["logits"]))
-    if sampling["temperature"] > _GREEDY:
-        seed_low, seed_high = int(sampling["seed_low"]), int(sampling["seed_high"])
-        u = uniform_number(seed_low, seed_high, int(state[constants["STATE_STEP"]]))
-        p = distribution(buffers["logits"], sampling)
-        token = int(np.argmax(np.cumsum(p) > min(u, 1 - 1e-9)))
+    seed_low, seed_high = int(sampling["seed_low"]), int(sampling["seed_high"])
+    u = uniform_number(seed_low, seed_high, int(state[constants["STATE_STEP"]]))
+    token = _draw(constants, buffers, min(u, 1 - 1e-9))
     buffers["counts"][token] += 1
     state[constants["STATE_TOKEN"]] = token
     state[constants["STATE_POSITION"]] += state[constants["STATE_N_TOKENS"]]

@@ -1,10 +1,9 @@
 // Draws the next token and advances the sequence, in one workgroup: greedy, or one uniform number
 // through the inverse of the cumulative distribution, in vocabulary order, of the tokens that
-// top_k, top_p and min_p leave.
-alias Sum = vec3f;
+// top_k, top_p and min_p leave. Which tokens a thread has to look at is the matter of `draw_all` and
+// `draw_narrowed`.
 const TOP_K = 0u;
 const TOP_P = 1u;
-const CHUNK = (VOCABULARY + WORKGROUP - 1u) / WORKGROUP;
 
 // PCG output function as a hash (Jarzynski and Olano 2020).
 fn pcg(value: u32) -> u32 {
@@ -22,7 +21,8 @@ fn uniform_number(step: u32) -> f32 {
 // positive floats order as their bits. All masses are relative to the likeliest token's 1.0.
 fn reached_by(thread: u32, thresholds: vec3u, counted: bool) -> vec3f {
   var reached = vec3f();
-  for (var i = thread; i < VOCABULARY; i += WORKGROUP) {
+  let end = end_of(thread);
+  for (var i = first_of(thread); i < end; i += STRIDE) {
     let p = probabilities[i];
     let amount = vec3f(select(p, 1.0, counted));
     reached += select(vec3f(), amount, vec3u(bitcast<u32>(p)) >= thresholds);
@@ -32,22 +32,11 @@ fn reached_by(thread: u32, thresholds: vec3u, counted: bool) -> vec3f {
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(local_invocation_index) thread: u32) {
-  var mine = Candidate(LOWEST, VOCABULARY - 1u);
-  for (var i = thread; i < VOCABULARY; i += WORKGROUP) {
-    if (logits[i] > mine.value) { mine = Candidate(logits[i], i); }
-  }
-  let likeliest = workgroup_best(thread, mine);
+  let likeliest = likeliest_of_all(thread);
   var token = likeliest.token;
 
   if (sampling.temperature > GREEDY) {
-    var mass = 0.0;
-    for (var i = thread; i < VOCABULARY; i += WORKGROUP) {
-      let p = exp((logits[i] - likeliest.value) / sampling.temperature);
-      probabilities[i] = p;
-      mass += p;
-    }
-    mass = workgroup_sum(thread, vec3f(mass)).x;
-    storageBarrier();
+    var mass = mass_of_all(thread, likeliest.value);
     var threshold = 0u;
     for (var cut = TOP_K; cut <= TOP_P; cut++) {
       let counted = cut == TOP_K;
@@ -70,31 +59,43 @@ fn main(@builtin(local_invocation_index) thread: u32) {
       threshold = max(threshold, found);
     }
     threshold = max(threshold, bitcast<u32>(sampling.min_p));
-    let first = thread * CHUNK;
-    let end = min(first + CHUNK, VOCABULARY);
     var kept = 0.0;
-    for (var i = first; i < end; i++) {
+    let mine = run_of(thread);
+    for (var i = mine.x; i < mine.y; i++) {
       let p = probabilities[i];
       kept += select(0.0, p, bitcast<u32>(p) >= threshold);
     }
     values[thread] = kept;
     workgroupBarrier();
+    if (thread < 16u) {
+      var part = 0.0;
+      for (var i = 0u; i < SIXTEENTH; i++) { part += values[thread * SIXTEENTH + i]; }
+      part_values[thread] = part;
+    }
+    workgroupBarrier();
     if (thread == 0u) {
       var total = 0.0;
-      for (var i = 0u; i < WORKGROUP; i++) { total += values[i]; }
+      for (var i = 0u; i < 16u; i++) { total += part_values[i]; }
       let target_mass = total * uniform_number(state[STATE_STEP]);
       var passed = 0.0;
-      var owner = 0u;
-      while (owner < WORKGROUP - 1u && passed + values[owner] <= target_mass) {
+      var part = 0u;
+      while (part < 15u && passed + part_values[part] <= target_mass) {
+        passed += part_values[part];
+        part++;
+      }
+      var owner = part * SIXTEENTH;
+      let last = owner + SIXTEENTH - 1u;
+      while (owner < last && passed + values[owner] <= target_mass) {
         passed += values[owner];
         owner++;
       }
       // `token` stays the likeliest one if rounding carries the walk past the last kept token.
-      for (var i = owner * CHUNK; i < min((owner + 1u) * CHUNK, VOCABULARY); i++) {
+      let run = run_of(owner);
+      for (var i = run.x; i < run.y; i++) {
         let p = probabilities[i];
         if (bitcast<u32>(p) >= threshold && p > 0.0) {
           passed += p;
-          token = i;
+          token = token_at(i);
           if (passed > target_mass) { break; }
         }
       }

@@ -7,6 +7,7 @@ each token was drawn.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 from py_engine.gpu.types import Access, Binding, KernelSpec
 from py_engine.kernels.tuning import PLAIN, Tuning
@@ -18,6 +19,7 @@ _MAX_WORKGROUP = 256
 _TOKENS_PER_THREAD = 8  # at least, where one workgroup has the whole vocabulary
 _SAMPLING = Binding("sampling", "read", "Sampling")
 _LARGEST = 3.4e38  # a little below the largest f32
+_LEAST_SLICE = 256  # tokens: for fewer, one workgroup is as good
 _SMALLEST_PENALTY = 1e-30  # divides every logit without overflow
 
 
@@ -66,29 +68,100 @@ def _constants_of_one_workgroup(
     return {"VOCABULARY": vocabulary, "WORKGROUP": min(threads, most_threads)}
 
 
-def sample(label: str, vocabulary: int, tuning: Tuning = PLAIN) -> KernelSpec:
-    """Build the kernel that draws a token from logits f32 (vocabulary,) and advances `state`.
+def draw(vocabulary: int, tuning: Tuning = PLAIN) -> tuple[KernelSpec, ...]:
+    """Build the kernels that draw a token from logits f32 (vocabulary,) and advance `state`.
 
-    Applies temperature, top_k, top_p and min_p of `sampling`, in that order, and counts the token.
-    The same logits, seed and step give the same token. Ties at the border of top_k or top_p are all
-    kept; the greedy choice among equal logits is the lowest id. `probabilities` is scratch of the
-    logits' shape. Another number of threads adds masses up in another order, which changes
-    the token only where the random number falls within rounding of a border.
+    They apply temperature, top_k, top_p and min_p of `sampling`, in that order, and count the
+    token. The same logits, seed and step give the same token. Ties at the border of top_k or top_p
+    are all kept; the greedy choice among equal logits is the lowest id.
+
+    One kernel of one workgroup does it. Where a tuning has slices, two kernels of many workgroups
+    go before it, which leave it the tokens that the filters can leave. `draw_scratch` tells of
+    their buffers. The two ways add masses up in another order, which changes the token only where
+    the random number or a filter falls within rounding of a border.
     """
+    slices = _slices(vocabulary, tuning)
+    logits, threads = _vector("logits", "read", "f32", vocabulary), tuning.sample_threads
+    after = (_vector("counts", "read_write", "u32", vocabulary), STATE_RW)
+    if not slices:
+        return (
+            _sample(
+                ("draw_all",),
+                (logits, _SAMPLING, _vector("probabilities", "read_write", "f32", vocabulary)),
+                after,
+                _constants_of_one_workgroup(vocabulary, threads),
+            ),
+        )
+    sizes = {"VOCABULARY": vocabulary, "SLICES": slices, "SLICE": -(-vocabulary // slices)}
+    of_slice = {**_constants_of_one_workgroup(sizes["SLICE"], _MAX_WORKGROUP), **sizes}
+    return (
+        kernel_spec(
+            "survey",
+            "survey",
+            snippets=("sampling_params", "candidate", "workgroup_reduce", "survey"),
+            bindings=(logits, _SAMPLING, _vector("survey", "read_write", "vec4f", slices)),
+            constants=of_slice,
+            groups_x=slices,
+        ),
+        kernel_spec(
+            "narrow",
+            "narrow",
+            snippets=("sampling_params", "candidate", "slices", "narrow"),
+            bindings=(
+                logits,
+                _SAMPLING,
+                _vector("survey", "read", "vec4f", slices),
+                _vector("probabilities", "read_write", "f32", vocabulary),
+                _vector("candidates", "read_write", "u32", vocabulary),
+                _vector("kept_tokens", "read_write", "u32", slices),
+            ),
+            constants=of_slice,
+            groups_x=slices,
+        ),
+        _sample(
+            ("slices", "draw_narrowed"),
+            (
+                _SAMPLING,
+                _vector("survey", "read", "vec4f", slices),
+                _vector("probabilities", "read", "f32", vocabulary),
+                _vector("candidates", "read", "u32", vocabulary),
+                _vector("kept_tokens", "read", "u32", slices),
+            ),
+            after,
+            {**sizes, "WORKGROUP": threads // slices * slices},
+        ),
+    )
+
+
+def _sample(
+    source: tuple[str, ...],
+    tokens: tuple[Binding, ...],
+    after: tuple[Binding, ...],
+    constants: Mapping[str, int | float | bool | str],
+) -> KernelSpec:
+    """Build the kernel that draws, from snippets and bindings of the tokens that it looks at."""
     return kernel_spec(
         "sample",
-        label,
-        snippets=("sampling_params", "workgroup_reduce", "sample"),
-        bindings=(
-            _vector("logits", "read", "f32", vocabulary),
-            _SAMPLING,
-            _vector("probabilities", "read_write", "f32", vocabulary),
-            _vector("counts", "read_write", "u32", vocabulary),
-            STATE_RW,
-        ),
-        constants={**_constants_of_one_workgroup(vocabulary, tuning.sample_threads), **STATE_WORDS},
+        "sample",
+        snippets=("sampling_params", "candidate", "workgroup_reduce", *source, "sample"),
+        bindings=(*tokens, *after),
+        constants={**constants, **STATE_WORDS},
         groups_x=1,
     )
+
+
+def draw_scratch(vocabulary: int, tuning: Tuning) -> dict[str, int]:
+    """Return the bytes of what the kernels of a draw need beside its inputs, by binding."""
+    slices = _slices(vocabulary, tuning)
+    sizes = {"probabilities": 4 * vocabulary}
+    if slices:
+        sizes |= {"survey": 16 * slices, "candidates": 4 * vocabulary, "kept_tokens": 4 * slices}
+    return sizes
+
+
+def _slices(vocabulary: int, tuning: Tuning) -> int:
+    """Return the slices of a draw, 0 where one workgroup looks at all tokens."""
+    return tuning.sample_slices if vocabulary >= tuning.sample_slices * _LEAST_SLICE else 0
 
 
 def mask(label: str, vocabulary: int) -> KernelSpec:
@@ -141,7 +214,7 @@ def logprobs(label: str, vocabulary: int, max_top: int, tuning: Tuning = PLAIN) 
     return kernel_spec(
         "logprobs",
         label,
-        snippets=("sampling_params", "workgroup_reduce", "logprobs"),
+        snippets=("sampling_params", "candidate", "workgroup_reduce", "logprobs"),
         bindings=(
             _vector("logits", "read", "f32", vocabulary),
             _SAMPLING,

@@ -106,9 +106,10 @@ class Tuning:
     `gemv` is None where all products of one token have the form that runs everywhere. `gemm_tiles`
     are for products of a chunk: a matrix gets the first whose number of rows it has at least;
     without one a subgroup has 4 rows and 4 tokens, or `gemm_quads` times 4 rows and 8 tokens. What
-    was `measured` goes before all. The draw takes at most `sample_threads`, and attention where
-    keys are not shared out `attention_threads`. With `masks_codes` subgroups unpack 4-bit codes
-    without shifts (weight_q4_masked.wgsl).
+    was `measured` goes before all. The draw takes at most `sample_threads`, and where there are
+    `sample_slices`, at most as many, so many workgroups first find out what it has to look at
+    (0: it looks at all). Attention where keys are not shared out takes `attention_threads`. With
+    `masks_codes` subgroups unpack 4-bit codes without shifts (weight_q4_masked.wgsl).
     """
 
     lanes: int | None = None
@@ -118,6 +119,7 @@ class Tuning:
     gemm_tiles: tuple[tuple[int, GemmTile], ...] = ()
     gemm_quads: int = 1
     sample_threads: int = 256
+    sample_slices: int = 0
     attention_threads: int = 64
     masks_codes: bool = False
     measured: Forms = field(default_factory=dict, hash=False)
@@ -158,8 +160,10 @@ _NVIDIA = Tuning(
     # TFLOP/s at 512 tokens, for 5.2 to 7.2 by subgroups: 27 (28,672 x 4,096; the smaller tile 24)
     # and 24 (3,072 x 2,048; the larger tile 19).
     gemm_tiles=((8192, GemmTile(128, 64, 16)), (0, GemmTile(64, 64, 32))),
-    # With 256 threads a draw with top_p took 1.6 ms of 128,256 logits, most of it waiting.
+    # With 256 threads a draw with top_p took 1.6 ms of 128,256 logits, most of it waiting, with
+    # 1,024 604 us: it looked at all of them 18 times.
     sample_threads=1024,
+    sample_slices=64,
 )
 
 _SWIFTSHADER = Tuning(
@@ -168,8 +172,8 @@ _SWIFTSHADER = Tuning(
     # (embedded model, rounds in turn). It shifts for each lane, too: 2.0 ms for 4.6 with masks
     # (4,096 x 512), and less to compile.
     gemv=GemvForms.only(GemvForm(32, 16)),
-    # CPU time of a chunk of 64 tokens: 265 ms for 510 with 32 rows and four tokens (9,728 x 896), 90
-    # for 190 (896 x 4,864).
+    # CPU time of a chunk of 64 tokens, for that with 32 rows and four tokens: 265 ms for 510 (9,728
+    # x 896) and 90 for 190 (896 x 4,864).
     gemm_quads=32,
     masks_codes=True,
     # It pays for each thread at a barrier, when it compiles as well: a draw's kernel in 0.3 s for
@@ -183,6 +187,7 @@ _OTHER_GPU = Tuning(
     # One workgroup a KV head would leave most of a GPU idle. Without subgroups, whose sizes may
     # vary; fewer and smaller parts than on an H200, for there are fewer cores.
     split_keys=SplitKeys(workgroup=128, workgroups=64, least_keys=64, by_subgroups=False),
+    sample_slices=64,
 )
 
 _TABLE = {("nvidia", 32): _NVIDIA, ("google", 4): _SWIFTSHADER}

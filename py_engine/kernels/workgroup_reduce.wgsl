@@ -1,7 +1,6 @@
 // Reductions over the one workgroup, their result the same for all threads: 16 threads take a
 // sixteenth of the values each, then every thread takes these 16. A kernel says what it adds up:
 // `alias Sum`.
-struct Candidate { value: f32, token: u32 }
 const SIXTEENTH = WORKGROUP / 16u;
 
 var<workgroup> values: array<f32, WORKGROUP>;

@@ -34,7 +34,7 @@ from py_engine.models.drafts import Drafts
 from py_engine.models.kv_cache import KvCache, destroy_buffers
 from py_engine.models.ops import Step
 from py_engine.models.read_backs import FEWEST_STEPS
-from py_engine.models.sampler import Sampler, sampler_kernels
+from py_engine.models.sampler import Sampler, sampler_roles
 from py_engine.models.spec import DecoderSpec
 from py_engine.models.vision_plan import Vision
 
@@ -98,9 +98,8 @@ class Decoder:
         self._states = DeltaStates(device, spec, self._buffers)
         self._drafts = Drafts(device, spec, steps, self._kernels, self.program)
         self._record()
-        sampling = sampler_kernels(self.vocab_size, steps.tuning)
-        drawing = {role: kernels[kernel] for role, kernel in sampling.items()}
-        self._sampler = Sampler(device, self.vocab_size, drawing, self._buffers, self._state)
+        roles = sampler_roles(self.vocab_size, steps.tuning)
+        self._sampler = Sampler(device, self.vocab_size, roles, kernels, self._buffers, self._state)
 
     def program(
         self,

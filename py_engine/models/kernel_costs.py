@@ -15,6 +15,8 @@ from py_engine.models.ops import Step
 from py_engine.models.sampler import draw_steps
 from py_engine.models.spec import DecoderSpec
 
+_DRAW = ("survey", "narrow", "sample")
+
 
 @dataclass(frozen=True)
 class KernelCost:
@@ -72,8 +74,8 @@ class _Costs:
             name: self._cache_bytes(name) if name in self._caches else binding.nbytes or 0
             for binding, name in zip(step.kernel.bindings, step.buffers, strict=True)
         }
-        if step.kernel.name == "sample":
-            return sizes["logits"]
+        if step.kernel.name in _DRAW:
+            return sizes.get("logits", 0)
         held = sum(size for name, size in sizes.items() if name not in self._activations)
         # Of a table in several parts one has the row.
         is_table = step.kernel.name == "embed"

@@ -164,7 +164,7 @@ async def plan_load(
     steps = _steps(device, spec, plan, tuning)
     vision = None if tower is None else _vision(tower, plan.layouts, tuning)
     memory = decoder_memory(spec, steps, plan.gpu_bytes, config.quantization)
-    kernels = [*steps.kernels, *sampler_kernels(spec.active_vocab_size, tuning).values()]
+    kernels = [*steps.kernels, *sampler_kernels(spec.active_vocab_size, tuning)]
     if vision is not None:
         working = memory.working + sum(activation_sizes(vision.spec).values())
         memory = replace(memory, working=working)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Awaitable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from py_engine.gpu.types import Buffer, BufferSlice, Device, Dispatch, Kernel, KernelSpec, Program
 from py_engine.kernels.sampling import (
     SAMPLING_BYTES,
     adjust,
+    draw,
     logprobs,
     mask,
     pack_sampling,
-    sample,
 )
 from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.wgsl import STATE_WORDS
@@ -27,37 +28,43 @@ from py_engine.models.ops import Step
 
 _TOKEN_OFFSET = 4 * STATE_WORDS["STATE_TOKEN"]
 
-# The kernels' buffers, in the order of their bindings.
-_BUFFERS = {
-    "sample": ("logits", "sampling", "probabilities", "counts", "state"),
-    "mask": ("mask", "logits"),
-    "adjust": ("bias", "counts", "sampling", "logits"),
-    "logprobs": ("logits", "sampling", "state", "drawn"),
-}
+Roles = Mapping[str, tuple[Step, ...]]
+"""The dispatches of each role in a draw, over buffers with the names of the kernels' bindings."""
 
 
-def sampler_kernels(vocab_size: int, tuning: Tuning) -> dict[str, KernelSpec]:
-    """Return the sampler's kernels by role."""
-    return {
-        "sample": sample("sample", vocab_size, tuning),
-        "mask": mask("mask", vocab_size),
-        "adjust": adjust("adjust", vocab_size),
-        "logprobs": logprobs("logprobs", vocab_size, MAX_TOP_LOGPROBS, tuning),
+def sampler_roles(vocab_size: int, tuning: Tuning) -> Roles:
+    """Return what a sampler may dispatch: "mask", "adjust", "sample" and "logprobs"."""
+    kernels = {
+        "sample": draw(vocab_size, tuning),
+        "mask": (mask("mask", vocab_size),),
+        "adjust": (adjust("adjust", vocab_size),),
+        "logprobs": (logprobs("logprobs", vocab_size, MAX_TOP_LOGPROBS, tuning),),
     }
+    return {role: tuple(map(_step, of_role)) for role, of_role in kernels.items()}
+
+
+def _step(kernel: KernelSpec) -> Step:
+    return Step(kernel, tuple(binding.name for binding in kernel.bindings))
+
+
+def sampler_kernels(vocab_size: int, tuning: Tuning) -> list[KernelSpec]:
+    """Return all kernels of a sampler."""
+    roles = sampler_roles(vocab_size, tuning)
+    return [step.kernel for steps in roles.values() for step in steps]
 
 
 def draw_steps(
     vocab_size: int, tuning: Tuning, roles: Sequence[str] = ("sample",)
 ) -> tuple[Step, ...]:
     """Return the dispatches of a draw: those that every draw has, or those of these roles."""
-    kernels = sampler_kernels(vocab_size, tuning)
-    return tuple(Step(kernels[role], _BUFFERS[role]) for role in roles)
+    steps = sampler_roles(vocab_size, tuning)
+    return tuple(chain.from_iterable(steps[role] for role in roles))
 
 
 def sampler_sizes(vocab_size: int) -> dict[str, int]:
     """Return the bytes of what a sampler has for one sequence, by name.
 
-    "probabilities" and "state" are others', and so may be larger.
+    "state" and the scratch of a draw are others'.
     """
     return {
         **dict.fromkeys(("logits", "counts", "bias"), 4 * vocab_size),
@@ -81,7 +88,8 @@ class Sampler:
         self,
         device: Device,
         vocab_size: int,
-        kernels: Mapping[str, Kernel],
+        roles: Roles,
+        kernels: Mapping[KernelSpec, Kernel],
         buffers: Mapping[str, Buffer],
         state: BufferSlice,
     ) -> None:
@@ -91,8 +99,14 @@ class Sampler:
         self._state = state
         bound: dict[str, Buffer | BufferSlice] = {**buffers, "state": state}
         self._parts = {
-            role: device.program([Dispatch(kernels[role], tuple(bound[n] for n in names))], role)
-            for role, names in _BUFFERS.items()
+            role: device.program(
+                [
+                    Dispatch(kernels[step.kernel], tuple(bound[name] for name in step.buffers))
+                    for step in steps
+                ],
+                role,
+            )
+            for role, steps in roles.items()
         }
         self._chains: dict[tuple[Program, ...], Program] = {}
         self._bias_is_set = False

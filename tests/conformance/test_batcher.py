@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from py_engine.errors import OutOfMemoryError, ValidationError
+from py_engine.kernels import sampling, tuning
+from py_engine.kernels.tuning import Tuning
 from py_engine.models.base import SamplingParams
 from tests.conformance.fixtures import fixture_names, load_fixture, write_model_folder
 from tests.conformance.running import drive_in_worker, drive_on_numpy, load_on_numpy
@@ -137,6 +139,15 @@ def test_on_numpy(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_caches")
 def test_while_caches_grow(tmp_path: Path) -> None:
+    check(run_on_numpy("gqa_tied_q4f16", tmp_path), "gqa_tied_q4f16")
+
+
+def test_with_draws_of_several_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "PLAIN", Tuning(sample_slices=4))
+    monkeypatch.setattr(sampling, "_LEAST_SLICE", 16)
+    fixture, device = load_fixture("gqa_tied_q4f16"), NumpyDevice()
+    asyncio.run(load_on_numpy(tmp_path, fixture, device))
+    assert {"survey", "candidates"} <= set(device.live_buffers), "draws are of one kernel"
     check(run_on_numpy("gqa_tied_q4f16", tmp_path), "gqa_tied_q4f16")
 
 

@@ -7,42 +7,68 @@ from typing import Any
 import numpy as np
 import pytest
 
-from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.reference_sampling import kept_by_top_k, kept_by_top_p
-from py_engine.kernels.sampling import sample
-from py_engine.kernels.tuning import Tuning
+from py_engine.kernels.reference_sampling import (
+    SAMPLING,
+    kept_by_top_k,
+    kept_by_top_p,
+)
+from py_engine.kernels.reference_sampling import sample as reference_draw
+from py_engine.kernels.sampling import draw, draw_scratch
+from py_engine.kernels.tuning import PLAIN, Tuning
+from py_engine.kernels.wgsl import STATE_WORDS
 from tests.kernels.cases import RunKernel, expected_and_found, poisoned
-from tests.kernels.sampling_cases import packed, state_words
+from tests.kernels.sampling_cases import FORBIDDEN, packed, state_words
 
 VOCABULARIES = [1, 2, 31, 33, 255, 256, 257, 4096, 50257]
 
-TUNINGS = [Tuning(sample_threads=n) for n in (256, 48)]
+SLICED = Tuning(sample_threads=48, sample_slices=3)
+TUNINGS = [Tuning(sample_threads=n) for n in (256, 48)] + [SLICED, Tuning(sample_slices=64)]
 
 
 def inputs_for(logits: np.ndarray, step: int = 0, **sampling: Any) -> dict[str, np.ndarray]:
-    greedy = not sampling.get("temperature", 1.0)
     return {
         "logits": logits.astype(np.float32),
         "sampling": packed(**sampling),
-        "probabilities": poisoned(len(logits)) if greedy else np.zeros(len(logits), np.float32),
         "counts": np.arange(len(logits), dtype=np.uint32),
         "state": state_words(step, token=99),
     }
 
 
-def draw(
-    run_kernel: RunKernel, spec: KernelSpec, inputs: dict[str, np.ndarray]
+def drawn_state(
+    run_kernel: RunKernel, inputs: dict[str, np.ndarray], tuning: Tuning = PLAIN
 ) -> tuple[list[int], list[int]]:
-    """Return `state` as expected and as found, after comparing the counts."""
-    results = expected_and_found(run_kernel, spec, inputs)
-    np.testing.assert_array_equal(*results["counts"])
-    expected, found = results["state"]
-    return expected.tolist(), found.tolist()
+    """Return `state` as expected and as found after the kernels of a draw.
+
+    Each is compared with its reference.
+    """
+    vocabulary = len(inputs["logits"])
+    scratch = draw_scratch(vocabulary, tuning)
+    held = {**{name: poisoned(size // 4) for name, size in scratch.items()}, **inputs}
+    expected = {name: data.copy() for name, data in inputs.items()}
+    expected["probabilities"] = np.zeros(vocabulary, np.float32)
+    constants = {"VOCABULARY": vocabulary, **STATE_WORDS}
+    expected["sampling"] = expected["sampling"].view(SAMPLING)
+    reference_draw(constants, 1, expected)
+    for spec in draw(vocabulary, tuning):
+        own = {binding.name: held[binding.name] for binding in spec.bindings}
+        for name, (wanted, found) in expected_and_found(run_kernel, spec, own).items():
+            if wanted.dtype == np.float32:
+                np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6, err_msg=name)
+            else:
+                np.testing.assert_array_equal(found, wanted, name)
+            held[name] = found
+    np.testing.assert_array_equal(held["counts"], expected["counts"])
+    return expected["state"].tolist(), held["state"].tolist()
 
 
-def drawn_token(run_kernel: RunKernel, logits: np.ndarray, step: int = 0, **sampling: Any) -> int:
-    spec = sample("s", len(logits))
-    return draw(run_kernel, spec, inputs_for(logits, step, **sampling))[1][2]
+def drawn_token(
+    run_kernel: RunKernel,
+    logits: np.ndarray,
+    step: int = 0,
+    tuning: Tuning = PLAIN,
+    **sampling: Any,
+) -> int:
+    return drawn_state(run_kernel, inputs_for(logits, step, **sampling), tuning)[1][2]
 
 
 @pytest.mark.parametrize("tuning", TUNINGS, ids=str)
@@ -52,7 +78,7 @@ def test_greedy_takes_the_largest_and_advances_the_state(
 ) -> None:
     logits = np.random.default_rng(vocabulary).normal(size=vocabulary)
     inputs = inputs_for(logits, 7, temperature=0.0, seed=5)
-    expected, found = draw(run_kernel, sample("s", vocabulary, tuning), inputs)
+    expected, found = drawn_state(run_kernel, inputs, tuning)
     assert found == expected == [20, 1, int(np.argmax(logits)), 8]
 
 
@@ -62,10 +88,9 @@ def test_every_filter_at_once_equals_the_reference(
     run_kernel: RunKernel, vocabulary: int, tuning: Tuning
 ) -> None:
     logits = np.random.default_rng(vocabulary).normal(0, 2, vocabulary)
-    spec = sample("s", vocabulary, tuning)
     for step in range(3):
         inputs = inputs_for(logits, step, temperature=0.8, top_k=40, top_p=0.9, min_p=0.02, seed=11)
-        expected, found = draw(run_kernel, spec, inputs)
+        expected, found = drawn_state(run_kernel, inputs, tuning)
         assert found == expected
 
 
@@ -83,12 +108,11 @@ def test_draw_equals_the_reference(
 ) -> None:
     vocabulary = 1003
     logits = np.random.default_rng(3).normal(0, 3, vocabulary)
-    spec = sample("s", vocabulary, tuning)
     for step in range(8):
         inputs = inputs_for(
             logits, step, temperature=temperature, top_p=top_p, seed=0x1234_5678_9ABC
         )
-        expected, found = draw(run_kernel, spec, inputs)
+        expected, found = drawn_state(run_kernel, inputs, tuning)
         assert found == expected
 
 
@@ -123,11 +147,36 @@ P = np.array([0.1, 0.4, 0.2, 0.3])
     ],
     ids=str,
 )
+@pytest.mark.parametrize("tuning", [PLAIN, SLICED], ids=["all", "sliced"])
 def test_only_what_the_filters_leave_is_drawn(
-    run_kernel: RunKernel, sampling: dict[str, Any], kept: set[int]
+    run_kernel: RunKernel, tuning: Tuning, sampling: dict[str, Any], kept: set[int]
 ) -> None:
-    found = {drawn_token(run_kernel, np.log(P), seed=seed, **sampling) for seed in range(40)}
-    assert found == kept
+    places = [5, 300, 301, 799]
+    logits = np.full(800, FORBIDDEN)
+    logits[places] = np.log(P)
+    found = {
+        drawn_token(run_kernel, logits, tuning=tuning, seed=seed, **sampling) for seed in range(40)
+    }
+    assert found == {places[i] for i in kept}
+
+
+@pytest.mark.parametrize(
+    ("sampling", "most"),
+    [({"top_p": 0.9}, 5000), ({"top_k": 20}, 200), ({"min_p": 0.1}, 20)],
+    ids=str,
+)
+def test_few_tokens_are_looked_at_again(
+    run_kernel: RunKernel, sampling: dict[str, Any], most: int
+) -> None:
+    vocabulary, tuning = 50257, Tuning(sample_slices=64)
+    scratch = draw_scratch(vocabulary, tuning)
+    held = {name: poisoned(size // 4) for name, size in scratch.items()}
+    held |= inputs_for(np.random.default_rng(5).normal(0, 4, vocabulary), **sampling)
+    for spec in draw(vocabulary, tuning)[:2]:
+        own = {binding.name: held[binding.name] for binding in spec.bindings}
+        results = expected_and_found(run_kernel, spec, own)
+        held |= {name: found for name, (_, found) in results.items()}
+    assert 0 < held["kept_tokens"].sum() < most
 
 
 def test_ties_at_the_border_are_all_kept(run_kernel: RunKernel) -> None:

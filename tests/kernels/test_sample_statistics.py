@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from py_engine.kernels.reference_sampling import uniform_number
-from py_engine.kernels.sampling import adjust, mask, sample
+from py_engine.kernels.sampling import adjust, draw, mask
 from tests.conftest import EngineWorker
 from tests.kernels.sampling_cases import chi_square_p, mask_words, packed
 
@@ -131,7 +131,7 @@ SETTINGS = [
 
 def draw_many(worker: EngineWorker, setting: Setting, seed: int, n_draws: int) -> np.ndarray:
     """Return how often each token was drawn on the GPU."""
-    kernels = [adjust("adjust", VOCABULARY), sample("sample", VOCABULARY)]
+    kernels = [adjust("adjust", VOCABULARY), *draw(VOCABULARY)]
     if setting.allowed is not None:
         kernels.insert(0, mask("mask", VOCABULARY))
     buffers = {

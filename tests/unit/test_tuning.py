@@ -39,7 +39,7 @@ H200 = Limits(
 )
 def test_other_gpus_share_keys_out_and_are_measured(info: AdapterInfo) -> None:
     keys = SplitKeys(128, 64, 64, by_subgroups=False)
-    assert tuning_for(info, H200) == Tuning(info.subgroup_size_max, 49152, keys)
+    assert tuning_for(info, H200) == Tuning(info.subgroup_size_max, 49152, keys, sample_slices=64)
     assert is_unknown_gpu(info, H200)
     forms: Forms = {("gemv", 64, 32): None}
     assert tuning_for(info, H200, forms).measured == forms

@@ -84,7 +84,7 @@ async def random_model(
     )
     most_bytes = most_cache_bytes(device.limits)
     steps = decoder_steps(spec, plan.layouts, most_bytes, tuning)
-    specs = [*steps.kernels, *sampler_kernels(spec.active_vocab_size, tuning).values()]
+    specs = [*steps.kernels, *sampler_kernels(spec.active_vocab_size, tuning)]
     kernels = dict(zip(specs, await device.compile(specs), strict=True))
     async with device.check("making weights"):
         weights = {

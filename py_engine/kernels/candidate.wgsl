@@ -1,0 +1,1 @@
+struct Candidate { value: f32, token: u32 }
