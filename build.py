@@ -152,7 +152,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--tune", action="store_true", help="time every form of the model's products instead"
     )
     instead.add_argument(
-        "--profile", action="store_true", help="time every kernel of a decode step instead"
+        "--profile", action="store_true", help="time every kernel of prefill and decode instead"
     )
     instead.add_argument(
         "--peers",
@@ -174,7 +174,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--trace",
         type=Path,
         metavar="FILE",
-        help="--profile, and write the step to FILE, which ui.perfetto.dev opens",
+        help="--profile, and write both to FILE, which ui.perfetto.dev opens",
     )
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
     command.set_defaults(run=bench)

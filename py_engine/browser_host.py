@@ -28,7 +28,7 @@ from py_engine.models.form_choice import FormChooser
 from py_engine.models.images import HostImage
 from py_engine.models.loader import VocabSize, load_model, plan_load
 from py_engine.models.memory_plan import MemoryPlan
-from py_engine.models.profile import StepProfile, profile_step
+from py_engine.models.profile import KernelProfile, profile_kernels
 from py_engine.models.registry import ENCODERS
 from py_engine.resumable.files import SessionFiles
 from py_engine.resumable.files_browser import OpfsSessions
@@ -102,17 +102,17 @@ class BrowserHost:
             chooser=self._chooser,
         )
 
-    async def profile_step(
+    async def profile_kernels(
         self,
         model: TextModel,
         n_tokens: int,
         sampling: SamplingParams,
         before_each: Callable[[], None],
-    ) -> StepProfile:
+    ) -> KernelProfile:
         """Time kernels on the GPU that has the model."""
         assert isinstance(model, Decoder)
         clock = clock_of(model.device)
-        return await profile_step(model, clock, n_tokens, sampling, before_each)
+        return await profile_kernels(model, clock, n_tokens, sampling, before_each)
 
     async def load_embedder(
         self,

@@ -273,11 +273,12 @@ class MLCEngine:
         return ApiObject({**vars(memory), "limit_bytes": limit})
 
     async def profile_kernels(self, model_id: str | None = None, n_tokens: int = 128) -> ApiObject:
-        """Return the time of each kernel of a decode step after `n_tokens` tokens.
+        """Return the time of each kernel of a prompt's last prefill chunk and of the step after.
 
-        `kernels` have label, shape, count in a step, seconds of a dispatch, and what they read and
-        compute, also as fractions of the adapter's measured rates; `dispatches` are the step's. A
-        reply that is being generated ends first.
+        The prompt has `n_tokens` tokens. `prefill` and `decode` have `kernels` with label, shape,
+        count, seconds of a dispatch, and what they read and compute, also as fractions of the
+        adapter's measured rates, and the `dispatches` in their order. A reply that is being
+        generated ends first.
         Errors: as `count_tokens` for the model; ConfigValueError, RangeError; those of the device.
         """
         selected, model = self._models.select_language_model(model_id, "profile_kernels")

@@ -12,7 +12,7 @@ from py_engine.models.base import LoadProgress, SamplingParams, TextModel
 from py_engine.models.embedder import Embedder
 from py_engine.models.images import HostImage
 from py_engine.models.memory_plan import MemoryPlan
-from py_engine.models.profile import StepProfile
+from py_engine.models.profile import KernelProfile
 from py_engine.resumable.files import SessionFiles
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.source import ModelPlace, ModelSource
@@ -73,14 +73,14 @@ class EngineHost(Protocol):
         """
         ...
 
-    async def profile_step(
+    async def profile_kernels(
         self,
         model: TextModel,
         n_tokens: int,
         sampling: SamplingParams,
         before_each: Callable[[], None],
-    ) -> StepProfile:
-        """Time the kernels of a model's step after `n_tokens`; see `models.profile`."""
+    ) -> KernelProfile:
+        """Time the kernels of a model, up to `n_tokens` and after; see `models.profile`."""
         ...
 
     async def load_embedder(

@@ -22,7 +22,7 @@ from py_engine.host import EngineHost
 from py_engine.json_values import shown
 from py_engine.models.base import SamplingParams, TextModel
 from py_engine.models.images import VisionModel
-from py_engine.models.profile import StepProfile
+from py_engine.models.profile import KernelProfile
 from py_engine.seats import Seats
 from py_engine.tokenizer import Tokenizer
 
@@ -137,8 +137,8 @@ class LoadedModel:
                 await model.prefill(ids[start : start + model.prefill_chunk_size])
             return (await model.sample()).token_id
 
-    async def profile(self, n_tokens: int) -> StepProfile:
-        """Time the kernels of a step after `n_tokens` tokens, and forget the sequence.
+    async def profile(self, n_tokens: int) -> KernelProfile:
+        """Time the kernels of a chunk up to `n_tokens` and of the step after; forget the sequence.
 
         Errors: ConfigValueError, RangeError; OutOfMemoryError, DeviceLostError.
         """
@@ -156,7 +156,7 @@ class LoadedModel:
             sampling = SamplingParams(config.temperature, config.top_p)
             stop = self._seats.raise_if_closed
             try:
-                return await self.host.profile_step(model, n_tokens, sampling, stop)
+                return await self.host.profile_kernels(model, n_tokens, sampling, stop)
             except DeviceError:
                 stop()  # the reason, where the failure is its consequence
                 raise

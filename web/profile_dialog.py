@@ -1,4 +1,4 @@
-"""The dialog that tells where the time of a token goes, kernel by kernel.
+"""The dialog that tells where the time of prefill and decode goes, kernel by kernel.
 
 Runs on MicroPython and on Pyodide.
 """
@@ -9,7 +9,7 @@ import js
 from chat_view import add, element
 
 from py_engine.errors import DeviceLostError, MLCError, WorkerError
-from py_engine.profile_trace import trace_of
+from py_engine.profile_trace import phases_of, trace_of
 
 
 def open_profile_dialog():
@@ -47,10 +47,25 @@ def show_busy(is_busy):
 
 def show_kernels(profile):
     """List a profile's kernels, and offer its trace."""
-    rows = element("kernels")
+    bodies = element("kernels").tBodies
+    for number, (title, phase) in enumerate(phases_of(profile)):
+        show_phase(bodies.item(number), title, phase)
+    element("kernels-table").hidden = False
+    element("profile-note").textContent = summary(profile)
+    link = element("save-trace")
+    link.href = "data:application/json," + js.encodeURIComponent(json.dumps(trace_of(profile)))
+    link.hidden = False
+
+
+def show_phase(rows, title, phase):
+    """List the kernels of a phase below its title and the time of one pass."""
     rows.replaceChildren()
-    total = sum(kernel.count * kernel.seconds for kernel in profile.kernels)
-    for kernel in profile.kernels:
+    heading = add(add(rows, "tr"), "th", title)
+    heading.scope = "rowgroup"
+    heading.colSpan = 8
+    add(heading, "span", f"{phase.seconds * 1e3:.2f} ms in one pass", "quiet")
+    total = sum(kernel.count * kernel.seconds for kernel in phase.kernels)
+    for kernel in phase.kernels:
         row = add(rows, "tr")
         name = add(row, "th", kernel.kernel)
         name.scope = "row"
@@ -58,11 +73,6 @@ def show_kernels(profile):
             add(name, "span", kernel.shape, "quiet")
         for text in figures(kernel, total):
             add(row, "td", text)
-    element("kernels-table").hidden = False
-    element("profile-note").textContent = summary(profile)
-    link = element("save-trace")
-    link.href = "data:application/json," + js.encodeURIComponent(json.dumps(trace_of(profile)))
-    link.hidden = False
 
 
 def figures(kernel, total):
@@ -85,11 +95,10 @@ def percent(fraction):
 
 
 def summary(profile):
-    """Return what a profile is of, and the adapter's rates that its fractions are of."""
+    """Return what was measured how, and the adapter's rates that the fractions are of."""
     bandwidth = max(profile.copy_bytes_per_s, profile.read_bytes_per_s)
     clock = "the GPU's timestamps" if profile.has_timestamps else "the clock on the wall"
     return (
-        f"{profile.model} on {profile.adapter}, the token after {profile.n_tokens} others: "
-        f"{profile.step_seconds * 1e3:.2f} ms, by {clock}. The adapter moves "
+        f"{profile.model} on {profile.adapter}, by {clock}. The adapter moves "
         f"{bandwidth / 1e9:.1f} GB/s and computes {profile.operations_per_s / 1e9:.1f} Gop/s."
     )

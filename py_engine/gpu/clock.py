@@ -18,6 +18,9 @@ _MOST_DISPATCHES = 4000
 # Browsers round timestamps to 0.1 ms.
 _SHORT_S = 0.005
 
+# Nothing that has to warm up matters beside so much, and five replays would be a long wait.
+_LONG_S = 1.0
+
 _RESOLVED_BYTES = 256  # where timestamps are resolved to has to be aligned so
 
 _FEW_COPIES, _MANY_COPIES, _COPY_ROUNDS = 2, 8, 5
@@ -42,10 +45,13 @@ class GpuClock:
     async def seconds(self, program: Program, rounds: int = 3, repeats: int | None = None) -> float:
         """Return the seconds of one replay: the least of some rounds, after one to warm up.
 
-        A round has as many replays as fill the clock's target time, or `repeats`.
+        A round has as many replays as fill the clock's target time, or `repeats`. Where the first
+        replay takes more than a second there is one more, and the faster one counts.
         """
         listed = _listed(program)
         first = await self.once(listed, 1)
+        if first > _LONG_S:
+            return min(first, await self.once(listed, 1))
         if repeats is None:
             most = max(1, _MOST_DISPATCHES // len(listed))
             repeats = max(1, min(most, round(self._target_s / max(first, 1e-7))))

@@ -11,7 +11,7 @@ from py_engine.kernels.matmul import MAX_BATCH
 from py_engine.kernels.sampling import draw_scratch
 from py_engine.kernels.vision import state_words
 from py_engine.models.batch import STATE_STRIDE
-from py_engine.models.decoder_ops import row_widths
+from py_engine.models.decoder_ops import PREFILL, row_widths
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.delta_states import state_sizes
 from py_engine.models.memory_plan import MemoryPlan
@@ -60,7 +60,7 @@ def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
     rows = row_widths(spec)
     sizes = {
         **{name: 4 * size for name, size in rows.items()},
-        **{f"prefill {name}": 4 * size * chunk for name, size in rows.items()},
+        **{f"{PREFILL}{name}": 4 * size * chunk for name, size in rows.items()},
         "prefill tokens": 4 * chunk,
         "history": 4 * spec.context_window_size,
         "split_parts": steps.split_bytes,

@@ -23,7 +23,10 @@ LayerCaches = Mapping[int, tuple[LayerCache, ...]]
 """The parts of the KV cache of each layer that has one, by the layer's number."""
 
 ROWS = frozenset(("x", "normed", "qkv", "attended", "projected", "recalled", "activated", "branch"))
-"""Activations that decode has one row of, and prefill, as "prefill ...", one for each token."""
+"""Activations that decode has one row of, and prefill, with names of its own, one a token."""
+
+PREFILL = "prefill "
+"""What prefill's names of activations and labels of kernels begin with."""
 
 
 def layer_caches(spec: DecoderSpec, most_bytes: int) -> LayerCaches:
@@ -76,7 +79,7 @@ class DecoderOps(Ops):
             tuning=tuning,
             batch=batch,
             max_tokens=chunk,
-            prefix="" if chunk is None else "prefill ",
+            prefix="" if chunk is None else PREFILL,
             rows=ROWS,
         )
         self._layers = spec.layers
@@ -155,4 +158,4 @@ class DecoderOps(Ops):
         """Copy the chunk's last row to decode's "x"."""
         size = self._columns["x"]
         kernel = self.kernel(last_row, "last row", hidden_size=size, max_tokens=self.max_tokens)
-        return Step(kernel, ("prefill x", "state", "x"))
+        return Step(kernel, (f"{PREFILL}x", "state", "x"))

@@ -1,4 +1,4 @@
-"""What the kernels of a decode step must read and compute at the least, from their shapes alone."""
+"""What the kernels of decode and prefill must read and compute at the least, by shapes alone."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from py_engine.models.ops import Step
 from py_engine.models.sampler import draw_steps
 from py_engine.models.spec import DecoderSpec
 
+_PRODUCTS = ("gemv", "gemm")
 _DRAW = ("survey", "narrow", "sample")
 
 
 @dataclass(frozen=True)
 class KernelCost:
-    """A kernel of a step, its dispatches there, and what one of them costs (the mean of all).
+    """A kernel, its dispatches, and what one of them costs (the mean of all).
 
     `nbytes` must be read: weights with their scales, keys and values of the tokens that are seen,
-    recurrent states, of an embedding one row, of the draw its logits; activations are left out.
-    `operations` are additions and multiplications of products, attention and linear attention; 0
-    for kernels that have few. `shape` tells kernels of one label apart.
+    recurrent states that there are, of an embedding a row for each token, of the draw its logits;
+    activations are left out. `operations` are additions and multiplications of products, attention
+    and linear attention; 0 for kernels that have few. `shape` tells kernels of one label apart.
     """
 
     kernel: KernelSpec
@@ -41,27 +42,37 @@ def step_of_token(spec: DecoderSpec, steps: DecoderSteps) -> tuple[Step, ...]:
 
 
 def kernel_costs(
-    spec: DecoderSpec, steps: DecoderSteps, dispatches: Sequence[Step], position: int
+    spec: DecoderSpec,
+    steps: DecoderSteps,
+    dispatches: Sequence[Step],
+    position: int,
+    n_tokens: int = 1,
 ) -> list[KernelCost]:
-    """Return the kernels of some of a decode step's dispatches, in the order of their first ones.
+    """Return the kernels of some dispatches, in the order of their first ones.
 
-    Before the step the sequence has `position` tokens.
+    They are those of a decode step, or of a prefill chunk of `n_tokens`, none of them an image's.
+    The sequence has `position` tokens before.
     """
     by_kernel: dict[int, list[Step]] = {}
     for step in dispatches:
         by_kernel.setdefault(id(step.kernel), []).append(step)
-    costs = _Costs(spec, steps, position)
+    costs = _Costs(spec, steps, position, n_tokens)
     return [costs.of(own) for own in by_kernel.values()]
 
 
 class _Costs:
-    """Costs of a decoder's kernels at a position."""
+    """Costs of a decoder's kernels for some tokens at a position."""
 
-    def __init__(self, spec: DecoderSpec, steps: DecoderSteps, position: int) -> None:
+    def __init__(
+        self, spec: DecoderSpec, steps: DecoderSteps, position: int, n_tokens: int
+    ) -> None:
         self._delta = spec.delta
         self._position = position
-        self._activations = working_sizes(spec, steps).keys() - state_sizes(spec).keys()
+        self._n_tokens = n_tokens
         self._caches = {name: cache.shape for cache in steps.caches for name in (cache.k, cache.v)}
+        # At a sequence's first position there are no states to read.
+        states = state_sizes(spec).keys() if position else ()
+        self._unweighed = (working_sizes(spec, steps).keys() - states) | self._caches.keys()
 
     def of(self, steps: Sequence[Step]) -> KernelCost:
         """Return the cost of a kernel, given its dispatches."""
@@ -71,39 +82,52 @@ class _Costs:
 
     def _bytes_of(self, step: Step) -> int:
         sizes = {
-            name: self._cache_bytes(name) if name in self._caches else binding.nbytes or 0
+            name: binding.nbytes or 0
             for binding, name in zip(step.kernel.bindings, step.buffers, strict=True)
         }
         if step.kernel.name in _DRAW:
             return sizes.get("logits", 0)
-        held = sum(size for name, size in sizes.items() if name not in self._activations)
-        # Of a table in several parts one has the row.
-        is_table = step.kernel.name == "embed"
-        return held // int(step.kernel.constants["TABLE_ROWS"]) if is_table else held
+        held = sum(size for name, size in sizes.items() if name not in self._unweighed)
+        if step.kernel.name == "embed":
+            # Of a table in several parts one has the row.
+            return held * self._n_tokens // int(step.kernel.constants["TABLE_ROWS"])
+        return held + sum(self._keys(seen) * seen.slot_bytes for seen in self._attended(step))
 
-    def _cache_bytes(self, name: str) -> int:
-        shape = self._caches[name]
-        return self._keys(shape) * shape.slot_bytes
+    def _attended(self, step: Step) -> list[AttentionShape]:
+        """Return the shapes of the caches that a dispatch reads, one for keys, one for values."""
+        if step.kernel.name == "rope_append":
+            return []
+        return [self._caches[name] for name in step.buffers if name in self._caches]
 
     def _keys(self, shape: AttentionShape) -> int:
-        """Return how many keys a query sees, its own included."""
-        n_tokens = self._position + 1
-        return n_tokens if shape.window is None else min(n_tokens, shape.window.size)
+        """Return how many keys the queries see, their own included."""
+        return _seen(shape, self._position) + self._n_tokens - 1
+
+    def _pairs(self, shape: AttentionShape) -> int:
+        """Return how many pairs of a query and a key that it sees there are."""
+        positions = range(self._position, self._position + self._n_tokens)
+        return sum(_seen(shape, position) for position in positions)
 
     def _shape_and_operations(self, step: Step) -> tuple[str, int]:
         kernel = step.kernel
-        if kernel.name == "gemv":
+        if kernel.name in _PRODUCTS:
             rows, columns = int(kernel.constants["ROWS"]), int(kernel.constants["COLUMNS"])
-            return f"{rows} x {columns}", 2 * rows * columns
+            return f"{rows} x {columns}", 2 * rows * columns * self._n_tokens
         if kernel.name == "gated_delta":
             assert self._delta is not None
-            return f"{self._delta.n_value_heads} heads", _delta_operations(self._delta)
-        attention = next((self._caches[n] for n in step.buffers if n in self._caches), None)
+            operations = _delta_operations(self._delta) * self._n_tokens
+            return f"{self._delta.n_value_heads} heads", operations
+        attention = next(iter(self._attended(step)), None)
         if attention is None:
             return "", 0
         n_heads = attention.heads_in_cache * (attention.n_heads // attention.n_kv_heads)
-        keys = self._keys(attention)
-        return f"{n_heads} heads, {keys} keys", 4 * n_heads * attention.head_dim * keys
+        operations = 4 * n_heads * attention.head_dim * self._pairs(attention)
+        return f"{n_heads} heads, {self._keys(attention)} keys", operations
+
+
+def _seen(shape: AttentionShape, position: int) -> int:
+    """Return how many keys the query at a position sees, its own included."""
+    return position + 1 if shape.window is None else min(position + 1, shape.window.size)
 
 
 def _delta_operations(shape: DeltaShape) -> int:

@@ -199,7 +199,7 @@ class WebWorkerMLCEngine:
     async def profile_kernels(
         self, model_id: "str | None" = None, n_tokens: int = 128
     ) -> ApiObject:
-        """Return the time of each kernel of a decode step; see `MLCEngine.profile_kernels`."""
+        """Return the time of each kernel; see `MLCEngine.profile_kernels`."""
         content = given(modelId=model_id, nTokens=n_tokens)
         return ApiObject(await self._channel.call("profileKernels", content))
 

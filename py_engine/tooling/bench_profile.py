@@ -1,4 +1,4 @@
-"""`build.py bench --profile`: where the time of a decode step of the embedded model goes."""
+"""`build.py bench --profile`: where the time of prefill and of decode goes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from py_engine.config import prebuilt_app_config
-from py_engine.profile_trace import trace_of
+from py_engine.profile_trace import phases_of, trace_of
 from py_engine.tooling.in_worker import page_of_site, run_in_worker
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ json.dumps((await engine.profile_kernels()).to_dict())
 
 
 def main(site_folder: Path, *, as_json: bool, trace_file: Path | None) -> int:
-    """Profile the embedded model of a built site; print a table, or JSON, and write a trace."""
+    """Profile the embedded model of a built site; print tables, or JSON; write a trace."""
     with page_of_site(site_folder) as (page, url):
         profile = measure_profile(page, url)
-    print(json.dumps(profile, indent=2) if as_json else "\n".join(table(profile)))
+    print(json.dumps(profile, indent=2) if as_json else "\n".join(tables(profile)))
     if trace_file is not None:
         trace_file.write_text(json.dumps(trace_of(profile)), encoding="utf-8")
     return 0
@@ -45,25 +45,32 @@ def measure_profile(page: Page, url: str) -> dict[str, Any]:
     return profile
 
 
-def table(profile: Mapping[str, Any]) -> Iterator[str]:
-    """Return the lines of a table: times of one dispatch and of all, and what they amount to."""
+def tables(profile: Mapping[str, Any]) -> Iterator[str]:
+    """Return the lines of a table for each phase, below what all have in common."""
     how = "the GPU's timestamps" if profile["has_timestamps"] else "the clock on the wall"
     where = f"{profile['model']} on {profile['adapter']}"
-    yield f"{where}, after {profile['n_tokens']} tokens, by {how}"
+    yield f"{where}, by {how}"
     yield (
         f"copies {profile['copy_bytes_per_s'] / 1e9:.1f} GB/s (read + written), "
         f"reads {profile['read_bytes_per_s'] / 1e9:.1f} GB/s, "
-        f"arithmetic {profile['operations_per_s'] / 1e9:.1f} Gop/s\n"
+        f"arithmetic {profile['operations_per_s'] / 1e9:.1f} Gop/s"
     )
+    for title, phase in phases_of(profile):
+        yield f"\n{title}"
+        yield from _table(phase)
+
+
+def _table(phase: Mapping[str, Any]) -> Iterator[str]:
+    """Return the times of one dispatch and of all, and what they amount to."""
     yield (
-        f"{'kernel':<12} {'shape':<22} {'n':>4} {'us':>9} {'all, ms':>8} {'share':>6}"
+        f"{'kernel':<12} {'shape':<22} {'n':>4} {'us':>9} {'all, ms':>9} {'share':>6}"
         f" {'bytes':>11} {'GB/s':>7} {'peak':>6} {'Gop/s':>8} {'peak':>6}"
     )
-    kernels = profile["kernels"]
+    kernels = phase["kernels"]
     total = sum(kernel["count"] * kernel["seconds"] for kernel in kernels)
     for kernel in kernels:
         yield _row(kernel, total)
-    yield f"\nall of these {1e3 * total:.2f} ms, in one pass {1e3 * profile['step_seconds']:.2f} ms"
+    yield f"all of these {1e3 * total:.2f} ms, in one pass {1e3 * phase['seconds']:.2f} ms"
 
 
 def _row(kernel: Mapping[str, Any], total: float) -> str:
@@ -71,7 +78,7 @@ def _row(kernel: Mapping[str, Any], total: float) -> str:
     per_second = 1 / seconds / 1e9 if seconds else 0.0
     return (
         f"{kernel['kernel']:<12} {kernel['shape']:<22} {count:>4} {1e6 * seconds:>9.1f}"
-        f" {1e3 * seconds * count:>8.3f} {seconds * count / total:>6.1%}"
+        f" {1e3 * seconds * count:>9.3f} {seconds * count / total:>6.1%}"
         f" {kernel['nbytes']:>11,} {kernel['nbytes'] * per_second:>7.2f}"
         f" {kernel['bandwidth_fraction']:>6.1%} {kernel['operations'] * per_second:>8.2f}"
         f" {kernel['arithmetic_fraction']:>6.1%}"

@@ -482,13 +482,23 @@ def test_kernels_are_measured_in_a_dialog(open_page: Opens, interpreter: str) ->
     expect(page.locator("#measure")).to_be_focused()
     expect(page.locator("#measuring")).to_be_hidden()
     expect(note).to_have_text(
-        "some-model on scripted, the token after 128 others: 0.01 ms, by the GPU's timestamps. "
+        "some-model on scripted, by the GPU's timestamps. "
         "The adapter moves 8.0 GB/s and computes 8.0 Gop/s."
     )
-    rows = page.locator("#kernels tr")
+    rows = page.locator("#kernels tbody tr")
     cells = [row.locator("th, td").all_inner_texts() for row in rows.all()]
-    down = ["down\n64 x 96", "2", "3.0", "75.0 %", "2.00", "25.0 %", "4.00", "50.0 %"]
-    assert cells == [down, ["sample", "1", "2.0", "25.0 %", "3.00", "25.0 %", "0.00", "50.0 %"]]
+    rates = ["2.00", "25.0 %", "4.00", "50.0 %"]
+    assert cells == [
+        ["Prefill of 128 tokens after 0\n1.15 ms in one pass"],
+        ["norm", "1", "4.0", "40.0 %", "1.50", "25.0 %", "0.00", "50.0 %"],
+        ["down\n64 x 96", "2", "3.0", "60.0 %", *rates],
+        ["Decode step after 128 tokens\n0.01 ms in one pass"],
+        ["down\n64 x 96", "2", "3.0", "75.0 %", *rates],
+        ["sample", "1", "2.0", "25.0 %", "3.00", "25.0 %", "0.00", "50.0 %"],
+    ]
+    # In the tree of accessibility, too, kernels belong to the rows' group that its heading names.
+    heading = "th[scope=rowgroup][colspan='8']"
+    assert page.locator(f"#kernels tbody:has({heading})").count() == 2
     assert page.evaluate("document.documentElement.scrollWidth") == 320
     assert dialog.evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
     expect(page.locator("#kernels-table")).to_be_in_viewport()
@@ -499,8 +509,15 @@ def test_kernels_are_measured_in_a_dialog(open_page: Opens, interpreter: str) ->
     assert downloading.value.suggested_filename == "pywebllm-trace.json"
     trace = json.loads(downloading.value.path().read_text())
     slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
-    assert [event["name"] for event in slices] == ["down", "down", "sample"]
-    assert [event["args"].get("layer") for event in slices] == [0, 1, None]
+    assert [(event["name"], event["tid"], event["args"].get("layer")) for event in slices] == [
+        ("norm", 1, 0),
+        ("down", 1, 0),
+        ("down", 1, 1),
+        ("down", 2, 0),
+        ("down", 2, 1),
+        ("sample", 2, None),
+    ]
+    assert [event["ts"] for event in slices] == [0, 4, 7, 10, 13, 16]
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     reach(page, "loaded")

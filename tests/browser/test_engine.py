@@ -303,17 +303,27 @@ def test_a_profile_of_the_kernels_and_the_next_answer(worker: EngineWorker) -> N
     assert found["answers"][0] == found["answers"][1]
     assert found["memory"][0] == found["memory"][1]
     profile = found["profile"]
-    kernels = {kernel["kernel"]: kernel for kernel in profile["kernels"]}
-    products = {"qkv", "output", "gate_up", "down", "lm_head"}
-    assert products | {"embed", "attention", "sample"} <= kernels.keys()
-    assert len(profile["dispatches"]) == sum(kernel["count"] for kernel in kernels.values()) == 43
-    for kernel in kernels.values():
-        assert kernel["seconds"] > 0 and 0 < kernel["bandwidth_fraction"] < 1, kernel
-    for name in products | {"attention"}:
-        assert 0 < kernels[name]["arithmetic_fraction"] < 1, kernels[name]
-    total = sum(kernel["count"] * kernel["seconds"] for kernel in kernels.values())
-    assert 0.2 < total / profile["step_seconds"] < 5
-    assert kernels["lm_head"]["seconds"] > kernels["output"]["seconds"]
+    products = {"qkv", "output", "gate_up", "down"}
+    others = {"prefill": {"norm", "rope"}, "decode": {"lm_head", "sample"}}
+    seconds = {}
+    for name, count in (("prefill", 1 + 8 * 8), ("decode", 43)):
+        phase = profile[name]
+        kernels = {kernel["kernel"]: kernel for kernel in phase["kernels"]}
+        assert kernels.keys() == products | {"embed", "attention"} | others[name]
+        assert len(phase["dispatches"]) == sum(kernel["count"] for kernel in phase["kernels"])
+        assert len(phase["dispatches"]) == count
+        for label, kernel in kernels.items():
+            assert kernel["seconds"] > 0
+            # What appends keys and values reads activations alone.
+            assert (0 < kernel["bandwidth_fraction"] < 1) is (label != "rope"), kernel
+        for label in products | {"attention"}:
+            assert 0 < kernels[label]["arithmetic_fraction"] < 1, kernels[label]
+        total = sum(kernel["count"] * kernel["seconds"] for kernel in kernels.values())
+        assert 0.2 < total / phase["seconds"] < 5
+        seconds |= {(name, label): kernel["seconds"] for label, kernel in kernels.items()}
+    assert seconds["decode", "lm_head"] > seconds["decode", "output"]
+    # 40 tokens, where a step has one.
+    assert seconds["prefill", "gate_up"] > 2 * seconds["decode", "gate_up"]
 
 
 def test_unloading_frees_every_buffer_and_a_limit_refuses_before_the_download(

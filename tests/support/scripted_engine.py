@@ -109,7 +109,7 @@ class ScriptedEngine:
         return "scripted"
 
     async def profile_kernels(self, model_id: str | None = None, n_tokens: int = 128) -> ApiObject:
-        """Return a profile of two kernels, unless "NO ROOM" or "NO DEVICE" was said last."""
+        """Return a profile of few kernels, unless "NO ROOM" or "NO DEVICE" was said last."""
         await asyncio.sleep(400 * self.seconds_per_word)  # seen to go on, on a busy machine too
         if "NO ROOM" in self.last_message:
             raise errors.OutOfMemoryError("no room for two buffers; load a smaller model.")
@@ -229,18 +229,27 @@ def _profile(model: str, n_tokens: int) -> dict[str, Any]:
     fields = {"nbytes": 6_000, "bandwidth_fraction": 0.25, "arithmetic_fraction": 0.5}
     down = {"kernel": "down", "shape": "64 x 96", "count": 2, "seconds": 3e-6, "operations": 12_000}
     draw = {"kernel": "sample", "shape": "", "count": 1, "seconds": 2e-6, "operations": 0}
-    layers = ((0, 0), (0, 1), (1, None))
+    norm = {"kernel": "norm", "shape": "", "count": 1, "seconds": 4e-6, "operations": 0}
+
+    def phase(position: int, n_tokens: int, kernels: Any, layers: Any) -> dict[str, Any]:
+        return {
+            "position": position,
+            "n_tokens": n_tokens,
+            "seconds": 9e-6 * n_tokens,
+            "kernels": [fields | kernel for kernel in kernels],
+            "dispatches": [{"kernel": kernel, "layer": layer} for kernel, layer in layers],
+        }
+
     return {
         "model": model,
         "adapter": "scripted",
         "has_timestamps": True,
         "n_tokens": n_tokens,
-        "step_seconds": 9e-6,
         "copy_bytes_per_s": 8e9,
         "read_bytes_per_s": 4e9,
         "operations_per_s": 8e9,
-        "kernels": [fields | down, fields | draw],
-        "dispatches": [{"kernel": kernel, "layer": layer} for kernel, layer in layers],
+        "prefill": phase(0, n_tokens, [norm, down], [(0, 0), (1, 0), (1, 1)]),
+        "decode": phase(n_tokens, 1, [down, draw], [(0, 0), (0, 1), (1, None)]),
     }
 
 

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from py_engine.gpu.clock import GpuClock
-from py_engine.gpu.types import KernelSpec
 from py_engine.models.base import Draw, SamplingParams
 from py_engine.models.decoder import Decoder
 from py_engine.models.kernel_costs import step_of_token
@@ -203,34 +202,17 @@ async def measure_prefill_kernels(
     clock: GpuClock, model: RandomModel, n_tokens: int
 ) -> list[dict[str, Any]]:
     """Time each kernel of a prefill chunk at the sequence's beginning."""
-    decoder, steps = model.decoder, model.steps.prefill
+    decoder = model.decoder
     decoder.start(GREEDY)
     await decoder.prefill([1] * n_tokens)
-    clock.device.write_buffer(decoder._buffers["state"], 0, _state(0, n_tokens))
-    rows = []
-    kernels = list({id(step.kernel): step.kernel for step in steps}.values())
-    for kernel in kernels:
-        own = [step for step in steps if step.kernel is kernel]
-        # One layer is enough: these kernels are not bound by memory.
-        program = decoder.program(own[:2], kernel.label)
-        program.set_n_tokens(n_tokens)
-        seconds = await clock.seconds(program, rounds=2) / len(own[:2])
-        rows.append(
-            {
-                "kernel": kernel.label,
-                "n": len(own),
-                "us": 1e6 * seconds,
-                "total_ms": 1e3 * seconds * len(own),
-                "TFLOP_per_s": _flops(kernel, n_tokens) / seconds / 1e12,
-            }
-        )
-    return rows
-
-
-def _flops(kernel: KernelSpec, n_tokens: int) -> float:
-    rows, columns = kernel.constants.get("ROWS", 0), kernel.constants.get("COLUMNS", 0)
-    return 2.0 * float(rows) * float(columns) * n_tokens if kernel.name == "gemm" else 0.0
-
-
-def _state(position: int, n_tokens: int) -> Any:
-    return array("I", [position, n_tokens, 1, 0])
+    timings = await time_kernels(decoder, clock, model.steps.prefill, 0, n_tokens)
+    return [
+        {
+            "kernel": timing.cost.kernel.label,
+            "n": len(timing.cost.steps),
+            "us": 1e6 * timing.seconds,
+            "total_ms": 1e3 * timing.seconds * len(timing.cost.steps),
+            "TFLOP_per_s": timing.cost.operations / timing.seconds / 1e12,
+        }
+        for timing in timings
+    ]

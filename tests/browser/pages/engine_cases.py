@@ -365,8 +365,10 @@ async def case_gpu_memory_of_all_models(engine):
 async def case_profile_of_kernels(engine):
     profile = await engine.profile_kernels(TWIN, n_tokens=8)
     same((profile.model, profile.n_tokens), (TWIN, 8))
-    same(len(profile.dispatches), sum(kernel["count"] for kernel in profile.kernels))
-    assert all(kernel.seconds > 0 for kernel in profile.kernels), profile
+    for phase, position, n_tokens in ((profile.prefill, 0, 8), (profile.decode, 8, 1)):
+        same((phase.position, phase.n_tokens), (position, n_tokens))
+        same(len(phase.dispatches), sum(kernel["count"] for kernel in phase.kernels))
+        assert all(kernel.seconds > 0 for kernel in phase.kernels), profile
     await error_of(engine.profile_kernels(TWIN, 0), errors.RangeError, "n_tokens is 0")
     await error_of(engine.profile_kernels(BERT), errors.IncorrectPipelineLoadedError, BERT)
 
