@@ -1,4 +1,4 @@
-"""A profile of kernels as a trace that opens in Perfetto and in chrome://tracing.
+"""A profile of kernels as a trace that opens in Perfetto.
 
 Runs on CPython, Pyodide and MicroPython.
 """
