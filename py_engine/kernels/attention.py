@@ -22,11 +22,14 @@ from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.attention_shape import WORKGROUP, AttentionShape
+from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.vision import STATE_IMAGES, state_words
-from py_engine.kernels.wgsl import STATE, STATE_WORDS, kernel_spec
+from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 
 _Access = Literal["read", "read_write"]
 _NORMS = ("q_norm", "k_norm")
+_LANES = 4
+_MAX_QUERIES = 8
 
 APPEND_ACCESS: Mapping[str, _Access] = {
     "qkv": "read",
@@ -136,18 +139,34 @@ def bindings(
     )
 
 
-def attention_decode(label: str, shape: AttentionShape, threads: int = WORKGROUP) -> KernelSpec:
-    """Build the attention of one token: norms, RoPE, append at `state`'s position, attend.
+def attends_by_lanes(shape: AttentionShape, tuning: Tuning) -> bool:
+    """Return whether a tuning's attention has queries that share keys (`attention_lanes.wgsl`).
 
-    A workgroup has `threads`, at most WORKGROUP.
+    Each of four lanes has whole eights of a head, four at most.
     """
+    fits = shape.head_dim % (8 * _LANES) == 0 and shape.head_dim <= 32 * _LANES
+    return tuning.attention_by_lanes and tuning.lanes == _LANES and fits
+
+
+def attention_decode(label: str, shape: AttentionShape, tuning: Tuning = PLAIN) -> KernelSpec:
+    """Build the attention of one token: norms, RoPE, append at `state`'s position, attend."""
+    by_lanes = attends_by_lanes(shape, tuning)
+    n_rep = shape.n_heads // shape.n_kv_heads
     return kernel_spec(
         "attention_decode",
         label,
-        snippets=(*snippets(shape, cooperative=True), "attention_decode"),
+        snippets=(
+            *snippets(shape, cooperative=True),
+            *(("attention_lanes", "attention_decode_lanes") if by_lanes else ("attention_decode",)),
+        ),
         bindings=bindings(shape, 1, DECODE_ACCESS),
-        constants=attention_constants(shape) | {"WORKGROUP": threads},
+        constants={
+            **attention_constants(shape),
+            "WORKGROUP": tuning.attention_threads,
+            "QUERIES": min(n_rep, _MAX_QUERIES),
+        },
         groups_x=shape.heads_in_cache,
+        directives=SUBGROUP_DIRECTIVES if by_lanes else (),
     )
 
 
@@ -169,20 +188,37 @@ def rope_append(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpe
     )
 
 
-def attention_prefill(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpec:
+def attention_prefill(
+    label: str, shape: AttentionShape, max_tokens: int, tuning: Tuning = PLAIN
+) -> KernelSpec:
     """Build the second half: causal attention of the chunk over what the cache holds.
 
     With `shape.image_tokens`, `state` has a word for each token behind its own ones, and tokens of
     an image see all of it, within their window.
     """
-    ahead = "ahead_images" if shape.image_tokens else "ahead_none"
+    by_lanes = attends_by_lanes(shape, tuning)
+    workgroup = tuning.attention_threads if by_lanes else WORKGROUP
     return kernel_spec(
         "attention_prefill",
         label,
-        snippets=(*snippets(shape, cooperative=False), ahead, "attention_prefill"),
+        snippets=(
+            *snippets(shape, cooperative=False),
+            "ahead_images" if shape.image_tokens else "ahead_none",
+            *(
+                ("attention_lanes", "attention_prefill_lanes")
+                if by_lanes
+                else ("attention_prefill",)
+            ),
+        ),
         bindings=bindings(shape, max_tokens, _PREFILL_ACCESS),
-        constants=attention_constants(shape)
-        | {"IMAGE_TOKENS": shape.image_tokens, "STATE_IMAGES": STATE_IMAGES},
+        constants={
+            **attention_constants(shape),
+            "WORKGROUP": workgroup,
+            "QUERIES": _MAX_QUERIES,
+            "IMAGE_TOKENS": shape.image_tokens,
+            "STATE_IMAGES": STATE_IMAGES,
+        },
         groups_x=shape.heads_in_cache * (shape.n_heads // shape.n_kv_heads),
-        tokens_per_group=WORKGROUP,
+        tokens_per_group=workgroup // _LANES * _MAX_QUERIES if by_lanes else workgroup,
+        directives=SUBGROUP_DIRECTIVES if by_lanes else (),
     )

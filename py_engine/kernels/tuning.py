@@ -108,8 +108,9 @@ class Tuning:
     without one a subgroup has 4 rows and 4 tokens, or `gemm_quads` times 4 rows and 8 tokens. What
     was `measured` goes before all. The draw takes at most `sample_threads`, and where there are
     `sample_slices`, at most as many, so many workgroups first find out what it has to look at
-    (0: it looks at all). Attention where keys are not shared out takes `attention_threads`. With
-    `masks_codes` subgroups unpack 4-bit codes without shifts (weight_q4_masked.wgsl).
+    (0: it looks at all). Attention where keys are not shared out takes `attention_threads`, and
+    `attention_by_lanes` if subgroups are of four (attention_lanes.wgsl). With `masks_codes`
+    subgroups unpack 4-bit codes without shifts (weight_q4_masked.wgsl).
     """
 
     lanes: int | None = None
@@ -121,6 +122,7 @@ class Tuning:
     sample_threads: int = 256
     sample_slices: int = 0
     attention_threads: int = 64
+    attention_by_lanes: bool = False
     masks_codes: bool = False
     measured: Forms = field(default_factory=dict, hash=False)
 
@@ -181,6 +183,7 @@ _SWIFTSHADER = Tuning(
     # 600 with 64 threads.
     sample_threads=64,
     attention_threads=16,
+    attention_by_lanes=True,
 )
 
 _OTHER_GPU = Tuning(

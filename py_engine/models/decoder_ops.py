@@ -133,14 +133,16 @@ class DecoderOps(Ops):
         if chunk is None:
             split = key_split(shape, self._tuning)
             if split is None:
-                threads = self._tuning.attention_threads
-                yield self.kernel(attention_decode, "attention", shape=shape, threads=threads)
+                tuning = self._tuning
+                yield self.kernel(attention_decode, "attention", shape=shape, tuning=tuning)
             else:
                 yield self.kernel(attention_split, "attention", shape=shape, split=split)
                 yield self.kernel(attention_combine, "combine", shape=shape, split=split)
             return
         yield self.kernel(rope_append, "rope", shape=shape, max_tokens=chunk)
-        yield self.kernel(attention_prefill, "attention", shape=shape, max_tokens=chunk)
+        yield self.kernel(
+            attention_prefill, "attention", shape=shape, max_tokens=chunk, tuning=self._tuning
+        )
 
     def image_rows(self, n_rows: int) -> Step:
         """Replace the rows of a chunk's tokens that stand for images; `n_rows` are kept."""

@@ -76,7 +76,7 @@ def sampled(names: Iterable[str]) -> list[Any]:
 
 
 @pytest.fixture(
-    params=["one workgroup", *sampled(["few threads", "split", "split without subgroups"])]
+    params=["one workgroup", "lanes", *sampled(["few threads", "split", "split without subgroups"])]
 )
 def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """The forms of decode's attention; splits are small, so that short sequences have several."""
@@ -84,11 +84,26 @@ def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
         return PLAIN
     if request.param == "few threads":
         return Tuning(attention_threads=16)
+    if request.param == "lanes":
+        return lanes_of_four(lanes)
     if request.param == "split":
         if lanes is None:
             pytest.skip("this adapter has no subgroups")
         return replace(SPLIT, lanes=lanes)
     return SPLIT
+
+
+@pytest.fixture(params=["one thread a query", "lanes"])
+def prefill_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
+    """The forms of prefill's attention."""
+    return PLAIN if request.param == "one thread a query" else lanes_of_four(lanes)
+
+
+def lanes_of_four(lanes: int | None) -> Tuning:
+    """Return the form of attention by lanes."""
+    if lanes != 4:
+        pytest.skip("this adapter has no subgroups of four")
+    return Tuning(lanes, attention_threads=16, attention_by_lanes=True)
 
 
 def one_form(lanes: int | None, form: GemvForm) -> Tuning:

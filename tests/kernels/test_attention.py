@@ -16,7 +16,16 @@ from tests.kernels.attention_cases import assert_same_caches, decode_runner, inp
 from tests.kernels.cases import RunKernel, assert_close, expected_and_found
 
 TOLERANCE = 2e-3
-SHAPES = [(1, 1, 8), (4, 2, 16), (9, 3, 64), (8, 1, 80), (6, 6, 128), (2, 1, 256)]
+SHAPES = [
+    (1, 1, 8),
+    (4, 2, 16),
+    (9, 1, 32),
+    (9, 3, 64),
+    (8, 1, 80),
+    (6, 1, 96),
+    (6, 6, 128),
+    (2, 1, 256),
+]
 """Query heads, KV heads, head dimension: MHA, GQA and MQA; 8 and 80 are no multiples of 32."""
 
 QK_NORMS = [None, QkNorm("head_rms", 0.5)]
@@ -34,7 +43,7 @@ def test_attention_decode(
     norm: QkNorm | None,
 ) -> None:
     heads = AttentionShape(*shape, 256, qk_norm=norm)
-    spec = attention_decode("attention under test", heads, decode_tuning.attention_threads)
+    spec = attention_decode("attention under test", heads, decode_tuning)
     inputs = inputs_for(spec, heads, position, 1)
     run = decode_runner(run_kernel, heads, decode_tuning)
     result = expected_and_found(run, spec, inputs)
@@ -61,10 +70,14 @@ def test_rope_append(
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("position", "n_tokens"), [(0, 1), (0, 64), (5, 3), (63, 65), (191, 9)])
 def test_attention_prefill(
-    run_kernel: RunKernel, shape: tuple[int, int, int], position: int, n_tokens: int
+    run_kernel: RunKernel,
+    prefill_tuning: Tuning,
+    shape: tuple[int, int, int],
+    position: int,
+    n_tokens: int,
 ) -> None:
     heads = AttentionShape(*shape, 200)
-    spec = attention_prefill("attention under test", heads, n_tokens)
+    spec = attention_prefill("attention under test", heads, n_tokens, prefill_tuning)
     inputs = inputs_for(spec, heads, position, n_tokens)
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)
     # Here both sides read the same halfs, so only f32 sums differ.

@@ -36,22 +36,22 @@ FAMILIES = {
     "6 of 8 rotated": AttentionShape(2, 1, 8, CONTEXT, rotary_dim=6),
     "all of 8 but odd halves": AttentionShape(3, 3, 24, CONTEXT, rotary_dim=12),
     "nothing rotated": AttentionShape(4, 4, 16, CONTEXT, rotary_dim=0),
-    "a scale": AttentionShape(4, 2, 16, CONTEXT, scale=0.4),
-    "capped scores": AttentionShape(4, 2, 16, CONTEXT, scale=2.0, soft_cap=1.5),
+    "a scale": AttentionShape(4, 2, 32, CONTEXT, scale=0.4),
+    "capped scores": AttentionShape(4, 2, 32, CONTEXT, scale=2.0, soft_cap=1.5),
     "Gemma 2": AttentionShape(4, 2, 256, CONTEXT, LOCAL, scale=0.05, soft_cap=50.0),
     "Gemma 3": AttentionShape(4, 1, 64, CONTEXT, LOCAL, QkNorm("head_rms", 0.1)),
     "OLMo 2": AttentionShape(6, 2, 24, CONTEXT, qk_norm=QkNorm("full_rms", 0.1)),
     "StableLM 2": AttentionShape(
         4, 2, 32, CONTEXT, qk_norm=QkNorm("head_layer", 0.1), rotary_dim=8
     ),
-    "Ministral 3": AttentionShape(4, 2, 16, CONTEXT, query_scaling=QueryScaling(0.5, 7)),
+    "Ministral 3": AttentionShape(4, 2, 32, CONTEXT, query_scaling=QueryScaling(0.5, 7)),
     "Qwen 3.5": AttentionShape(
         4, 2, 64, CONTEXT, qk_norm=QkNorm("head_rms", 0.1), rotary_dim=16, gated=True
     ),
     "everything at once": AttentionShape(
         4,
         2,
-        24,
+        32,
         CONTEXT,
         LOCAL,
         QkNorm("full_rms", 0.1),
@@ -76,8 +76,8 @@ WITH_SINKS = {
 PARTS = {
     f"heads from {part.first_cache_head} of a split cache": part
     for part in AttentionShape(
-        12, 6, 16, CONTEXT, qk_norm=QkNorm("full_rms", 0.1), gated=True
-    ).parts(2 * CONTEXT * 16 * 2)
+        12, 6, 32, CONTEXT, qk_norm=QkNorm("full_rms", 0.1), gated=True
+    ).parts(2 * CONTEXT * 32 * 2)
 }
 
 
@@ -103,7 +103,7 @@ def test_kernels_equal_the_references(
     run_kernel: RunKernel, decode_tuning: Tuning, name: str, position: int
 ) -> None:
     shape = {**FAMILIES, **WITH_SINKS, **PARTS}[name]
-    spec = attention_decode("decode under test", shape, decode_tuning.attention_threads)
+    spec = attention_decode("decode under test", shape, decode_tuning)
     run = decode_runner(run_kernel, shape, decode_tuning)
     result = expected_and_found(run, spec, inputs_for(spec, shape, position, 1, factor=1.3))
     assert_same_caches(result)
@@ -113,13 +113,13 @@ def test_kernels_equal_the_references(
 @pytest.mark.parametrize("position", [0, 40])
 @pytest.mark.parametrize("name", [*FAMILIES, *WITH_SINKS, *PARTS])
 def test_prefill_kernels_equal_the_references(
-    run_kernel: RunKernel, name: str, position: int
+    run_kernel: RunKernel, prefill_tuning: Tuning, name: str, position: int
 ) -> None:
     shape = {**FAMILIES, **WITH_SINKS, **PARTS}[name]
     spec = rope_append("append under test", shape, 20)
     inputs = inputs_for(spec, shape, position, 17, max_tokens=20, factor=1.3)
     assert_same_caches(expected_and_found(run_kernel, spec, inputs, 17))
-    spec = attention_prefill("prefill under test", shape, 20)
+    spec = attention_prefill("prefill under test", shape, 20, prefill_tuning)
     inputs = inputs_for(spec, shape, position, 17, max_tokens=20, factor=1.3)
     assert_close(expected_and_found(run_kernel, spec, inputs, 17)["output"], 2e-5)
 
@@ -131,7 +131,7 @@ def test_a_cache_has_as_many_slots_as_its_buffer(
     """One pipeline runs over a small buffer, and over a large one that begins like it."""
     shape = AttentionShape(4, 2, 16, 10_000)
     assert shape.grows
-    spec = attention_decode("decode under test", shape, decode_tuning.attention_threads)
+    spec = attention_decode("decode under test", shape, decode_tuning)
     inputs = inputs_for(spec, shape, 40, 1, slots=slots)
     run = decode_runner(run_kernel, shape, decode_tuning)
     result = expected_and_found(run, spec, inputs)

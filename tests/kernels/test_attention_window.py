@@ -25,7 +25,7 @@ from tests.kernels.test_attention import TOLERANCE
 
 CONTEXT = 4096
 MILLION = 1 << 20
-SHAPES = [(4, 2, 16), (9, 3, 64), (2, 1, 256)]
+SHAPES = [(4, 2, 32), (9, 3, 64), (2, 1, 256)]
 WINDOWS = [(1, 0, 1), (5, 4, 3), (16, 0, 16), (24, 4, 64), (70, 3, 33), (130, 1, 9)]
 """Size, sinks, longest chunk: below, on and past a workgroup's 64 keys; shorter than a chunk."""
 
@@ -53,7 +53,7 @@ def test_decode(
 ) -> None:
     """Before, on and past the border of the window, and where the ring has gone round."""
     heads = windowed(shape, window, norm)
-    spec = attention_decode("attention under test", heads, decode_tuning.attention_threads)
+    spec = attention_decode("attention under test", heads, decode_tuning)
     run = decode_runner(run_kernel, heads, decode_tuning)
     size, sinks, _ = window
     ring = heads.slots - sinks
@@ -66,12 +66,15 @@ def test_decode(
 
 @pytest.mark.parametrize(("shape", "window"), CASES, ids=str)
 def test_prefill(
-    run_kernel: RunKernel, shape: tuple[int, int, int], window: tuple[int, int, int]
+    run_kernel: RunKernel,
+    prefill_tuning: Tuning,
+    shape: tuple[int, int, int],
+    window: tuple[int, int, int],
 ) -> None:
     heads = windowed(shape, window)
     size, sinks, chunk = window
     append = rope_append("rope under test", heads, chunk)
-    attend = attention_prefill("attention under test", heads, chunk)
+    attend = attention_prefill("attention under test", heads, chunk, prefill_tuning)
     ring = heads.slots - sinks
     for position in sorted({0, max(0, size - chunk), size, sinks + ring - 1, 2999}):
         for n_tokens in sorted({1, chunk}):

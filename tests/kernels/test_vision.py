@@ -7,6 +7,7 @@ import pytest
 
 from py_engine.kernels.attention import attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape, SlidingWindow, rope_table
+from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.vision import (
     STATE_IMAGES,
     average_patches,
@@ -100,13 +101,13 @@ def test_image_rows(run_kernel: RunKernel) -> None:
 @pytest.mark.parametrize("window", [None, 5, 40])
 @pytest.mark.parametrize("position", [0, 6])
 def test_images_see_all_of_themselves(
-    run_kernel: RunKernel, window: int | None, position: int
+    run_kernel: RunKernel, prefill_tuning: Tuning, window: int | None, position: int
 ) -> None:
     chunk, image = 70, 9
     shape = AttentionShape(
         n_heads=4,
         n_kv_heads=2,
-        head_dim=16,
+        head_dim=32,
         context=128,
         window=None if window is None else SlidingWindow.for_chunks(window, 0, chunk),
         image_tokens=image,
@@ -117,19 +118,19 @@ def test_images_see_all_of_themselves(
     # Two images side by side, and one on the border of a workgroup.
     for first, row in ((3, 0), (12, 9), (58, 27)):
         state[STATE_IMAGES + first : STATE_IMAGES + first + image] = 1 + row + np.arange(image)
-    qkv = rng.normal(0, 1, (chunk, 8 * 16)).astype(np.float32)
+    qkv = rng.normal(0, 1, (chunk, 8 * 32)).astype(np.float32)
     cache = rng.normal(0, 1, shape.cache_bytes // 2).astype(np.float16)
     inputs = {
         "qkv": qkv,
-        "rope": np.array(rope_table([0.1 * i for i in range(8)], 128)),
+        "rope": np.array(rope_table([0.1 * i for i in range(16)], 128)),
         "state": state,
         "k_cache": cache.view(np.uint32),
         "v_cache": cache[::-1].copy().view(np.uint32),
     }
     written = expected_and_found(run_kernel, rope_append("rope", shape, chunk), inputs, 67)
     inputs |= {name: written[name][0] for name in ("k_cache", "v_cache")}
-    inputs["output"] = poisoned(chunk * 4 * 16)
-    spec = attention_prefill("attention under test", shape, chunk)
+    inputs["output"] = poisoned(chunk * 4 * 32)
+    spec = attention_prefill("attention under test", shape, chunk, prefill_tuning)
     ours = expected_and_found(run_kernel, spec, inputs, 67)["output"]
     assert_close(ours, 1e-5)
     state[STATE_IMAGES:] = 0

@@ -69,7 +69,13 @@ def test_the_adapter_on_the_cpu_has_many_rows_and_few_threads() -> None:
     info = AdapterInfo("google", "swiftshader", subgroup_size_max=4)
     forms = GemvForms.only(GemvForm(32, 16))
     assert tuning_for(info, Limits()) == Tuning(
-        4, gemv=forms, gemm_quads=32, sample_threads=64, attention_threads=16, masks_codes=True
+        4,
+        gemv=forms,
+        gemm_quads=32,
+        sample_threads=64,
+        attention_threads=16,
+        attention_by_lanes=True,
+        masks_codes=True,
     )
 
 

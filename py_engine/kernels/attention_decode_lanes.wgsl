@@ -1,0 +1,51 @@
+// Attention of one token, a workgroup for each KV head: it appends the token's key and value, then each
+// subgroup attends with up to eight of the head's queries, which read the cache together.
+const PACKS = (N_REP + QUERIES - 1u) / QUERIES;
+var<private> oldest: u32;
+var<private> cache_head: u32;
+
+fn row_of(key: u32) -> u32 { return cached_at(slot_of_key(key, oldest), cache_head); }
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32,
+        @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32) {
+  let position = state[STATE_POSITION];
+  let n_keys = visible_keys(position);
+  let kv_head = FIRST_CACHE_HEAD + group.x;
+  let here = cached_at(slot_of(position), group.x);
+  let scale = query_scale(position);
+  prepare_norms(0u, thread);
+  let key_head = head_of(0u, kv_head, false);
+  for (var i = thread; i < HEAD8; i += WORKGROUP) {
+    let eight = turned(key_head, i, position, head_statistics(key_head));
+    keep_k(here, low_of(i), eight.low);
+    keep_k(here, high_of(i), eight.high);
+    let at = value_at(0u, kv_head) + 2u * i;
+    keep_v(here, 2u * i, qkv[at]);
+    keep_v(here, 2u * i + 1u, qkv[at + 1u]);
+  }
+  keep_head(here, thread);
+  storageBarrier();
+  workgroupBarrier();
+
+  oldest = slot_of(first_in_window(position));
+  cache_head = group.x;
+  for (var pack = subgroup; pack < PACKS; pack += WORKGROUP / LANES) {
+    let first = pack * QUERIES;
+    begin_attending();
+    // Sinks are seen from the query's place in the window, all else from its place in the sequence.
+    for (var phase = select(1u, 0u, SINKS > 0u); phase < 2u; phase++) {
+      let place = select(n_keys - 1u, position, phase == 1u);
+      for (var t = 0u; t < QUERIES; t++) {
+        let head = head_of(0u, kv_head * N_REP + min(first + t, N_REP - 1u), true);
+        queries[t] = query_piece(head, place, scale, lane);
+      }
+      let sinks = min(n_keys, SINKS);
+      let end = select(sinks, n_keys, phase == 1u);
+      attend(select(0u, sinks, phase == 1u), end, Sight(vec4u(0u), vec4u(0u), vec4u(end), vec4u(end)), lane);
+    }
+    for (var t = 0u; t < min(QUERIES, N_REP - first); t++) {
+      finish_query(t, 0u, kv_head * N_REP + first + t, lane);
+    }
+  }
+}
