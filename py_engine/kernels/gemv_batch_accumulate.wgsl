@@ -23,5 +23,3 @@ fn accumulate(quad: u32, first: u32, stride: u32) -> BatchSums {
   }
   return sums;
 }
-
-fn quad_of(sums: ptr<function, BatchSums>, quad: u32, t: u32) -> vec4f { return (*sums).y[t]; }

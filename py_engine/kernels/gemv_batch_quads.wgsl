@@ -1,36 +1,7 @@
-// The same for the rows of several quads, which share the loads of x: for adapters on the CPU. They
-// take a place in an array from memory, lane by lane, unless it is a constant: hence tokens by number.
+// gemv_quads for BATCH tokens, with the same bits. Lane i has the sums of tokens i and i + 4: adapters on
+// the CPU take a place in an array from memory, lane by lane, unless it is a constant. Hence tokens by
+// number, too.
 const ROWS_EACH = 4u * QUADS_EACH;
-
-struct BatchSums { low: array<vec4f, ROWS_EACH>, high: array<vec4f, ROWS_EACH>, squares: array<f32, BATCH> }
-
-fn accumulate(first_quad: u32, first: u32, stride: u32) -> BatchSums {
-  var statistics: array<vec2f, BATCH>;
-  for (var t = 0u; t < BATCH; t++) { statistics[t] = input_statistics(t, first, stride); }
-  var sums: BatchSums;
-  for (var block = first; block < BLOCKS; block += stride) {
-    var x: array<Block, 8>;
-    for (var t = 0u; t < BATCH; t++) {
-      let raw = input_block(t, block);
-      sums.squares[t] += square_sum(raw);
-      x[t] = arrange(normed(raw, block, statistics[t]));
-    }
-    for (var q = 0u; q < QUADS_EACH; q++) {
-      for (var i = 0u; i < 4u; i++) {
-        let row = quad_row(first_quad + q, i);
-        let w = weight_block(row, block);
-        let scale = weight_scale(row, block);
-        sums.low[4u * q + i] += scale * vec4f(dot_of(0u, w, x[0]), dot_of(1u, w, x[1]),
-                                              dot_of(2u, w, x[2]), dot_of(3u, w, x[3]));
-        if (BATCH > 4u) {
-          sums.high[4u * q + i] += scale * vec4f(dot_of(4u, w, x[4]), dot_of(5u, w, x[5]),
-                                                 dot_of(6u, w, x[6]), dot_of(7u, w, x[7]));
-        }
-      }
-    }
-  }
-  return sums;
-}
 
 // Compilers leave out what is not of the batch.
 fn dot_of(t: u32, w: Block, x: Block) -> f32 {
@@ -38,9 +9,53 @@ fn dot_of(t: u32, w: Block, x: Block) -> f32 {
   return dot_blocks(w, x);
 }
 
-fn quad_of(sums: ptr<function, BatchSums>, quad: u32, t: u32) -> vec4f {
-  let i = 4u * quad;
-  if (t < 4u) { return vec4f((*sums).low[i][t], (*sums).low[i + 1u][t], (*sums).low[i + 2u][t], (*sums).low[i + 3u][t]); }
-  let u = t - 4u;
-  return vec4f((*sums).high[i][u], (*sums).high[i + 1u][u], (*sums).high[i + 2u][u], (*sums).high[i + 3u][u]);
+fn of_lane(lane: u32, v: vec4f) -> f32 {
+  return select(select(v.x, v.y, lane == 1u), select(v.z, v.w, lane == 3u), lane >= 2u);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32,
+        @builtin(num_subgroups) n_subgroups: u32, @builtin(subgroup_invocation_id) lane: u32,
+        @builtin(subgroup_size) size: u32) {
+  let first_quad = ((group.y * GROUPS_X + group.x) * n_subgroups + subgroup) * QUADS_EACH;
+  if (first_quad >= QUADS) { return; }
+  let stride = min(size, WORKGROUP);
+  var statistics: array<vec2f, BATCH>;
+  for (var t = 0u; t < BATCH; t++) { statistics[t] = input_statistics(t, lane, stride); }
+  var squares: array<f32, BATCH>;
+  var sums: array<vec2f, ROWS_EACH>;
+  for (var first = 0u; first < BLOCKS; first += stride) {
+    let is_there = first + lane < BLOCKS;
+    let block = min(first + lane, BLOCKS - 1u);
+    var x: array<Block, 8>;
+    for (var t = 0u; t < BATCH; t++) {
+      let raw = input_block(t, block);
+      squares[t] += select(0.0, square_sum(raw), is_there);
+      x[t] = arrange(normed(raw, block, statistics[t]));
+    }
+    for (var r = 0u; r < ROWS_EACH; r++) {
+      let row = quad_row(first_quad + r / 4u, r % 4u);
+      let w = weight_block(row, block);
+      let scale = select(0.0, weight_scale(row, block), is_there);
+      let low = subgroupAdd(scale * vec4f(dot_of(0u, w, x[0]), dot_of(1u, w, x[1]),
+                                          dot_of(2u, w, x[2]), dot_of(3u, w, x[3])));
+      sums[r].x += of_lane(lane, low);
+      if (BATCH > 4u) {
+        let high = subgroupAdd(scale * vec4f(dot_of(4u, w, x[4]), dot_of(5u, w, x[5]),
+                                             dot_of(6u, w, x[6]), dot_of(7u, w, x[7])));
+        sums[r].y += of_lane(lane, high);
+      }
+    }
+  }
+  var scales: array<f32, BATCH>;
+  for (var t = 0u; t < BATCH; t++) { scales[t] = inverse_rms(subgroupAdd(squares[t])); }
+  if (lane >= 4u) { return; }
+  for (var t = lane; t < BATCH; t += 4u) {
+    for (var q = 0u; q < QUADS_EACH && first_quad + q < QUADS; q++) {
+      let r = 4u * q;
+      let half = t / 4u;
+      let y = vec4f(sums[r][half], sums[r + 1u][half], sums[r + 2u][half], sums[r + 3u][half]) * scales[t];
+      for (var i = 0u; i < 4u; i++) { finish(t, first_quad + q, i, y); }
+    }
+  }
 }

@@ -6,9 +6,9 @@ var<workgroup> partial_squares: array<f32, BATCH * WORKGROUP>;
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let quad = group.y * GROUPS_X + group.x;
   if (quad >= QUADS) { return; }
-  var sums = accumulate(quad, thread, WORKGROUP);
+  let sums = accumulate(quad, thread, WORKGROUP);
   for (var t = 0u; t < BATCH; t++) {
-    partial_y[t * WORKGROUP + thread] = quad_of(&sums, 0u, t);
+    partial_y[t * WORKGROUP + thread] = sums.y[t];
     partial_squares[t * WORKGROUP + thread] = sums.squares[t];
   }
   workgroupBarrier();

@@ -305,22 +305,17 @@ def _batch_gemv(
     assert batch <= MAX_BATCH
     subgroups = tuning.lanes is not None
     variant = "subgroup" if subgroups else "workgroup"
-    quads, workgroup = 1, _SUBGROUP_WORKGROUP
+    quads, workgroup = 1, _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP
+    kernel: tuple[str, ...] = ("gemv_batch_accumulate", f"gemv_batch_{variant}")
     if form is not None and form.rows > _QUAD:
-        quads, workgroup = form.rows // _QUAD, form.workgroup
+        quads, workgroup, kernel = form.rows // _QUAD, form.workgroup, ("gemv_batch_quads",)
     return _gemv_kernel(
         label,
         product,
         norm,
         before_norm=(f"total_{variant}",),
-        after_norm=(
-            f"gemv_batch_{'quads' if quads > 1 else 'accumulate'}",
-            f"gemv_batch_{variant}",
-        ),
-        constants={
-            "WORKGROUP": workgroup if subgroups else _PLAIN_WORKGROUP,
-            "QUADS_EACH": quads,
-        },
+        after_norm=kernel,
+        constants={"WORKGROUP": workgroup, "QUADS_EACH": quads},
         groups=product.groups(quads * _subgroups(workgroup, tuning.lanes)),
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
         batch=batch,

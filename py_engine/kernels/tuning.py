@@ -173,7 +173,15 @@ _SWIFTSHADER = Tuning(
     # 22.8 ms for 42.4 of all products of a token, 45 for 76 of eight of a chunk of 100 tokens
     # (embedded model, rounds in turn). It shifts for each lane, too: 2.0 ms for 4.6 with masks
     # (4,096 x 512), and less to compile.
-    gemv=GemvForms.only(GemvForm(32, 16)),
+    # CPU time of a token and of four together, for that with 32 rows: 31 ms for 35 and 52 for 94
+    # (30,000 x 896), 5.0 for 6.5 and 9.5 for 13.5 (896 x 4,864).
+    gemv=GemvForms(
+        wide=GemvForm(128, 16),
+        narrow=GemvForm(64, 16),
+        deep=GemvForm(64, 16),
+        wide_rows=4096,
+        deep_ratio=1 << 30,
+    ),
     # CPU time of a chunk of 64 tokens, for that with 32 rows and four tokens: 265 ms for 510 (9,728
     # x 896) and 90 for 190 (896 x 4,864).
     gemm_quads=32,

@@ -67,7 +67,8 @@ def test_nvidia_has_its_own_where_the_limits_allow() -> None:
 
 def test_the_adapter_on_the_cpu_has_many_rows_and_few_threads() -> None:
     info = AdapterInfo("google", "swiftshader", subgroup_size_max=4)
-    forms = GemvForms.only(GemvForm(32, 16))
+    many = GemvForm(64, 16)
+    forms = GemvForms(GemvForm(128, 16), many, many, wide_rows=4096, deep_ratio=1 << 30)
     assert tuning_for(info, Limits()) == Tuning(
         4,
         gemv=forms,
