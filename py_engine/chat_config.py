@@ -19,6 +19,10 @@ CHAT_CONFIG_FILE = "mlc-chat-config.json"
 KvCacheDtype = Literal["float16", "int8"]
 """How keys and values are kept: "int8" is codes from -127 to 127 and an f32 scale for each head."""
 
+ActivationDtype = Literal["float32", "int8"]
+"""What products with 4-bit codes take their input as: "int8" is codes from -127 to 127 and an f32
+scale for every 32 columns."""
+
 MAX_NUM_SEQUENCE = 4
 """`max_num_sequence` where nothing is said."""
 
@@ -55,7 +59,8 @@ class ChatConfig:
     `sliding_window_size` tokens, itself and the first `attention_sink_size` of the sequence
     included, and the sequence may become longer than that. Of `vocab_size` logits the first
     `active_vocab_size` are of tokens, the rest is padding. `max_num_sequence` replies (MLC LLM's
-    name) are generated at once at most. `kv_cache_dtype` (vLLM's) is how keys and values are kept.
+    name) are generated at once at most. `kv_cache_dtype` (vLLM's) is how keys and values are kept,
+    `activation_dtype` what products may round their input to.
     `model_config` holds the architecture's hyper-parameters as they are in the file. `overridden`
     names the fields that `overrides` or `chat_opts` set, and `data` is the merged object itself.
     """
@@ -72,6 +77,7 @@ class ChatConfig:
     prefill_chunk_size: int
     max_num_sequence: int
     kv_cache_dtype: KvCacheDtype
+    activation_dtype: ActivationDtype
     temperature: float
     top_p: float
     presence_penalty: float
@@ -143,7 +149,10 @@ def _chat_config(fields: JsonFields, overridden: frozenset[str]) -> ChatConfig:
         sliding_window_size=size("sliding_window_size", -1),
         attention_sink_size=size("attention_sink_size", -1),
         prefill_chunk_size=size("prefill_chunk_size", -1),
-        kv_cache_dtype=_kv_cache_dtype(fields),
+        kv_cache_dtype=cast(KvCacheDtype, _dtype(fields, "kv_cache_dtype", get_args(KvCacheDtype))),
+        activation_dtype=cast(
+            ActivationDtype, _dtype(fields, "activation_dtype", get_args(ActivationDtype))
+        ),
         max_num_sequence=fields.integer(
             "max_num_sequence", MAX_NUM_SEQUENCE, minimum=1, maximum=MOST_SEQUENCES
         ),
@@ -164,11 +173,12 @@ def _chat_config(fields: JsonFields, overridden: frozenset[str]) -> ChatConfig:
     )
 
 
-def _kv_cache_dtype(fields: JsonFields) -> KvCacheDtype:
-    value = fields.string("kv_cache_dtype", "float16")
-    if value not in get_args(KvCacheDtype):
-        raise fields.invalid("kv_cache_dtype", '"float16" or "int8"')
-    return cast(KvCacheDtype, value)
+def _dtype(fields: JsonFields, name: str, known: tuple[str, ...]) -> str:
+    """Return one of the known values, the first where nothing is said."""
+    value = fields.string(name, known[0])
+    if value not in known:
+        raise fields.invalid(name, " or ".join(f'"{each}"' for each in known))
+    return value
 
 
 def _conv_template(fields: JsonFields) -> Mapping[str, Any] | str | None:

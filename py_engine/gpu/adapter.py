@@ -12,7 +12,7 @@ from py_engine import errors
 from py_engine.gpu.browser_gpu import BrowserGpu
 from py_engine.gpu.memory import default_memory_limit
 from py_engine.gpu.pipelines import LIMITS
-from py_engine.gpu.types import AdapterInfo
+from py_engine.gpu.types import INT8_DOT, AdapterInfo
 from py_engine.gpu.webgpu import WebGPUDevice
 
 _OPTIONAL_FEATURES = ("shader-f16", "subgroups", "timestamp-query")
@@ -111,4 +111,5 @@ def _adapter_info(gpu: Any, adapter: Any, features: Sequence[str]) -> AdapterInf
         description=str(info.description),
         is_fallback=bool(getattr(info, "isFallbackAdapter", False)),
         subgroup_size_max=int(info.subgroupMaxSize) if has_subgroups else None,
+        has_int8_dot=bool(gpu.wgslLanguageFeatures.has(INT8_DOT)),
     )

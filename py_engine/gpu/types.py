@@ -15,9 +15,16 @@ Workgroups = tuple[int, int, int]
 Access = Literal["read", "read_write"]
 
 
+INT8_DOT = "packed_4x8_integer_dot_product"
+"""WGSL's language feature of integer dot products of four bytes each."""
+
+
 @dataclass(frozen=True)
 class AdapterInfo:
-    """What the browser tells about the GPU. `subgroup_size_max` is None without subgroups."""
+    """What the browser tells about the GPU. `subgroup_size_max` is None without subgroups.
+
+    `has_int8_dot` tells whether its WGSL has INT8_DOT.
+    """
 
     vendor: str = ""
     architecture: str = ""
@@ -25,6 +32,7 @@ class AdapterInfo:
     description: str = ""
     is_fallback: bool = False
     subgroup_size_max: int | None = None
+    has_int8_dot: bool = False
 
     def __str__(self) -> str:
         return self.description or " ".join(filter(None, (self.vendor, self.architecture)))

@@ -7,11 +7,11 @@ fn accumulate(rows: vec4u, first: u32, stride: u32) -> Sums {
   for (var block = first; block < BLOCKS; block += stride) {
     let raw = input_block(0u, block);
     sums.squares += square_sum(raw);
-    let v = arrange(normed(raw, block, statistics));
-    sums.y += vec4f(weight_scale(rows.x, block) * dot_blocks(weight_block(rows.x, block), v),
-                    weight_scale(rows.y, block) * dot_blocks(weight_block(rows.y, block), v),
-                    weight_scale(rows.z, block) * dot_blocks(weight_block(rows.z, block), v),
-                    weight_scale(rows.w, block) * dot_blocks(weight_block(rows.w, block), v));
+    let v = operand(normed(raw, block, statistics));
+    sums.y += vec4f(weight_scale(rows.x, block) * product(weights_at(rows.x, block), v),
+                    weight_scale(rows.y, block) * product(weights_at(rows.y, block), v),
+                    weight_scale(rows.z, block) * product(weights_at(rows.z, block), v),
+                    weight_scale(rows.w, block) * product(weights_at(rows.w, block), v));
   }
   return sums;
 }

@@ -4,9 +4,9 @@
 const ROWS_EACH = 4u * QUADS_EACH;
 
 // Compilers leave out what is not of the batch.
-fn dot_of(t: u32, w: Block, x: Block) -> f32 {
+fn dot_of(t: u32, w: Weights, x: Operand) -> f32 {
   if (t >= BATCH) { return 0.0; }
-  return dot_blocks(w, x);
+  return product(w, x);
 }
 
 fn of_lane(lane: u32, v: vec4f) -> f32 {
@@ -27,15 +27,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
   for (var first = 0u; first < BLOCKS; first += stride) {
     let is_there = first + lane < BLOCKS;
     let block = min(first + lane, BLOCKS - 1u);
-    var x: array<Block, 8>;
+    var x: array<Operand, 8>;
     for (var t = 0u; t < BATCH; t++) {
       let raw = input_block(t, block);
       squares[t] += select(0.0, square_sum(raw), is_there);
-      x[t] = arrange(normed(raw, block, statistics[t]));
+      x[t] = operand(normed(raw, block, statistics[t]));
     }
     for (var r = 0u; r < ROWS_EACH; r++) {
       let row = quad_row(first_quad + r / 4u, r % 4u);
-      let w = weight_block(row, block);
+      let w = weights_at(row, block);
       let scale = select(0.0, weight_scale(row, block), is_there);
       let low = subgroupAdd(scale * vec4f(dot_of(0u, w, x[0]), dot_of(1u, w, x[1]),
                                           dot_of(2u, w, x[2]), dot_of(3u, w, x[3])));

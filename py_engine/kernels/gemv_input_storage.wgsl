@@ -3,7 +3,7 @@ fn prepare_input(thread: u32, subgroup: u32) -> f32 { return 0.0; }
 
 fn read_input(block: u32) -> Input {
   let raw = input_block(0u, block);
-  let v = arrange(normed(raw, block, vec2f()));
+  let v = operand(normed(raw, block, vec2f()));
   return Input(v, block_sum(v), square_sum(raw));
 }
 

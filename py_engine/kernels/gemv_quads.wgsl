@@ -17,11 +17,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
     let block = min(first + lane, BLOCKS - 1u);
     let raw = input_block(0u, block);
     squares += select(0.0, square_sum(raw), is_there);
-    let v = arrange(normed(raw, block, statistics));
+    let v = operand(normed(raw, block, statistics));
     for (var r = 0u; r < ROWS_EACH; r++) {
       let row = quad_row(first_quad + r / 4u, r % 4u);
       let scale = select(0.0, weight_scale(row, block), is_there);
-      sums[r] += subgroupAdd(scale * dot_blocks(weight_block(row, block), v));
+      sums[r] += subgroupAdd(scale * product(weights_at(row, block), v));
     }
   }
   let scale = inverse_rms(subgroupAdd(squares));

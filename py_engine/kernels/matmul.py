@@ -12,23 +12,16 @@ Cost: reads every weight once (GEMV, whatever its number of tokens), or once for
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from py_engine.gpu.types import SLICE_ALIGNMENT, Binding, KernelSpec
-from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
+from py_engine.kernels.formats import WeightFormat
 from py_engine.kernels.norm import Norm
-from py_engine.kernels.tuning import PLAIN, GemvForm, Tuning
+from py_engine.kernels.product import STORE, Epilogue, MatrixProduct, matrix_product
+from py_engine.kernels.tuning import PLAIN, PLAIN_INT8, GemmTile, GemvForm, Tuning
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 
-Activation = Literal["none", "silu", "gelu", "gelu_tanh"]
-"""`gelu` is the one with the error function (Hendrycks and Gimpel 2016), `gelu_tanh` its
-approximation with tanh."""
-
 _QUAD = 4
-_CODES = "weight_q4"
-"""The snippet of formats of 4-bit codes."""
-
 _SUBGROUP_WORKGROUP = 64
 _PLAIN_WORKGROUP = 32
 _QUADS_WORKGROUP = 16
@@ -46,105 +39,6 @@ def batch_stride(width: int) -> int:
 
 MAX_GROUPS = 65535
 """Workgroups in one dimension of a grid, on every adapter."""
-
-
-@dataclass(frozen=True)
-class Epilogue:
-    """What becomes of a product, in the order of the fields.
-
-    `bias` f32, one value a row of the whole matrix, is added. The `activation` follows; with
-    `gated` the first half of a part's rows are gates, and the outputs are activation(gate) * up,
-    half as many. `soft_cap` c is c * tanh(y / c). `residual` adds to what the output holds.
-    """
-
-    bias: bool = False
-    activation: Activation = "none"
-    gated: bool = False
-    soft_cap: float | None = None
-    residual: bool = False
-
-
-STORE = Epilogue()
-
-
-@dataclass(frozen=True)
-class _Product:
-    """What GEMV and GEMM of one matrix, or of a part of it, have in common."""
-
-    weight_format: WeightFormat
-    rows: int
-    columns: int
-    epilogue: Epilogue
-    first_output: int
-    n_outputs: int
-    masks_codes: bool = False
-
-    @property
-    def quads(self) -> int:
-        """Work items of four rows; a gated one has two gates and two ups."""
-        return -(-(self.rows // 2) // 2) if self.epilogue.gated else -(-self.rows // 4)
-
-    @property
-    def constants(self) -> dict[str, int | float | bool | str]:
-        return {
-            "ROWS": self.rows,
-            "COLUMNS": self.columns,
-            "BLOCKS": self.columns // BLOCK,
-            "QUADS": self.quads,
-            "FIRST_OUTPUT": self.first_output,
-            "N_OUTPUTS": self.n_outputs,
-            "INPUT_STRIDE": self.columns // 4,
-            "OUTPUT_STRIDE": self.n_outputs,
-            "SOFT_CAP": float(self.epilogue.soft_cap or 0),
-            "RESIDUAL": self.epilogue.residual,
-            "GATED": self.epilogue.gated,
-            "format": self.weight_format,
-            "activation": self.epilogue.activation,
-        }
-
-    @property
-    def snippets(self) -> tuple[str, ...]:
-        """What unpacks the weights, then what stores the outputs."""
-        epilogue, masks = self.epilogue, self.masks_codes
-        unpacking = MATRIX_FORMATS[self.weight_format].snippets
-        return (
-            "block",
-            *(f"{each}_masked" if masks and each == _CODES else each for each in unpacking),
-            "bias_rows" if epilogue.bias else "bias_none",
-            f"activation_{epilogue.activation}",
-            "epilogue_store",
-            "epilogue_gated" if epilogue.gated else "epilogue_rows",
-            "input_block",
-        )
-
-    @property
-    def weights(self) -> tuple[Binding, ...]:
-        return MATRIX_FORMATS[self.weight_format].bindings(self.rows, self.columns)
-
-    def outputs(self, n_floats: int) -> tuple[Binding, ...]:
-        """Return the bias, where there is one, and the output of so many floats."""
-        output = Binding("output", "read_write", f"array<f32, {n_floats}>")
-        if not self.epilogue.bias:
-            return (output,)
-        n_biases = self.n_outputs * (2 if self.epilogue.gated else 1)
-        return (Binding("bias", "read", f"array<f32, {n_biases}>"), output)
-
-    def groups(self, quads_per_workgroup: int) -> int:
-        """Return how many workgroups have all quads."""
-        return -(-self.quads // quads_per_workgroup)
-
-
-def _product(
-    weight_format: WeightFormat,
-    rows: int,
-    columns: int,
-    epilogue: Epilogue,
-    first_output: int,
-    n_outputs: int | None,
-) -> _Product:
-    written = rows // 2 if epilogue.gated else rows
-    whole = written if n_outputs is None else n_outputs
-    return _Product(weight_format, rows, columns, epilogue, first_output, whole)
 
 
 def gemv(
@@ -167,15 +61,16 @@ def gemv(
     `n_outputs` is None for a matrix in one part. Of a batch, x and output have `batch_stride`
     floats a token.
     """
-    product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
+    product = matrix_product(weight_format, rows, columns, epilogue, first_output, n_outputs)
     form = _form(product, norm, tuning)
-    if form is None or form.rows > _QUAD or batch > 1:
+    product = replace(product, int8=form is not None and form.int8)
+    if form is None or not form.is_team or batch > 1:
         product = _by_subgroups(product, tuning)
     if batch > 1:
         return _batch_gemv(label, product, norm, form, batch, tuning)
-    if form is not None and form.rows > _QUAD:
+    if form is not None and form.has_quads:
         return _quads_gemv(label, product, norm, form, tuning)
-    if form is not None:
+    if form is not None and form.is_team:
         return _team_gemv(label, product, norm, form, tuning)
     subgroups = tuning.lanes is not None
     variant = "subgroup" if subgroups else "workgroup"
@@ -191,7 +86,7 @@ def gemv(
     )
 
 
-def _by_subgroups(product: _Product, tuning: Tuning) -> _Product:
+def _by_subgroups(product: MatrixProduct, tuning: Tuning) -> MatrixProduct:
     """Return how a subgroup that has whole rows unpacks their weights."""
     return replace(product, masks_codes=tuning.masks_codes and tuning.lanes is not None)
 
@@ -203,7 +98,7 @@ def _subgroups(workgroup: int, lanes: int | None) -> int:
 
 def _gemv_kernel(
     label: str,
-    product: _Product,
+    product: MatrixProduct,
     norm: Norm | None,
     *,
     before_norm: tuple[str, ...] = (),
@@ -225,7 +120,13 @@ def _gemv_kernel(
     return kernel_spec(
         "gemv",
         label,
-        snippets=(*product.snippets, *before_norm, *_input_norm(norm), *after_norm),
+        snippets=(
+            *product.snippets,
+            product.operand,
+            *before_norm,
+            *_input_norm(norm),
+            *after_norm,
+        ),
         bindings=(
             *product.weights,
             Binding("x", "read", f"array<vec4f, {batch * n_inputs // 4}>"),
@@ -243,7 +144,7 @@ def _gemv_kernel(
         },
         groups_x=width,
         groups_y=height,
-        directives=directives,
+        directives=(*directives, *product.directives),
     )
 
 
@@ -256,30 +157,30 @@ def _grid(groups: int) -> tuple[int, int]:
     return -(-groups // height), height
 
 
-def _form(product: _Product, norm: Norm | None, tuning: Tuning) -> GemvForm | None:
-    """Return the form that `tuning` asks for, None where it does not apply.
+def _form(product: MatrixProduct, norm: Norm | None, tuning: Tuning) -> GemvForm | None:
+    """Return the form that `tuning` asks for, or the plain one (in f32: None) where it cannot be.
 
-    Those of teams are for formats of 4-bit codes, without LayerNorm, and x must fit into workgroup
-    memory if it is staged there.
+    x in 8 bits and teams are for formats of 4-bit codes. Teams do without LayerNorm, and x must fit
+    into workgroup memory if it is staged there.
     """
-    is_coded = _CODES in MATRIX_FORMATS[product.weight_format].snippets
     form = tuning.gemv_form(product.rows, product.columns)
-    if form is None or tuning.lanes is None:
+    if form is None:
         return None
-    if form.rows > _QUAD:
+    if form.int8 and not product.has_codes:
+        form = replace(form, int8=False)
+    plain = PLAIN_INT8 if form.int8 else None
+    if tuning.lanes is None:
+        return plain
+    if not form.is_team:
         return form
-    if not is_coded:
-        return None
-    if norm is not None and norm.kind != "rms":
-        return None
-    subgroups = form.workgroup // tuning.lanes
-    staged = 4 * (product.columns + product.columns // BLOCK + subgroups) if form.staged else 0
-    combined = 20 * subgroups if form.split > 1 else 0
-    return form if staged + combined <= tuning.workgroup_bytes else None
+    if not product.has_codes or (norm is not None and norm.kind != "rms"):
+        return plain
+    needed = form.workgroup_bytes(product.columns, tuning.lanes)
+    return form if needed <= tuning.workgroup_bytes else plain
 
 
 def _quads_gemv(
-    label: str, product: _Product, norm: Norm | None, form: GemvForm, tuning: Tuning
+    label: str, product: MatrixProduct, norm: Norm | None, form: GemvForm, tuning: Tuning
 ) -> KernelSpec:
     quads = form.rows // _QUAD
     return _gemv_kernel(
@@ -296,7 +197,7 @@ def _quads_gemv(
 
 def _batch_gemv(
     label: str,
-    product: _Product,
+    product: MatrixProduct,
     norm: Norm | None,
     form: GemvForm | None,
     batch: int,
@@ -307,7 +208,7 @@ def _batch_gemv(
     variant = "subgroup" if subgroups else "workgroup"
     quads, workgroup = 1, _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP
     kernel: tuple[str, ...] = ("gemv_batch_accumulate", f"gemv_batch_{variant}")
-    if form is not None and form.rows > _QUAD:
+    if form is not None and form.has_quads:
         quads, workgroup, kernel = form.rows // _QUAD, form.workgroup, ("gemv_batch_quads",)
     return _gemv_kernel(
         label,
@@ -323,7 +224,7 @@ def _batch_gemv(
 
 
 def _team_gemv(
-    label: str, product: _Product, norm: Norm | None, form: GemvForm, tuning: Tuning
+    label: str, product: MatrixProduct, norm: Norm | None, form: GemvForm, tuning: Tuning
 ) -> KernelSpec:
     lanes = tuning.lanes or 1
     teams = form.workgroup // lanes // form.split
@@ -332,7 +233,7 @@ def _team_gemv(
         label,
         product,
         norm,
-        after_norm=("gemv_team", f"gemv_input_{'staged' if form.staged else 'storage'}"),
+        after_norm=("gemv_team", *_team_input(form)),
         constants={
             "WORKGROUP": form.workgroup,
             "LANES": lanes,
@@ -340,9 +241,17 @@ def _team_gemv(
             "SPLIT": form.split,
             "UNROLL": form.unroll,
         },
-        groups=-(-product.quads * (4 // form.rows) // teams),
+        groups=-(-product.quads * _QUAD // form.rows // teams),
         directives=SUBGROUP_DIRECTIVES,
     )
+
+
+def _team_input(form: GemvForm) -> tuple[str, ...]:
+    """Return the snippets by which a team reads x."""
+    if form.int8:
+        return ("gemv_input_staged", "gemv_stage_int8")
+    staged = ("gemv_input_staged", "gemv_stage_float")
+    return ("gemv_input_float", *(staged if form.staged else ("gemv_input_storage",)))
 
 
 def _input_norm(norm: Norm | None) -> tuple[str, ...]:
@@ -356,6 +265,12 @@ def _input_norm(norm: Norm | None) -> tuple[str, ...]:
         assert not norm.bias, "a GEMV folds RMSNorm without a bias"
         return ("input_norm_rms",)
     return (norm.shift, "statistics_layer", "input_norm_layer")
+
+
+def _tile(product: MatrixProduct, tuning: Tuning) -> GemmTile | None:
+    """Return the tile that `tuning` asks for; None for other formats than one in 8 bits is for."""
+    tile = tuning.gemm_tile(product.rows, product.columns)
+    return None if tile is not None and tile.int8 and not product.has_codes else tile
 
 
 def gemm(
@@ -375,12 +290,15 @@ def gemm(
     Shapes: weights (rows, columns), x f32 (max_tokens, columns), bias as in `gemv`, output f32
     (max_tokens, n_outputs). Rows of tokens that are not there stay untouched.
     """
-    product = _product(weight_format, rows, columns, epilogue, first_output, n_outputs)
-    lanes, tile = tuning.lanes, tuning.gemm_tile(rows, columns)
+    product = matrix_product(weight_format, rows, columns, epilogue, first_output, n_outputs)
+    lanes, tile = tuning.lanes, _tile(product, tuning)
+    product = replace(product, int8=tile is not None and tile.int8)
     constants = {**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS}
     directives: tuple[str, ...] = ()
     if tile is not None:
         variant, tokens_per_group = "gemm_tile", tile.tokens
+        if tile.int8:
+            variant, directives = "gemm_tile_int8", product.directives
         constants |= tile.constants
         groups = product.groups(tile.rows // 4)
     elif lanes is not None:
@@ -398,7 +316,7 @@ def gemm(
     return kernel_spec(
         "gemm",
         label,
-        snippets=(*product.snippets, variant),
+        snippets=(*product.snippets, *((product.operand,) if product.int8 else ()), variant),
         bindings=(
             *product.weights,
             Binding("x", "read", f"array<vec4f, {max_tokens * columns // 4}>"),

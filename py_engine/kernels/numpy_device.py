@@ -128,7 +128,9 @@ class NumpyDevice:
     """Keeps its buffers and the labels of the kernels it ran, for tests of what leaks and runs."""
 
     def __init__(self) -> None:
-        self.info = AdapterInfo(vendor="numpy", description="NumPy reference", is_fallback=True)
+        self.info = AdapterInfo(
+            vendor="numpy", description="NumPy reference", is_fallback=True, has_int8_dot=True
+        )
         self.features: frozenset[str] = frozenset()
         self.limits = Limits()
         self.memory_limit: int | None = None

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from py_engine.kernels import reference_encoder as encoder
 from py_engine.kernels import reference_vision as vision
+from py_engine.kernels.formats import BLOCK
 from py_engine.kernels.reference_attention import (
     attention_combine,
     attention_decode,
@@ -89,18 +90,39 @@ def _epilogue(constants: Constants, y: Array, buffers: Buffers) -> None:
     rows[:] = y + rows if constants["RESIDUAL"] else y
 
 
+def rounded_to_int8(x: Array) -> Array:
+    """Return rows x (tokens, COLUMNS) with every block in 8 bits, as float64.
+
+    In f32 as in kernels: which of two codes a value gets depends on it.
+    """
+    blocks = x.astype(np.float32).reshape(len(x), -1, BLOCK)
+    largest = np.abs(blocks).max(axis=2, keepdims=True)
+    codes = np.round(blocks * (np.float32(127) / np.maximum(largest, np.float32(1e-30))))
+    rounded: Array = codes.astype(np.float64) * (largest / np.float32(127))
+    return rounded.reshape(x.shape)
+
+
+def _product(constants: Constants, x: Array, buffers: Buffers) -> Array:
+    """Return W x for each token of x (tokens, COLUMNS)."""
+    if constants["activation_dtype"] == "int8":
+        x = rounded_to_int8(x)
+    y: Array = x.astype(np.float64) @ unpack_matrix(constants, buffers).T
+    return y
+
+
 def gemv(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """y = W (normed x or x) for each token, then the epilogue."""
     x = buffers["x"].reshape(constants["BATCH"], -1)[:, : constants["COLUMNS"]]
-    x = _normed(constants, x, buffers) if "norm" in constants else x.astype(np.float64)
-    _epilogue(constants, x @ unpack_matrix(constants, buffers).T, buffers)
+    if "norm" in constants:
+        x = _normed(constants, x, buffers)
+    _epilogue(constants, _product(constants, x, buffers), buffers)
 
 
 def gemm(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Y = X W^T for the tokens that `state` counts, then the epilogue."""
     count = int(buffers["state"][constants["STATE_N_TOKENS"]])
-    x = buffers["x"].reshape(-1, constants["COLUMNS"])[:count].astype(np.float64)
-    _epilogue(constants, x @ unpack_matrix(constants, buffers).T, buffers)
+    x = buffers["x"].reshape(-1, constants["COLUMNS"])[:count]
+    _epilogue(constants, _product(constants, x, buffers), buffers)
 
 
 def embed(constants: Constants, n_tokens: int, buffers: Buffers) -> None:

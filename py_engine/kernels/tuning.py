@@ -1,7 +1,8 @@
 """Which form of a kernel an adapter gets.
 
-What kernels compute is the same in every form. Forms of the table were measured on an adapter. On
-other GPUs products are measured when a model is first loaded (`models/form_choice.py`).
+What kernels compute is the same in every form, but for those that round x to 8 bits, which only
+an `activation_dtype` of "int8" allows. Forms of the table were measured on an adapter. On other
+GPUs products are measured when a model is first loaded (`models/form_choice.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import AdapterInfo, Limits
 
 
@@ -29,11 +31,12 @@ class SplitKeys:
 
 @dataclass(frozen=True)
 class GemvForm:
-    """A product of one token in which a team of `split` subgroups has `rows` rows, 4 or 2.
+    """A product of one token in which a team of `split` subgroups has `rows` rows, 2, 4 or 8.
 
-    With a multiple of 8 rows each subgroup has so many of its own, in every format. Lanes take
-    `unroll` blocks at a time. With `staged` a workgroup brings x into its memory once; then `split`
-    is 1.
+    With a multiple of 8 rows that is not `staged` each subgroup has so many of its own, in every
+    format. Lanes take `unroll` blocks at a time. With `staged` a workgroup brings x into its memory
+    once. With `int8` x is rounded to 8 bits for integer dot products; teams then have it staged,
+    and 4 rows without that are the plain form, subgroups or not, with such an x.
     """
 
     rows: int
@@ -41,6 +44,28 @@ class GemvForm:
     split: int = 1
     unroll: int = 1
     staged: bool = False
+    int8: bool = False
+
+    @property
+    def has_quads(self) -> bool:
+        """Whether each subgroup has several quads of rows of its own."""
+        return self.rows > 4 and not self.staged
+
+    @property
+    def is_team(self) -> bool:
+        """Whether teams of subgroups share rows; else it has quads or is the plain form."""
+        return self.staged or not (self.has_quads or self.int8)
+
+    def workgroup_bytes(self, columns: int, lanes: int) -> int:
+        """Return what a team's form takes of workgroup memory where x has so many columns."""
+        subgroups = self.workgroup // lanes
+        of_x = (columns if self.int8 else 4 * columns) + columns // 32 * (8 if self.int8 else 4)
+        combined = subgroups * (4 + 16 * -(-self.rows // 4))
+        return (of_x + 4 * subgroups if self.staged else 0) + (combined if self.split > 1 else 0)
+
+
+PLAIN_INT8 = GemvForm(4, 64, int8=True)
+"""The form that runs everywhere, with x in 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +97,14 @@ class GemmTile:
 
     `rows` are a multiple of 64 and `tokens` of 16; each thread sums rows / 16 x tokens / 16 outputs
     in registers. `columns` is 16 or 32: so many of both, in f32 because f16 would round x, must fit
-    into 16 KiB of workgroup memory, which is all that an adapter promises.
+    into 16 KiB of workgroup memory, which is all that an adapter promises. With `int8` both are in
+    8 bits, and `columns` a multiple of 32.
     """
 
     rows: int = 64
     tokens: int = 64
     columns: int = 32
+    int8: bool = False
 
     @property
     def constants(self) -> dict[str, int]:
@@ -110,7 +137,8 @@ class Tuning:
     `sample_slices`, at most as many, so many workgroups first find out what it has to look at
     (0: it looks at all). Attention where keys are not shared out takes `attention_threads`, and
     `attention_by_lanes` if subgroups are of four (attention_lanes.wgsl). With `masks_codes`
-    subgroups unpack 4-bit codes without shifts (weight_q4_masked.wgsl).
+    subgroups unpack 4-bit codes without shifts (weight_q4_masked.wgsl). Where `activation_dtype` is
+    "int8", some forms round x to 8 bits.
     """
 
     lanes: int | None = None
@@ -124,6 +152,7 @@ class Tuning:
     attention_threads: int = 64
     attention_by_lanes: bool = False
     masks_codes: bool = False
+    activation_dtype: ActivationDtype = "float32"
     measured: Forms = field(default_factory=dict, hash=False)
 
     def gemv_form(self, rows: int, columns: int) -> GemvForm | None:
@@ -204,6 +233,30 @@ _OTHER_GPU = Tuning(
 _TABLE = {("nvidia", 32): _NVIDIA, ("google", 4): _SWIFTSHADER}
 """By vendor and lanes: the forms that were measured there."""
 
+_INT8_FORMS = {
+    # An H200 with q4f16_1, in us, for the best in float: 24.8 for 37.9 (28,672 x 4,096), 89.7 for
+    # 143 (128,256 x 4,096); 10.5 for 13.4 (6,144 x 4,096); 16.2 for 22.3 (4,096 x 14,336).
+    ("nvidia", 32): GemvForms(
+        wide=GemvForm(8, 256, staged=True, int8=True),
+        narrow=GemvForm(2, 256, staged=True, int8=True),
+        deep=GemvForm(4, 256, split=2, staged=True, int8=True),
+        wide_rows=8192,
+        deep_ratio=3,
+    ),
+    # A step of SmolLM2-135M's shapes takes 1.6 times as long as in f32: integer dot products go
+    # byte by byte there.
+    ("google", 4): GemvForms(
+        wide=GemvForm(128, 16, int8=True),
+        narrow=GemvForm(64, 16, int8=True),
+        deep=GemvForm(64, 16, int8=True),
+        wide_rows=4096,
+        deep_ratio=1 << 30,
+    ),
+}
+"""Products of one token with x in 8 bits, for the adapters of the table."""
+
+_INT8_TILES = ((0, GemmTile(64, 64, 64, int8=True)),)
+
 _BYTES_PER_SAMPLE_THREAD = 26
 """What the sums of a draw take of a workgroup's memory."""
 
@@ -224,12 +277,32 @@ def is_unknown_gpu(info: AdapterInfo, limits: Limits) -> bool:
     return not info.is_fallback and _in_table(info, limits) is None
 
 
-def tuning_for(info: AdapterInfo, limits: Limits, measured: Forms | None = None) -> Tuning:
-    """Return the forms for an adapter with these limits, on which some were measured."""
+def tuning_for(
+    info: AdapterInfo,
+    limits: Limits,
+    measured: Forms | None = None,
+    activation_dtype: ActivationDtype = "float32",
+) -> Tuning:
+    """Return the forms for an adapter with these limits, on which some were measured.
+
+    With an `activation_dtype` of "int8" x is rounded in all products of 4-bit codes, but those of a
+    chunk on adapters of the table, where that was not measured, or on the CPU, and those that were
+    `measured` to be faster in f32.
+    """
     forms = _in_table(info, limits) or (PLAIN if info.is_fallback else _OTHER_GPU)
+    if activation_dtype == "int8":
+        forms = _in_int8(forms, info, limits)
     return replace(
         forms,
+        activation_dtype=activation_dtype,
         lanes=info.subgroup_size_max,
         workgroup_bytes=limits.max_compute_workgroup_storage_size,
         measured=measured or {},
     )
+
+
+def _in_int8(forms: Tuning, info: AdapterInfo, limits: Limits) -> Tuning:
+    if _in_table(info, limits) is not None:
+        return replace(forms, gemv=_INT8_FORMS[info.vendor, info.subgroup_size_max or 0])
+    tiles = () if info.is_fallback else _INT8_TILES
+    return replace(forms, gemv=GemvForms.only(PLAIN_INT8), gemm_tiles=tiles)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib import resources
 
-from py_engine.gpu.types import Binding, KernelSpec
+from py_engine.gpu.types import INT8_DOT, Binding, KernelSpec
 
 _SNIPPETS = {
     entry.name.removesuffix(".wgsl"): entry.read_text(encoding="utf-8")
@@ -31,6 +31,7 @@ STATE_WORDS = {
 }
 
 SUBGROUP_DIRECTIVES = ("enable subgroups;", "requires subgroup_id;")
+INT8_DIRECTIVES = (f"requires {INT8_DOT};",)
 
 
 def _literal(value: int | float | bool) -> str:

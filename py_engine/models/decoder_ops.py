@@ -9,7 +9,7 @@ from py_engine.kernels.attention import attention_decode, attention_prefill, rop
 from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.attention_split import attention_combine, attention_split, key_split
 from py_engine.kernels.delta import gated_delta
-from py_engine.kernels.matmul import Epilogue
+from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import last_row
 from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.vision import image_rows

@@ -17,7 +17,7 @@ from itertools import chain
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.attention_split import key_split, split_bytes
 from py_engine.kernels.history import recall, remember
-from py_engine.kernels.matmul import Epilogue
+from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import Ids
 from py_engine.kernels.tuning import Tuning
 from py_engine.models.decoder_ops import DecoderOps, layer_caches

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.encoder import attention_bidirectional, pool
-from py_engine.kernels.matmul import Activation, Epilogue
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.product import Activation, Epilogue
 from py_engine.kernels.tuning import Tuning
 from py_engine.models.encoder_spec import EncoderSpec
 from py_engine.models.ops import Ops, Step

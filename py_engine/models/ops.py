@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.matmul import Epilogue, gemm, gemv
+from py_engine.kernels.matmul import gemm, gemv
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import Ids, Target, embed, row_norm
 from py_engine.kernels.tuning import Tuning
 from py_engine.weights.layouts import Layouts, MatrixPart, part_buffers

@@ -9,8 +9,8 @@ from typing import Literal
 
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.encoder import attention_bidirectional
-from py_engine.kernels.matmul import Epilogue
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.product import Epilogue
 from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.vision import average_patches, patches, resize_rows
 from py_engine.models.encoder_steps import layer_steps

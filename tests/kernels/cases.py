@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.formats import MATRIX_FORMATS, GgufFormat, WeightFormat
+from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, GgufFormat, WeightFormat
 from py_engine.kernels.reference import REFERENCES
 from py_engine.kernels.reference_formats import packed_blocks
 from tests.support.numpy_device import binding_view
@@ -61,6 +61,18 @@ def expected_and_found(
         )
         results[binding.name] = (views[binding.name], binding_view(binding, got))
     return results
+
+
+def away_from_ties(x: Array, weight: Array | float = 1.0) -> Array:
+    """Return x f32 so that x * weight is not nearly between two codes where it is rounded to int8.
+
+    How a driver divides would decide which of them it gets.
+    """
+    blocks = (x * weight).reshape(-1, BLOCK)
+    scale = np.abs(blocks).max(axis=1, keepdims=True) / 127
+    is_near = np.abs(blocks / scale % 1 - 0.5) < 0.01
+    moved: Array = x + (is_near * scale * 0.02).reshape(x.shape) / weight
+    return moved.astype(np.float32)
 
 
 def run_reference(

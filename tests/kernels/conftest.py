@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.tuning import PLAIN, GemvForm, GemvForms, SplitKeys, Tuning
+from py_engine.kernels.tuning import PLAIN, PLAIN_INT8, GemvForm, GemvForms, SplitKeys, Tuning
 from tests.conftest import EngineWorker
 from tests.kernels.cases import RunKernel
 
@@ -118,9 +118,17 @@ GEMV_FORMS = {
     "two rows, shared": GemvForm(2, 16, split=2, unroll=2),
     "four rows, staged": GemvForm(4, 32, unroll=2, staged=True),
     "two rows, staged": GemvForm(2, 16, unroll=2, staged=True),
+    "eight rows, staged, shared": GemvForm(8, 16, split=2, staged=True),
     "many rows": GemvForm(16, 8),
+    "int8": PLAIN_INT8,
+    "int8, two rows": GemvForm(2, 16, unroll=2, staged=True, int8=True),
+    "int8, four rows, shared": GemvForm(4, 16, split=2, staged=True, int8=True),
+    "int8, eight rows": GemvForm(8, 16, staged=True, int8=True),
+    "int8, many rows": GemvForm(16, 8, int8=True),
 }
 """Workgroups are for subgroups of 4, as SwiftShader has them; larger ones scale them up."""
+
+INT8_WITHOUT_SUBGROUPS = Tuning(gemv=GemvForms.only(PLAIN_INT8))
 
 
 def scaled(form: GemvForm, lanes: int) -> GemvForm:
@@ -128,11 +136,13 @@ def scaled(form: GemvForm, lanes: int) -> GemvForm:
     return replace(form, workgroup=form.workgroup // 4 * lanes)
 
 
-@pytest.fixture(params=["subgroups", "plain", *sampled(GEMV_FORMS)])
+@pytest.fixture(params=["subgroups", "plain", *sampled(["int8 without subgroups", *GEMV_FORMS])])
 def gemv_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """Every form of a product of one token."""
     if request.param == "plain":
         return PLAIN
+    if request.param == "int8 without subgroups":
+        return INT8_WITHOUT_SUBGROUPS
     if lanes is None:
         pytest.skip("this adapter has no subgroups")
     if request.param == "subgroups":

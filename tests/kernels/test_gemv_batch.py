@@ -9,34 +9,50 @@ import pytest
 
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.formats import WeightFormat
-from py_engine.kernels.matmul import MAX_BATCH, Epilogue, batch_stride, gemv
+from py_engine.kernels.matmul import MAX_BATCH, batch_stride, gemv
 from py_engine.kernels.norm import Norm
+from py_engine.kernels.product import Epilogue
 from py_engine.kernels.tuning import PLAIN, GemvForm, Tuning
 from tests.kernels.cases import (
     RunKernel,
     assert_close,
+    away_from_ties,
     expected_and_found,
     matrix_inputs,
     poisoned,
 )
-from tests.kernels.conftest import GEMV_FORMS, one_form, scaled
-from tests.kernels.test_matmul import EPILOGUES, NORMS, TOLERANCE, bias_inputs, norm_inputs
+from tests.kernels.conftest import GEMV_FORMS, INT8_WITHOUT_SUBGROUPS, one_form, sampled, scaled
+from tests.kernels.test_matmul import (
+    EPILOGUES,
+    NORMS,
+    TOLERANCE,
+    bias_inputs,
+    norm_inputs,
+    norm_tolerance,
+)
 
 FORMATS: tuple[WeightFormat, ...] = get_args(WeightFormat)
 LABEL = "gemv under test"
 
 
-@pytest.fixture(params=["subgroups", "plain", "many rows", "a team's"])
+OF_A_TEAM = ("four rows, staged", "int8, eight rows")
+"""Forms that batches have not: they take the plain ones, with x in the same dtype."""
+
+SAMPLED = sampled(["int8 without subgroups", "int8, many rows", OF_A_TEAM[1]])
+
+
+@pytest.fixture(params=["subgroups", "plain", "many rows", OF_A_TEAM[0], *SAMPLED])
 def batch_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
-    """The forms that products of a batch have, and one that they have not."""
+    """The forms that products of a batch have, and some that they have not."""
     if request.param == "plain":
         return PLAIN
+    if request.param == "int8 without subgroups":
+        return INT8_WITHOUT_SUBGROUPS
     if lanes is None:
         pytest.skip("this adapter has no subgroups")
     if request.param == "subgroups":
         return Tuning(lanes)
-    name = "many rows" if request.param == "many rows" else "four rows, staged"
-    return one_form(lanes, scaled(GEMV_FORMS[name], lanes))
+    return one_form(lanes, scaled(GEMV_FORMS[request.param], lanes))
 
 
 def batch_inputs(
@@ -48,11 +64,12 @@ def batch_inputs(
     width = spec.constants["N_OUTPUTS"]
     inputs = matrix_inputs(rng, spec.constants["format"], rows, columns)
     x = np.full((batch, batch_stride(columns)), np.nan, np.float32)
-    x[:, :columns] = rng.normal(3 if norm else 0, 1, size=(batch, columns))
-    inputs["x"] = x
     inputs |= bias_inputs(rng, epilogue, width)
     if norm is not None:
         inputs |= norm_inputs(rng, norm, columns)
+    rows = rng.normal(3 if norm else 0, 1, size=(batch, columns))
+    x[:, :columns] = away_from_ties(rows, inputs.get("norm", 1.0))
+    inputs["x"] = x
     output = poisoned(batch * batch_stride(width)).reshape(batch, -1)
     if epilogue.residual:
         output[:, :width] = rng.normal(size=(batch, width)).astype(np.float32).view(np.uint32)
@@ -83,7 +100,7 @@ def test_norms(run_kernel: RunKernel, batch_tuning: Tuning, kind: str) -> None:
     norm = NORMS[kind]
     spec = gemv(LABEL, "q4f16_1", 6, 96, norm=norm, batch=4, tuning=batch_tuning)
     found = expected_and_found(run_kernel, spec, batch_inputs(spec, Epilogue(), norm))
-    assert_close(found["output"], 2e-5)
+    assert_close(found["output"], norm_tolerance(spec))
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -107,7 +124,11 @@ def test_a_part_writes_into_its_place(
 
 
 @pytest.mark.parametrize("kind", [None, *NORMS])
-@pytest.mark.parametrize("form", [None, "subgroups", GEMV_FORMS["many rows"]], ids=str)
+@pytest.mark.parametrize(
+    "form",
+    [None, "subgroups", *(GEMV_FORMS[name] for name in ("many rows", "int8", "int8, many rows"))],
+    ids=str,
+)
 def test_a_token_is_the_same_alone(
     run_kernel: RunKernel, lanes: int | None, form: GemvForm | str | None, kind: str | None
 ) -> None:

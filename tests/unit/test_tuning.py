@@ -11,6 +11,7 @@ from py_engine.kernels.attention_shape import AttentionShape, QkNorm, SlidingWin
 from py_engine.kernels.attention_split import attention_combine, attention_split, key_split
 from py_engine.kernels.tuning import (
     PLAIN,
+    PLAIN_INT8,
     Forms,
     GemmTile,
     GemvForm,
@@ -78,6 +79,29 @@ def test_the_adapter_on_the_cpu_has_many_rows_and_few_threads() -> None:
         attention_by_lanes=True,
         masks_codes=True,
     )
+
+
+def test_int8_has_forms_of_its_own() -> None:
+    def forms(info: AdapterInfo) -> Tuning:
+        tuning = tuning_for(info, H200, activation_dtype="int8")
+        assert tuning.activation_dtype == "int8"
+        floats = tuning_for(info, H200)
+        same = {"gemv": None, "gemm_tiles": (), "activation_dtype": "float32"}
+        assert replace(tuning, **same) == replace(floats, **same)
+        return tuning
+
+    nvidia = forms(AdapterInfo("nvidia", subgroup_size_max=32))
+    assert nvidia.gemv_form(28672, 4096) == GemvForm(8, 256, staged=True, int8=True)
+    assert nvidia.gemv_form(6144, 4096) == GemvForm(2, 256, staged=True, int8=True)
+    assert nvidia.gemv_form(4096, 14336) == GemvForm(4, 256, split=2, staged=True, int8=True)
+    assert nvidia.gemm_tile(2048, 64) == GemmTile(64, 64, 32)
+    cpu = forms(AdapterInfo("google", "swiftshader", subgroup_size_max=4, is_fallback=True))
+    assert (cpu.gemv_form(64, 64), cpu.gemm_tile(64, 64)) == (GemvForm(64, 16, int8=True), None)
+    other_cpu = forms(AdapterInfo("mesa", is_fallback=True))
+    assert (other_cpu.gemv_form(64, 64), other_cpu.gemm_tile(64, 64)) == (PLAIN_INT8, None)
+    gpu = forms(AdapterInfo("amd", subgroup_size_max=64))
+    tile = GemmTile(64, 64, 64, int8=True)
+    assert (gpu.gemv_form(64, 64), gpu.gemm_tile(64, 64)) == (PLAIN_INT8, tile)
 
 
 def test_what_was_measured_goes_before_the_table() -> None:

@@ -1,0 +1,148 @@
+"""What all kernels of a product with a weight matrix share: its shape, and where outputs go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from py_engine.gpu.types import Binding
+from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
+from py_engine.kernels.wgsl import INT8_DIRECTIVES
+
+Activation = Literal["none", "silu", "gelu", "gelu_tanh"]
+"""`gelu` is the one with the error function (Hendrycks and Gimpel 2016), `gelu_tanh` its
+approximation with tanh."""
+
+_CODES = "weight_q4"
+"""The snippet of formats of 4-bit codes."""
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What becomes of a product, in the order of the fields.
+
+    `bias` f32, one value a row of the whole matrix, is added. The `activation` follows; with
+    `gated` the first half of a part's rows are gates, and the outputs are activation(gate) * up,
+    half as many. `soft_cap` c is c * tanh(y / c). `residual` adds to what the output holds.
+    """
+
+    bias: bool = False
+    activation: Activation = "none"
+    gated: bool = False
+    soft_cap: float | None = None
+    residual: bool = False
+
+
+STORE = Epilogue()
+
+
+def has_codes(weight_format: WeightFormat) -> bool:
+    """Tell whether weights are 4-bit codes, which products with x in 8 bits are for."""
+    return _CODES in MATRIX_FORMATS[weight_format].snippets
+
+
+@dataclass(frozen=True)
+class MatrixProduct:
+    """What GEMV and GEMM of one matrix, or of a part of it, have in common.
+
+    With `masks_codes` subgroups unpack 4-bit codes without shifts; with `int8`, which is for these
+    codes only, x is rounded to 8 bits.
+    """
+
+    weight_format: WeightFormat
+    rows: int
+    columns: int
+    epilogue: Epilogue
+    first_output: int
+    n_outputs: int
+    masks_codes: bool = False
+    int8: bool = False
+
+    @property
+    def quads(self) -> int:
+        """Work items of four rows; a gated one has two gates and two ups."""
+        return -(-(self.rows // 2) // 2) if self.epilogue.gated else -(-self.rows // 4)
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether the weights are 4-bit codes."""
+        return has_codes(self.weight_format)
+
+    @property
+    def constants(self) -> dict[str, int | float | bool | str]:
+        """What all kernels of the product know."""
+        return {
+            "ROWS": self.rows,
+            "COLUMNS": self.columns,
+            "BLOCKS": self.columns // BLOCK,
+            "QUADS": self.quads,
+            "FIRST_OUTPUT": self.first_output,
+            "N_OUTPUTS": self.n_outputs,
+            "INPUT_STRIDE": self.columns // 4,
+            "OUTPUT_STRIDE": self.n_outputs,
+            "SOFT_CAP": float(self.epilogue.soft_cap or 0),
+            "RESIDUAL": self.epilogue.residual,
+            "GATED": self.epilogue.gated,
+            "format": self.weight_format,
+            "activation": self.epilogue.activation,
+            "activation_dtype": "int8" if self.int8 else "float32",
+        }
+
+    @property
+    def snippets(self) -> tuple[str, ...]:
+        """What unpacks the weights, then what stores the outputs."""
+        epilogue, masks = self.epilogue, self.masks_codes and not self.int8
+        unpacking = MATRIX_FORMATS[self.weight_format].snippets
+        return (
+            "block",
+            *(f"{each}_masked" if masks and each == _CODES else each for each in unpacking),
+            "bias_rows" if epilogue.bias else "bias_none",
+            f"activation_{epilogue.activation}",
+            "epilogue_store",
+            "epilogue_gated" if epilogue.gated else "epilogue_rows",
+            "input_block",
+        )
+
+    @property
+    def operand(self) -> str:
+        """The snippet of what a GEMV multiplies: x and weights in f32, or in 8 bits."""
+        return "operand_int8" if self.int8 else "operand_float"
+
+    @property
+    def directives(self) -> tuple[str, ...]:
+        """What the kernels need of WGSL."""
+        return INT8_DIRECTIVES if self.int8 else ()
+
+    @property
+    def weights(self) -> tuple[Binding, ...]:
+        """The buffers of the matrix."""
+        return MATRIX_FORMATS[self.weight_format].bindings(self.rows, self.columns)
+
+    def outputs(self, n_floats: int) -> tuple[Binding, ...]:
+        """Return the bias, where there is one, and the output of so many floats."""
+        output = Binding("output", "read_write", f"array<f32, {n_floats}>")
+        if not self.epilogue.bias:
+            return (output,)
+        n_biases = self.n_outputs * (2 if self.epilogue.gated else 1)
+        return (Binding("bias", "read", f"array<f32, {n_biases}>"), output)
+
+    def groups(self, quads_per_workgroup: int) -> int:
+        """Return how many workgroups have all quads."""
+        return -(-self.quads // quads_per_workgroup)
+
+
+def matrix_product(
+    weight_format: WeightFormat,
+    rows: int,
+    columns: int,
+    epilogue: Epilogue,
+    first_output: int,
+    n_outputs: int | None,
+) -> MatrixProduct:
+    """Return the product of a matrix, or of the part that writes outputs from `first_output` on.
+
+    `n_outputs` are those of the whole matrix, None for one in one part.
+    """
+    written = rows // 2 if epilogue.gated else rows
+    whole = written if n_outputs is None else n_outputs
+    return MatrixProduct(weight_format, rows, columns, epilogue, first_output, whole)
