@@ -20,15 +20,16 @@ from py_engine.grammar import GrammarCompiler
 from py_engine.grammar.backend_browser import BrowserGrammarCompiler
 from py_engine.grammar.vocabulary import vocabulary_of
 from py_engine.images_browser import load_image
-from py_engine.models.base import LoadProgress, SamplingParams, TextModel
+from py_engine.models.base import LoadingTokenizer, LoadProgress, SamplingParams, TextModel
 from py_engine.models.decoder import Decoder
 from py_engine.models.embedder import Embedder
 from py_engine.models.encoder_loader import load_embedder, plan_embedder_load
 from py_engine.models.form_choice import FormChooser
 from py_engine.models.images import HostImage
-from py_engine.models.loader import VocabSize, load_model, plan_load
+from py_engine.models.loader import load_model, plan_load
 from py_engine.models.memory_plan import MemoryPlan
 from py_engine.models.profile import KernelProfile, profile_kernels
+from py_engine.models.quality_gate import QualityGate
 from py_engine.models.registry import ENCODERS
 from py_engine.resumable.files import SessionFiles
 from py_engine.resumable.files_browser import OpfsSessions
@@ -47,7 +48,9 @@ class BrowserHost:
     def __init__(self) -> None:
         self._sources = BrowserSources(pywebllm_worker.siteUrl)
         self._gpus = GpuKeeper()
-        self._chooser = FormChooser(BrowserChoices(), clock_of)
+        choices = BrowserChoices()
+        self._chooser = FormChooser(choices, clock_of)
+        self._gate = QualityGate(choices)
 
     async def open_source(self, record: ModelRecord, app_config: AppConfig) -> ModelSource:
         """Return where the record's files are; a relative address is the site's."""
@@ -89,7 +92,7 @@ class BrowserHost:
         checkpoint: Checkpoint,
         config: ChatConfig,
         on_progress: Callable[[LoadProgress], None],
-        vocab_size: VocabSize,
+        tokenizer: LoadingTokenizer,
     ) -> TextModel:
         """Load weights and kernels."""
         return await load_model(
@@ -98,8 +101,9 @@ class BrowserHost:
             config,
             on_progress,
             takes_images=True,
-            vocab_size=vocab_size,
+            tokenizer=tokenizer,
             chooser=self._chooser,
+            gate=self._gate,
         )
 
     async def profile_kernels(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from py_engine.config import AppConfig, ChatConfig, ModelRecord
 from py_engine.gpu.types import Device
 from py_engine.grammar import GrammarCompiler
-from py_engine.models.base import LoadProgress, SamplingParams, TextModel
+from py_engine.models.base import LoadingTokenizer, LoadProgress, SamplingParams, TextModel
 from py_engine.models.embedder import Embedder
 from py_engine.models.images import HostImage
 from py_engine.models.memory_plan import MemoryPlan
@@ -65,11 +65,11 @@ class EngineHost(Protocol):
         checkpoint: Checkpoint,
         config: ChatConfig,
         on_progress: Callable[[LoadProgress], None],
-        vocab_size: Callable[[], Awaitable[int]],
+        tokenizer: LoadingTokenizer,
     ) -> TextModel:
         """Load a language model onto `device`; on failure nothing stays there.
 
-        Tokens from `vocab_size` on are never drawn. Its errors are those of the tokenizer.
+        Tokens that `tokenizer` does not have are never drawn.
         """
         ...
 

@@ -102,13 +102,11 @@ async def _load_language_model(
     """Load tokenizer and template while weights and kernels load."""
     loading_text = asyncio.ensure_future(_load_text(checkpoint.tokenizer_source, config))
 
-    async def vocab_size() -> int:
-        tokenizer, _ = await asyncio.shield(loading_text)
-        return tokenizer.vocab_size
-
     text_model: TextModel | None = None
     try:
-        text_model = await host.load_model(device, checkpoint, config, reporter.on_load, vocab_size)
+        text_model = await host.load_model(
+            device, checkpoint, config, reporter.on_load, _Loading(loading_text)
+        )
         tokenizer, renderer = await loading_text
     except BaseException:
         loading_text.cancel()
@@ -119,8 +117,24 @@ async def _load_language_model(
             text_model.destroy()
         raise
     active = min(config.active_vocab_size, tokenizer.vocab_size)
-    config = dataclasses.replace(config, active_vocab_size=active)
+    dtype = text_model.activation_dtype
+    config = dataclasses.replace(config, active_vocab_size=active, activation_dtype=dtype)
     return LoadedModel(config, tokenizer, renderer, text_model, host)
+
+
+class _Loading:
+    """A `LoadingTokenizer`; a load that is cancelled leaves it to whoever began it."""
+
+    def __init__(self, text: asyncio.Future[tuple[Tokenizer, PromptRenderer]]) -> None:
+        self._text = text
+
+    async def vocab_size(self) -> int:
+        tokenizer, _ = await asyncio.shield(self._text)
+        return tokenizer.vocab_size
+
+    async def token_ids(self, text: str) -> list[int]:
+        tokenizer, _ = await asyncio.shield(self._text)
+        return [*tokenizer.template.prefix, *tokenizer.encode(text)]
 
 
 async def _load_text(source: ModelSource, config: ChatConfig) -> tuple[Tokenizer, PromptRenderer]:

@@ -180,8 +180,11 @@ class ModelSet:
                 opened.append(await open_model(source, record, chat_opts))
             await require_memory_for_all(self._host, opened, device)
             for each in opened:
-                self._add(each.record.model_id, await self._load_one(each, device, reporter))
-                reporter.finish_model(each.record.model_id, str(device.info))
+                model = await self._load_one(each, device, reporter)
+                self._add(each.record.model_id, model)
+                is_int8 = isinstance(model, LoadedModel) and model.config.activation_dtype == "int8"
+                used = (str(device.info), *(("int8 activations",) if is_int8 else ()))
+                reporter.finish_model(each.record.model_id, ", ".join(filter(None, used)))
         except BaseException:
             self._free(ModelNotLoadedError("Loading another model failed: nothing is loaded now."))
             raise

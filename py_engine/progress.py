@@ -88,6 +88,8 @@ class LoadReporter:
             return f"Loading GPU shader modules[{phase.done}/{phase.total}]: {done}"
         if name == "choice":
             return f"Choosing the fastest kernels for this GPU[{phase.done}/{phase.total}]: {done}"
+        if name == "quality":
+            return f"Comparing int8 activations with float32[{phase.done}/{phase.total}]: {done}"
         megabytes = f"{phase.done / 1e6:.1f} of {phase.total / 1e6:.1f} MB"
         if name == "download":
             return f"Fetching param cache: {megabytes} fetched. {done}{_FIRST_VISIT}"
@@ -111,6 +113,7 @@ class LoadReporter:
             "download": downloading,
             "weights": 1 - _KERNELS_SHARE - downloading,
             "kernels": _KERNELS_SHARE,
+            "quality": 0.0,
             "choice": 0.0,
         }
         return sum(shares[name] * phase.new_done for name, phase in self._phases.items())

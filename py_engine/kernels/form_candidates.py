@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import Limits
-from py_engine.kernels.tuning import Forms, GemmTile, GemvForm
+from py_engine.kernels.tuning import PLAIN_INT8, Forms, GemmTile, GemvForm
 
 _GEMV = (
     GemvForm(4, 256, unroll=2, staged=True),
@@ -16,22 +17,38 @@ _GEMV = (
     GemvForm(4, 128, split=4),
     GemvForm(2, 128, split=2),
 )
+_GEMV_INT8 = (
+    PLAIN_INT8,
+    GemvForm(8, 256, staged=True, int8=True),
+    GemvForm(4, 256, split=2, staged=True, int8=True),
+    GemvForm(2, 256, staged=True, int8=True),
+)
 _GEMM = (GemmTile(64, 64, 32), GemmTile(128, 64, 16))
+_GEMM_INT8 = (GemmTile(64, 64, 64, int8=True), GemmTile(128, 64, 64, int8=True))
 _GEMM_WORKGROUP = 256
 _KINDS: dict[str, type[GemvForm | GemmTile]] = {"gemv": GemvForm, "gemm": GemmTile}
 
 
-def gemv_candidates(lanes: int | None, limits: Limits) -> tuple[GemvForm, ...]:
-    """Return the forms that can be made of subgroups of so many lanes; none without subgroups."""
+def gemv_candidates(
+    lanes: int | None, limits: Limits, activation_dtype: ActivationDtype
+) -> tuple[GemvForm, ...]:
+    """Return the forms that can be made of subgroups of so many lanes.
+
+    Without subgroups only the plain one, where x may be rounded, is another than in f32.
+    """
+    is_int8 = activation_dtype == "int8"
     if lanes is None:
-        return ()
+        return (PLAIN_INT8,) if is_int8 else ()
     most = _most_threads(limits)
-    return tuple(form for form in _GEMV if lanes * form.split <= form.workgroup <= most)
+    forms = (*_GEMV, *(_GEMV_INT8 if is_int8 else ()))
+    return tuple(form for form in forms if lanes * form.split <= form.workgroup <= most)
 
 
-def gemm_candidates(limits: Limits) -> tuple[GemmTile, ...]:
+def gemm_candidates(limits: Limits, activation_dtype: ActivationDtype) -> tuple[GemmTile, ...]:
     """Return the tiles that an adapter with these limits can have."""
-    return _GEMM if _most_threads(limits) >= _GEMM_WORKGROUP else ()
+    if _most_threads(limits) < _GEMM_WORKGROUP:
+        return ()
+    return (*_GEMM, *(_GEMM_INT8 if activation_dtype == "int8" else ()))
 
 
 def _most_threads(limits: Limits) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
+from py_engine.chat_config import ActivationDtype
+
 if TYPE_CHECKING:
     from py_engine.models.images import VisionModel
 
@@ -52,7 +54,7 @@ class Draw:
     top: tuple[tuple[int, float], ...] = ()
 
 
-LoadPhase = Literal["download", "weights", "kernels", "choice"]
+LoadPhase = Literal["download", "weights", "kernels", "quality", "choice"]
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,25 @@ class LoadProgress:
     """Progress of loading a model.
 
     Counted are bytes of files for "download" (into the browser's storage, with what is there
-    already), bytes on the GPU for "weights", pipelines for "kernels", forms of kernels that are
-    measured for "choice".
+    already), bytes on the GPU for "weights", pipelines for "kernels", tokens of a text for
+    "quality", forms of kernels that are measured for "choice".
     """
 
     phase: LoadPhase
     done: int
     total: int
+
+
+class LoadingTokenizer(Protocol):
+    """What loading a model needs of its tokenizer, which loads meanwhile. Raises its errors."""
+
+    async def vocab_size(self) -> int:
+        """Return how many tokens it has."""
+        ...
+
+    async def token_ids(self, text: str) -> Sequence[int]:
+        """Return the ids of a text, with the special tokens that belong before it."""
+        ...
 
 
 class TextModel(Protocol):
@@ -83,6 +97,11 @@ class TextModel(Protocol):
     def context_window_size(self) -> int: ...
     @property
     def prefill_chunk_size(self) -> int: ...
+    @property
+    def activation_dtype(self) -> ActivationDtype:
+        """Whether any product rounds its input to "int8"."""
+        ...
+
     @property
     def steps_in_flight(self) -> int:
         """How many calls of `decode` to make before the first of their tokens is awaited."""

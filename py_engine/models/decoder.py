@@ -65,6 +65,7 @@ class Decoder:
         self.vocab_size = spec.active_vocab_size
         self.context_window_size = spec.context_window_size
         self.prefill_chunk_size = spec.prefill_chunk_size
+        self.activation_dtype = steps.activation_dtype
         self.steps_in_flight = FEWEST_STEPS
         self.free_memory: Callable[[], bool] = lambda: False
         self.device = device

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.attention_split import key_split, split_bytes
 from py_engine.kernels.history import recall, remember
@@ -52,6 +53,12 @@ class DecoderSteps:
     def __iter__(self) -> Iterator[Step]:
         """Return all steps."""
         return chain(self.next_logits, self.prefill, self.first_logits, self.recall)
+
+    @property
+    def activation_dtype(self) -> ActivationDtype:
+        """Whether any product rounds its input to "int8"."""
+        dtypes = {step.kernel.constants.get("activation_dtype") for step in self}
+        return "int8" if "int8" in dtypes else "float32"
 
     @property
     def kernels(self) -> list[KernelSpec]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from py_engine.chat_config import ActivationDtype
 from py_engine.errors import DeviceLostError, MLCError
 from py_engine.gpu.types import Buffer, Clock, Device, Dispatch, Program
 from py_engine.kernels.form_candidates import (
@@ -45,6 +46,10 @@ _COMPARED = 8192
 _TOLERANCE = 1e-3
 """By how much sums in another order may differ, relative to the largest."""
 
+_INT8_TOLERANCE = 2e-2
+"""By how much they may where x is rounded to 8 bits: 0.4 % of the largest, twice that of a gate
+times its up, and room for bad luck."""
+
 _MOST_ATTEMPTS = 2
 """Measurements that may come to no end before the GPU is not asked again."""
 
@@ -75,9 +80,9 @@ class FormChooser:
         self._store = store
         self._clock_of = clock_of
 
-    async def known(self, device: Device) -> Forms:
-        """Return what was chosen on this GPU before."""
-        text = await self._store.load(_key(device))
+    async def known(self, device: Device, activation_dtype: ActivationDtype) -> Forms:
+        """Return what was chosen on this GPU before, among the forms that the dtype allows."""
+        text = await self._store.load(_key(device, activation_dtype))
         try:
             return {} if text is None else forms_from_json(text)
         except ValueError as error:
@@ -104,7 +109,8 @@ class FormChooser:
         wanted = _products(steps_in(tuning)).keys() - tuning.measured.keys()
         if not wanted:
             return tuning.measured
-        attempts = f"{_key(device)} attempts"
+        key = _key(device, tuning.activation_dtype)
+        attempts = f"{key} attempts"
         before = await self._store.load(attempts)
         n_before = int(before) if before is not None and before.isdecimal() else 0
         if n_before >= _MOST_ATTEMPTS:
@@ -116,7 +122,7 @@ class FormChooser:
             device, clock, tuning, steps_in, buffers, prefill_chunk_size, on_progress
         )
         chosen = {**tuning.measured, **dict.fromkeys(wanted), **fastest_forms(timings)}
-        await self._store.save(_key(device), forms_as_json(chosen))
+        await self._store.save(key, forms_as_json(chosen))
         await self._store.save(attempts, "0")
         return chosen
 
@@ -138,8 +144,8 @@ async def measure_forms(
     plain = _products(steps_in(replace(tuning, measured=dict.fromkeys(unknown))))
     trials: list[tuple[Product, GemvForm | GemmTile | None, Sequence[Step]]] = []
     for kind, forms in (
-        ("gemv", gemv_candidates(tuning.lanes, device.limits)),
-        ("gemm", gemm_candidates(device.limits)),
+        ("gemv", gemv_candidates(tuning.lanes, device.limits, tuning.activation_dtype)),
+        ("gemm", gemm_candidates(device.limits, tuning.activation_dtype)),
     ):
         products = [product for product in plain if product[0] == kind and product in unknown]
         for form in forms:
@@ -155,7 +161,8 @@ async def measure_forms(
     timings = []
     for done, (product, tried, steps) in enumerate(trials):
         on_progress(LoadProgress("choice", done, len(trials)))
-        seconds = await bench.seconds(steps, plain[product])
+        tolerance = _INT8_TOLERANCE if tried is not None and tried.int8 else _TOLERANCE
+        seconds = await bench.seconds(steps, plain[product], tolerance)
         timings.append(Timing(product, tried, seconds))
     on_progress(LoadProgress("choice", len(trials), len(trials)))
     return timings
@@ -188,14 +195,18 @@ class _Bench:
         draw = random.Random(1).uniform
         self._noise = array("f", [draw(-1, 1) for _ in range(4093)])
 
-    async def seconds(self, steps: Sequence[Step], plain: Sequence[Step]) -> float | None:
+    async def seconds(
+        self, steps: Sequence[Step], plain: Sequence[Step], tolerance: float
+    ) -> float | None:
         """Return the seconds of one of the steps; None if what they give is not what `plain` gives.
+
+        Differences may be `tolerance` times the largest of it.
 
         Raises DeviceLostError.
         """
         try:
             async with self._device.check("measuring kernels"):
-                if not await self._is_right(steps, plain):
+                if not await self._is_right(steps, plain, tolerance):
                     logger.warning("%s gives wrong results here", steps[0].kernel.label)
                     return None
                 program = await self._program(steps)
@@ -206,7 +217,9 @@ class _Bench:
             logger.warning("a form of %s failed: %s", steps[0].kernel.label, error)
             return None
 
-    async def _is_right(self, steps: Sequence[Step], plain: Sequence[Step]) -> bool:
+    async def _is_right(
+        self, steps: Sequence[Step], plain: Sequence[Step], tolerance: float
+    ) -> bool:
         """Compare what each kernel gives the first time that it occurs."""
         pairs = reversed(list(zip(steps, plain, strict=True)))
         for step, as_it_should in {pair[0].kernel.source: pair for pair in pairs}.values():
@@ -214,7 +227,7 @@ class _Bench:
             if source not in self._right:
                 self._right[source] = await self._outputs(as_it_should)
             right, found = self._right[source], await self._outputs(step)
-            most = _TOLERANCE * max(map(abs, right))
+            most = tolerance * max(map(abs, right))
             # A NaN is not within any distance.
             if not all(abs(a - b) <= most for a, b in zip(found, right, strict=True)):
                 return False
@@ -269,8 +282,12 @@ def _sources(steps: Sequence[Step]) -> list[str]:
     return [step.kernel.source for step in steps]
 
 
-def _key(device: Device) -> str:
+def choice_key(device: Device, *more: str) -> str:
+    """Return the key of a choice on this GPU with the kernels as they are, told apart by `more`."""
     info = device.info
-    return " ".join(
-        (info.vendor, info.architecture, info.device, info.description, SNIPPETS_DIGEST[:16])
-    )
+    names = (info.vendor, info.architecture, info.device, info.description, SNIPPETS_DIGEST[:16])
+    return " ".join((*names, *more))
+
+
+def _key(device: Device, activation_dtype: ActivationDtype) -> str:
+    return choice_key(device, *(() if activation_dtype == "float32" else (activation_dtype,)))

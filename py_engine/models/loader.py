@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from py_engine.chat_config import ActivationDtype
 from py_engine.config import ChatConfig
-from py_engine.gpu.types import Buffer, Device, Kernel, KernelSpec
+from py_engine.gpu.types import Device, Kernel, KernelSpec
 from py_engine.kernels.tuning import Forms, Tuning, tuning_for
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
-from py_engine.models.base import LoadProgress
-from py_engine.models.decoder import Decoder, Kernels
+from py_engine.models.base import LoadingTokenizer, LoadProgress
+from py_engine.models.decoder import Decoder
 from py_engine.models.decoder_build import build_decoder
 from py_engine.models.decoder_memory import decoder_memory, require_chunks_fit
 from py_engine.models.decoder_steps import DecoderSteps, decoder_steps
@@ -19,7 +20,9 @@ from py_engine.models.form_choice import FormChooser
 from py_engine.models.memory_plan import MemoryPlan, require_memory_for
 from py_engine.models.model_plan import TowerPlan, find_tower, plan_model
 from py_engine.models.parts import load_parts
+from py_engine.models.quality_gate import TEXT, QualityGate, allowed_dtype
 from py_engine.models.read_backs import steps_in_flight
+from py_engine.models.refinement import Refinement, Trial
 from py_engine.models.registry import decoder_spec
 from py_engine.models.sampler import sampler_kernels
 from py_engine.models.spec import DecoderSpec
@@ -44,10 +47,6 @@ class ModelPlan:
     memory: MemoryPlan
 
 
-VocabSize = Callable[[], Awaitable[int]]
-"""Returns how many tokens a tokenizer has, once it is loaded."""
-
-
 async def load_model(
     device: Device,
     checkpoint: Checkpoint,
@@ -55,26 +54,36 @@ async def load_model(
     on_progress: Callable[[LoadProgress], None],
     *,
     takes_images: bool = False,
-    vocab_size: VocabSize | None = None,
+    tokenizer: LoadingTokenizer | None = None,
     chooser: FormChooser | None = None,
+    gate: QualityGate | None = None,
 ) -> Decoder:
     """Load the model of `checkpoint` onto `device`; on failure nothing stays there.
 
     `config` is the checkpoint's configuration with an application's options. With `takes_images`
-    the model's vision tower is loaded too, where it has one. Tokens from `vocab_size` on are never
-    drawn; what does not depend on it is loaded meanwhile. `chooser` may measure which forms of
-    kernels are the fastest.
+    the model's vision tower is loaded too, where it has one. Tokens that `tokenizer` does not have
+    are never drawn; what does not depend on it is loaded meanwhile. `chooser` may measure which
+    forms of kernels are the fastest; `gate`, which needs the tokenizer, judges activations in 8
+    bits.
     Raises the errors of `plan_load`, `require_memory_for`, `load_parts` and `build_decoder`.
     """
-    forms = {} if chooser is None else await chooser.known(device)
-    plan_for = partial(plan_load, device, checkpoint, takes_images=takes_images, forms=forms)
+    dtype, is_open = await allowed_dtype(device, config, gate if tokenizer else None, checkpoint)
+    forms = {} if chooser is None else await chooser.known(device, dtype)
+    plan_for = partial(
+        plan_load,
+        device,
+        checkpoint,
+        takes_images=takes_images,
+        forms=forms,
+        activation_dtype=dtype,
+    )
     first = await plan_for(config)
     require_memory_for(first.memory, device)
     n_steps = await steps_in_flight(device)  # while nothing else keeps the machine busy
 
     async def final_plan() -> ModelPlan:
         size = config.active_vocab_size
-        active = size if vocab_size is None else min(size, await vocab_size())
+        active = size if tokenizer is None else min(size, await tokenizer.vocab_size())
         return (
             first if active == size else await plan_for(replace(config, active_vocab_size=active))
         )
@@ -84,17 +93,11 @@ async def load_model(
         device, checkpoint.source, first.weights, compiling, on_progress
     )
 
-    async def improve(buffers: Mapping[str, Buffer]) -> tuple[DecoderSteps, Kernels]:
-        assert chooser is not None
-        tuning, steps_in = plan.steps.tuning, partial(_steps, device, plan.spec, plan.weights)
-        chunk = plan.spec.prefill_chunk_size
-        chosen = await chooser.choose(device, tuning, steps_in, buffers, chunk, on_progress)
-        if chosen == forms:
-            return plan.steps, kernels
-        steps = steps_in(replace(tuning, measured=chosen))
-        compiled = await device.compile(steps.kernels)
-        return steps, kernels | dict(zip(steps.kernels, compiled, strict=True))
-
+    trial = None
+    if is_open and gate is not None and tokenizer is not None:
+        trial = Trial(gate, checkpoint, partial(tokenizer.token_ids, TEXT))
+    steps_in = partial(_steps, device, plan.spec, plan.weights)
+    refinement = Refinement(device, plan.spec, steps_in, chooser, trial, on_progress)
     decoder = await build_decoder(
         device,
         plan.spec,
@@ -102,7 +105,7 @@ async def load_model(
         kernels,
         weights,
         plan.vision,
-        None if chooser is None else improve,
+        refinement.of((plan.steps, kernels)),
     )
     decoder.steps_in_flight = n_steps
     return decoder
@@ -148,10 +151,11 @@ async def plan_load(
     *,
     takes_images: bool = False,
     forms: Forms | None = None,
+    activation_dtype: ActivationDtype = "float32",
 ) -> ModelPlan:
     """Plan what `load_model` will do with the same arguments; only small files are read.
 
-    `forms` are those that were measured on this GPU.
+    `forms` are those that were measured on this GPU, among those that `activation_dtype` allows.
     Raises the errors of the family, of `find_tower`, `require_tower_fits`,
     `require_attention_fits`, `require_chunks_fit` and `plan_model`.
     """
@@ -160,9 +164,11 @@ async def plan_load(
     require_attention_fits(spec, device.limits)
     require_chunks_fit(spec, device.limits)
     plan = plan_model(checkpoint, config, device.limits, tower)
-    tuning = tuning_for(device.info, device.limits, forms)
+    tuning = tuning_for(device.info, device.limits, forms, activation_dtype)
     steps = _steps(device, spec, plan, tuning)
-    vision = None if tower is None else _vision(tower, plan.layouts, tuning)
+    # The quality of a language model's activations in 8 bits tells nothing of a tower's.
+    of_tower = tuning if activation_dtype == "float32" else tuning_for(device.info, device.limits)
+    vision = None if tower is None else _vision(tower, plan.layouts, of_tower)
     memory = decoder_memory(spec, steps, plan.gpu_bytes, config.quantization)
     kernels = [*steps.kernels, *sampler_kernels(spec.active_vocab_size, tuning)]
     if vision is not None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
+from py_engine.chat_config import ActivationDtype
 from py_engine.config import ChatConfig
 from py_engine.gpu.adapter import request_device
 from py_engine.gpu.clock import clock_of
@@ -26,7 +27,7 @@ class Recorder(FormChooser):
         super().__init__(BrowserChoices(), clock_of)
         self.timings: list[Timing] = []
 
-    async def known(self, device: Device) -> Forms:
+    async def known(self, device: Device, activation_dtype: ActivationDtype) -> Forms:
         """Return nothing, so that everything is measured."""
         return {}
 

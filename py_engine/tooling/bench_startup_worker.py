@@ -15,6 +15,7 @@ _NAMES = {
     "download": "model into storage",
     "weights": "weights onto the GPU",
     "kernels": "kernels",
+    "quality": "quality of int8",
     "choice": "choice of kernels",
 }
 

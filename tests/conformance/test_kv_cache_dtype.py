@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,12 @@ import pytest
 
 from py_engine.config import ChatConfig
 from py_engine.errors import ConfigurationFieldError
-from py_engine.models.base import SamplingParams
-from py_engine.models.decoder import Decoder
-from py_engine.tooling.steps import ROOT
-from py_engine.weights.quantization import F32
+from tests.conformance.distributions import change_by
 from tests.conformance.fixtures import fixture_names, load_fixture
 from tests.conformance.running import (
     Decoded,
     decode_in_worker,
     decode_on_numpy,
-    load_folder_on_numpy,
     load_on_numpy,
 )
 from tests.conformance.test_batcher import check as check_batches
@@ -33,7 +28,6 @@ from tests.support.numpy_device import NumpyDevice
 
 INT8 = {"kv_cache_dtype": "int8"}
 ON_WEBGPU = ["gqa_tied_q4f16", "mistral_window_24_q0f32", "gemma2_q4f16"]
-EMBEDDED = ROOT / "web" / "models" / "Llama-Storyteller-7M-q4f16_1-MLC"
 N_TOKENS = 120
 
 
@@ -100,48 +94,9 @@ def test_other_values_are_refused(value: Any) -> None:
 
 
 def test_quality_with_the_embedded_model(capsys: pytest.CaptureFixture[str]) -> None:
-    """Compare the distributions after every token of a text that the model itself wrote."""
-    expected, found, tokens = asyncio.run(distributions())
-    divergence = (np.exp(expected) * (expected - found)).sum(axis=1)
-    same_first = (expected.argmax(axis=1) == found.argmax(axis=1)).mean()
-    rows = np.arange(len(tokens))
-    perplexities = [float(np.exp(-each[rows, tokens].mean())) for each in (expected, found)]
+    change = change_by(INT8, N_TOKENS)
     with capsys.disabled():
-        print(
-            f"\nKV cache in int8, {len(tokens)} tokens: KL {divergence.mean():.2e} nats "
-            f"(largest {divergence.max():.1e}), likeliest token the same {same_first:.1%}, "
-            f"perplexity {perplexities[1]:.4f} for {perplexities[0]:.4f}"
-        )
-    assert divergence.mean() < 1e-3
-    assert same_first > 0.97
-    assert perplexities[1] < 1.01 * perplexities[0]
-
-
-async def distributions() -> tuple[F32, F32, list[int]]:
-    """Return the log-probabilities with a cache in f16 and in 8 bits, and the tokens after each."""
-    halfs = await load_folder_on_numpy(EMBEDDED, NumpyDevice())
-    codes = await load_folder_on_numpy(EMBEDDED, NumpyDevice(), INT8)
-    sampling = SamplingParams(temperature=1, seed=5)
-    text = [1]
-    halfs.start(sampling)
-    await halfs.prefill(text)
-    text.append((await halfs.sample()).token_id)
-    while len(text) < N_TOKENS:
-        await halfs.reserve(1)
-        text.append((await halfs.decode()).token_id)
-    return await log_probabilities(halfs, text), await log_probabilities(codes, text), text[1:]
-
-
-async def log_probabilities(model: Decoder, text: list[int]) -> F32:
-    """Return the log-probabilities after each token of a text but the last."""
-    model.start(SamplingParams(temperature=0))
-    await model.prefill(text[:1])
-    model.first_logits()
-    rows = [np.array(await model.read_logits())]
-    for token_id in text[1:-1]:
-        await model.replay([token_id])
-        rows.append(np.array(await model.read_logits()))
-    logits = np.stack(rows).astype(np.float64)
-    logits -= logits.max(axis=1, keepdims=True)
-    normalised: F32 = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    return normalised
+        print(f"\nKV cache in int8, {change}")
+    assert change.divergence.mean() < 1e-3
+    assert change.same_first > 0.97
+    assert change.perplexity < 1.01 * change.perplexity_before

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from py_engine.config import AppConfig, ChatConfig, ModelRecord
 from py_engine.errors import StorageError
 from py_engine.gpu.types import AdapterInfo, GpuMemory, Limits
-from py_engine.models.base import LoadProgress
+from py_engine.models.base import LoadingTokenizer, LoadProgress
 from py_engine.models.memory_plan import MemoryPlan
 from py_engine.storage.model_storage import ModelStorage
 from py_engine.storage.source import ModelPlace
@@ -157,10 +157,10 @@ class FakeHost:
         checkpoint: Checkpoint,
         config: ChatConfig,
         on_progress: Callable[[LoadProgress], None],
-        vocab_size: Callable[[], Awaitable[int]],
+        tokenizer: LoadingTokenizer,
     ) -> FakeModel:
         config = replace(
-            config, active_vocab_size=min(config.active_vocab_size, await vocab_size())
+            config, active_vocab_size=min(config.active_vocab_size, await tokenizer.vocab_size())
         )
         on_progress(LoadProgress("kernels", 1, 4))
         on_progress(LoadProgress("weights", 500_000, 1_000_000))

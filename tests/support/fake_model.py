@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from py_engine.chat_config import ActivationDtype
 from py_engine.errors import ContextWindowSizeExceededError
 from py_engine.models.base import Draw, SamplingParams
 
@@ -35,6 +36,7 @@ class FakeModel:
         self.vocab_size = vocab_size
         self.context_window_size = context_window_size
         self.prefill_chunk_size = prefill_chunk_size
+        self.activation_dtype: ActivationDtype = "float32"
         self.steps_in_flight = 2
         self.longest_draft = 7
         self.most_sequences = 1

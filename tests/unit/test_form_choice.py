@@ -21,7 +21,7 @@ from py_engine.kernels.form_candidates import (
     gemv_candidates,
 )
 from py_engine.kernels.numpy_device import NumpyProgram
-from py_engine.kernels.tuning import Forms, GemmTile, GemvForm
+from py_engine.kernels.tuning import PLAIN_INT8, Forms, GemmTile, GemvForm
 from py_engine.models.base import LoadProgress, SamplingParams
 from py_engine.models.decoder import Decoder
 from py_engine.models.form_choice import FormChooser, Timing, fastest_forms
@@ -32,7 +32,7 @@ from tests.conformance.fixtures import load_fixture, write_model_folder
 from tests.support.numpy_device import NumpyDevice
 
 FIXTURE = load_fixture("gqa_tied_q4f16")
-UNKNOWN = AdapterInfo("acme", "roadrunner", subgroup_size_max=4)
+UNKNOWN = AdapterInfo("acme", "roadrunner", subgroup_size_max=4, has_int8_dot=True)
 STAGED = GemvForm(2, 256, unroll=2, staged=True)
 SPLIT = GemvForm(4, 128, split=4)
 TILE = GemmTile(64, 64, 32)
@@ -98,10 +98,11 @@ def load(
     folder: Path,
     chooser: FormChooser | None,
     progress: list[LoadProgress] | None = None,
+    **opts: Any,
 ) -> Decoder:
     async def run() -> Decoder:
         checkpoint = await open_checkpoint(FolderSource(folder))
-        config = ChatConfig.from_json(checkpoint.config_json)
+        config = ChatConfig.from_json(checkpoint.config_json, chat_opts=opts)
         report = [].append if progress is None else progress.append
         return await load_model(device, checkpoint, config, report, chooser=chooser)
 
@@ -210,6 +211,41 @@ def test_known_adapters_and_those_on_the_cpu_are_not_measured(
     assert (clock.n_measured, store.kept) == (0, {})
 
 
+def rounding_is_fast(spec: KernelSpec) -> float:
+    """Time kernels so that x in 8 bits gains, but not in the head."""
+    is_int8 = spec.constants["activation_dtype"] == "int8" and spec.label != "lm_head"
+    return 0.3 if is_int8 and spec.constants.get("R", 4) == 4 else 0.9
+
+
+def test_int8_forms_are_chosen_where_they_are_allowed_and_faster(folder: Path) -> None:
+    clock, store = Clock(rounding_is_fast), Store()
+    chooser = FormChooser(store, lambda device: clock)
+    model = load(Gpu(), folder, chooser, activation_dtype="int8")
+    head = ("gemv", model.vocab_size, model.spec.hidden_size)
+    rounded = forms_of(model)
+    assert rounded[head] is None
+    chosen = {form for product, form in rounded.items() if product != head}
+    assert chosen == {PLAIN_INT8, GemmTile(64, 64, 64, int8=True)}
+
+    floats = forms_of(load(Gpu(), folder, chooser))
+    assert floats.keys() == rounded.keys()
+    assert not any(form and form.int8 for form in floats.values())
+    assert len([key for key in store.kept if not key.endswith("attempts")]) == 2
+    n_measured = clock.n_measured
+    assert forms_of(load(Gpu(), folder, chooser, activation_dtype="int8")) == rounded
+    assert clock.n_measured == n_measured
+
+
+def test_an_int8_form_that_gives_nonsense_is_not_used(folder: Path) -> None:
+    def is_plain_int8(spec: KernelSpec) -> bool:
+        return spec.constants["activation_dtype"] == "int8" and "R" not in spec.constants
+
+    chooser = FormChooser(Store(), lambda device: Clock(rounding_is_fast))
+    model = load(Gpu(bad=is_plain_int8), folder, chooser, activation_dtype="int8")
+    assert GemvForm(4, 256, split=2, staged=True, int8=True) in forms_of(model).values()
+    assert PLAIN_INT8 not in forms_of(model).values()
+
+
 def test_a_small_gain_is_none() -> None:
     product = ("gemv", 64, 32)
     timings = [Timing(product, None, 1.0), Timing(product, SPLIT, 0.98)]
@@ -222,18 +258,21 @@ def test_a_small_gain_is_none() -> None:
 
 
 def test_candidates_fit_the_adapter() -> None:
-    assert gemv_candidates(None, Limits()) == ()
-    assert SPLIT in gemv_candidates(32, Limits())
-    assert SPLIT not in gemv_candidates(64, Limits())
+    assert gemv_candidates(None, Limits(), "float32") == ()
+    assert SPLIT in gemv_candidates(32, Limits(), "float32")
+    assert SPLIT not in gemv_candidates(64, Limits(), "float32")
+    assert not any(form.int8 for form in gemv_candidates(32, Limits(), "float32"))
+    assert gemv_candidates(None, Limits(), "int8") == (PLAIN_INT8,)
     few = Limits(max_compute_invocations_per_workgroup=128)
-    assert all(form.workgroup <= 128 for form in gemv_candidates(4, few))
-    assert gemm_candidates(few) == ()
+    assert all(form.workgroup <= 128 for form in gemv_candidates(4, few, "int8"))
+    assert gemm_candidates(few, "int8") == ()
 
 
 def test_forms_as_text() -> None:
     forms: Forms = {
         ("gemv", 4096, 2048): STAGED,
         ("gemv", 2048, 2048): None,
+        ("gemv", 8192, 2048): PLAIN_INT8,
         ("gemm", 2048, 2048): TILE,
     }
     assert forms_from_json(forms_as_json(forms)) == forms
