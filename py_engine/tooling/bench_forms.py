@@ -48,7 +48,7 @@ def measure_forms(page: Page, url: str) -> dict[str, Any]:
 def table(found: Mapping[str, Any]) -> Iterator[str]:
     """Return the lines of a table; ratios are to the plain form of the same product."""
     yield f"{found['adapter']}\n"
-    yield f"{'product':<22} {'form':<44} {'us':>10} {'ratio':>7}"
+    yield f"{'product':<22} {'form':<56} {'us':>10} {'ratio':>7}"
     plain: dict[tuple[Any, ...], float] = {}
     rows: Sequence[Mapping[str, Any]] = found["forms"]
     for row in sorted(rows, key=lambda row: tuple(row["product"])):
@@ -62,7 +62,7 @@ def table(found: Mapping[str, Any]) -> Iterator[str]:
         )
         name = f"{kind} {n_rows} x {n_columns}"
         if seconds is None:
-            yield f"{name:<22} {described:<44} {'wrong':>10}"
+            yield f"{name:<22} {described:<56} {'wrong':>10}"
             continue
         ratio = f"{seconds / plain[product]:.2f}" if product in plain else ""
-        yield f"{name:<22} {described:<44} {1e6 * seconds:>10.1f} {ratio:>7}"
+        yield f"{name:<22} {described:<56} {1e6 * seconds:>10.1f} {ratio:>7}"

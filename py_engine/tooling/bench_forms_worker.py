@@ -52,7 +52,8 @@ async def measure(url: str) -> str:
     """Time every form of the products of the model at `url`; return adapter and rows as JSON."""
     device = await request_device()
     checkpoint = await open_checkpoint(FetchSource(url))
-    config = ChatConfig.from_json(checkpoint.config_json)
+    every_form = {"activation_dtype": "int8"}
+    config = ChatConfig.from_json(checkpoint.config_json, chat_opts=every_form)
     recorder = Recorder()
     model = await load_model(device, checkpoint, config, lambda progress: None, chooser=recorder)
     model.destroy()

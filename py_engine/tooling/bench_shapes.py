@@ -100,6 +100,8 @@ def table(found: Mapping[str, Any]) -> Iterator[str]:
         name, ratio = f"{each['sequences']} together", each["tokens_per_s"] / alone["tokens_per_s"]
         yield _row(f"{name}, of one's tokens/s", f"{ratio:.2f} x")
         yield _row(f"{name}, dispatches per token", f"{each['dispatches_per_token']:.1f}")
+    if "int8_over_float32" in found:
+        yield _row("decode with int8 activations", f"{found['int8_over_float32']:.2f} x")
     yield _row("step of one workgroup a dispatch, ms", f"{found['null_one_ms']:.1f}")
     yield _row("step of no workgroups, ms", f"{found['null_none_ms']:.1f}")
     yield _row("pipelines, less those of the draw", f"{found['pipelines']}")

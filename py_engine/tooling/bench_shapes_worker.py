@@ -8,6 +8,7 @@ from typing import Any
 
 import pywebllm_bridge as bridge
 
+from py_engine.chat_config import ChatConfig
 from py_engine.gpu.adapter import request_device
 from py_engine.gpu.webgpu import WebGPUProgram
 from py_engine.kernels.tuning import tuning_for
@@ -24,6 +25,7 @@ from py_engine.tooling.gpu_bench.random_model import (
 
 COUNTERS = ("dispatches", "passes", "submits", "readbacks", "bytesRead")
 NULL_STEPS = 20
+_ROUNDS = 3
 
 
 async def measure(
@@ -65,11 +67,33 @@ async def measure(
     figures["batches"] = await measure_batches(
         model, data, contexts[0], batches, n_tokens, lambda: _counters()["dispatches"]
     )
+    if device.info.has_int8_dot:
+        figures["int8_over_float32"] = await _int8(model, config, data, contexts[0], n_tokens)
     for name, workgroups in (("one", 1), ("none", 0)):
         figures[f"null_{name}_ms"] = 1e3 * await _null_step(model, workgroups)
     model.decoder.destroy()
     device.destroy()
     return json.dumps(figures)
+
+
+async def _int8(
+    model: RandomModel, config: ChatConfig, data: RandomData, context: int, n_tokens: int
+) -> float:
+    """Return a model's tokens per second with activations in 8 bits over those in f32.
+
+    Both decode in turn; the best round of each counts.
+    """
+    device = model.decoder.device
+    tuning = tuning_for(device.info, device.limits, activation_dtype="int8")
+    models = (model, await random_model(device, config, data, tuning))
+    seconds: list[list[float]] = [[], []]
+    for _ in range(_ROUNDS):
+        for each, found in zip(models, seconds, strict=True):
+            await place(each, data, context, 2 * n_tokens + 8)
+            await decode(each, 2, each.decoder.steps_in_flight)
+            found.append(await decode(each, n_tokens, each.decoder.steps_in_flight))
+    models[1].decoder.destroy()
+    return min(seconds[0]) / min(seconds[1])
 
 
 def _counters() -> dict[str, int]:

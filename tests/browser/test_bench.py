@@ -61,6 +61,7 @@ def test_costs_at_the_shapes_of_a_model(page: Page, server: RecordingServer) -> 
     dispatches = [each["dispatches_per_token"] for each in found["batches"]]
     assert dispatches == [13, (9 + 2 * 4) / 2, (9 + 4 * 4) / 4]
     assert found["prefill_tokens_per_s"] > 0 and 0 < found["null_none_ms"]
+    assert found["int8_over_float32"] > 0
     assert any(line.startswith("dispatches per token") for line in table(found))
 
 

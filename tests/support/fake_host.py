@@ -174,6 +174,7 @@ class FakeHost:
         model = FakeModel(
             self.scripts.get(model_id, ()), context_window_size=config.context_window_size
         )
+        model.activation_dtype = config.activation_dtype
         self.loaded.append(model)
         return model
 

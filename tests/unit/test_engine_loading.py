@@ -44,6 +44,16 @@ async def test_progress_of_two_models_grows_through_both() -> None:
 
 
 @in_clean_event_loop
+async def test_the_last_report_tells_of_int8_activations() -> None:
+    reports: list[InitProgressReport] = []
+    engine = await engine_of(host_of(), "model", init_progress_callback=reports.append)
+    await engine.reload("model", {"activation_dtype": "int8"})
+    finished = [report.text for report in reports if report.text.startswith("Finish")]
+    plain = "Finish loading on WebGPU - Fake GPU"
+    assert finished == [plain, f"{plain}, int8 activations"]
+
+
+@in_clean_event_loop
 async def test_failing_progress_callback_does_not_stop_the_loading(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -22,8 +22,12 @@ GEMM_TILES = (
     GemmTile(128, 64, 16),
     GemmTile(64, 128, 16),
     GemmTile(128, 128, 16),
+    GemmTile(64, 64, 64, int8=True),
+    GemmTile(128, 64, 64, int8=True),
+    GemmTile(64, 64, 32, int8=True),
 )
 _TOLERANCE = 1e-4
+_INT8_TOLERANCE = 2e-2
 _POISON = 1e30
 
 
@@ -67,7 +71,8 @@ class GemmSweep:
             found = await self._result(kernel)
             expected = expected or found
             error = math.dist(found, expected) / math.hypot(*expected)
-            if error < _TOLERANCE:
+            is_int8 = spec.constants["activation_dtype"] == "int8"
+            if error < (_INT8_TOLERANCE if is_int8 else _TOLERANCE):
                 rows.append(self._row(name, error, await self._seconds(kernel)))
             else:
                 rows.append(self._row(f"WRONG {name}", error, math.inf))
@@ -107,7 +112,9 @@ def _forms(lanes: int | None) -> Mapping[str, Tuning]:
     """Return the forms by name: first what the others are checked against."""
     subgroups = {} if lanes is None else {"subgroup": Tuning(lanes)}
     tiles = {
-        f"tile {tile.rows}x{tile.tokens}x{tile.columns}": Tuning(gemm_tiles=((0, tile),))
+        f"tile {tile.rows}x{tile.tokens}x{tile.columns}{' int8' if tile.int8 else ''}": Tuning(
+            gemm_tiles=((0, tile),)
+        )
         for tile in GEMM_TILES
     }
     return {**subgroups, "workgroup": PLAIN, **tiles}

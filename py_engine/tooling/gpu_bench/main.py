@@ -59,6 +59,8 @@ TINY_TUNING = Tuning(
 )
 """The same forms as an H200's, for subgroups of 4."""
 
+TINY_INT8 = GemvForms.only(GemvForm(8, 32, staged=True, int8=True))
+
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gpu_bench")
@@ -81,6 +83,8 @@ class Bench:
         self.gemv_variants = TINY_VARIANTS if tiny else [*variants()]
         tuned = tuning_for(device.info, device.limits)
         self.tuned = replace(TINY_TUNING, lanes=tuned.lanes) if tiny else tuned
+        int8 = tuning_for(device.info, device.limits, activation_dtype="int8")
+        self.int8 = replace(self.tuned, gemv=TINY_INT8) if tiny else int8
         self.sweep_s = 100.0 if tiny else 30.0
         self.n_tokens = 4 if tiny else 32
         self.prompts = (32, 64) if tiny else (512, 2048)
@@ -94,8 +98,12 @@ class Bench:
         _lines(await measure("dispatches", lambda: measure_dispatches(self.clock)))
 
     async def model(self, name: str) -> None:
-        """Measure a model's kernels and decode, in plain forms and as tuned, and its prefill."""
-        forms = {"plain": Tuning(self.device.info.subgroup_size_max), "tuned": self.tuned}
+        """Measure a model's kernels and decode, in plain forms, as tuned, and with x in 8 bits.
+
+        Prefill is measured as tuned, where it is the same in 8 bits.
+        """
+        plain = Tuning(self.device.info.subgroup_size_max)
+        forms = {"plain": plain, "tuned": self.tuned, "int8": self.int8}
         decodes: dict[str, dict[int, dict[str, float]]] = {}
         logits: dict[str, array[float]] = {}
         for form, tuning in forms.items():
@@ -119,19 +127,21 @@ class Bench:
                     await self._prefill(title, model)
             finally:
                 model.decoder.destroy()
-        if logits["plain"]:
-            difference = math.dist(logits["plain"], logits["tuned"]) / math.hypot(*logits["plain"])
-            self.report.say(f"{name}: tuned logits differ by {difference:.3g}")
-            self.report.keep(f"{name} logits", {"error": difference})
-        self._compare(name, decodes["plain"], decodes["tuned"])
+        for form in ("tuned", "int8"):
+            if logits["plain"]:
+                right = logits["plain"]
+                difference = math.dist(right, logits[form]) / math.hypot(*right)
+                self.report.say(f"{name}: {form} logits differ by {difference:.3g}")
+                self.report.keep(f"{name} {form} logits", {"error": difference})
+            self._compare(f"{name}: {form} over plain", decodes["plain"], decodes[form])
 
     def _compare(
         self,
-        name: str,
+        title: str,
         plain: dict[int, dict[str, float]],
         tuned: dict[int, dict[str, float]],
     ) -> None:
-        """Print tuned tokens per second over plain ones."""
+        """Print tokens per second in other forms over those in the plain ones."""
         rows = [
             {
                 "position": str(position),
@@ -143,8 +153,8 @@ class Bench:
             }
             for position in sorted(plain.keys() & tuned.keys())
         ]
-        self.report.say(f"{name}: tuned over plain")
-        self.report.keep(f"{name} tuned over plain", rows)
+        self.report.say(title)
+        self.report.keep(title, rows)
         table(rows)
 
     async def _decode(self, title: str, model: RandomModel) -> dict[int, dict[str, float]]:
