@@ -150,24 +150,30 @@ def attends_by_lanes(shape: AttentionShape, tuning: Tuning) -> bool:
 
 def attention_decode(label: str, shape: AttentionShape, tuning: Tuning = PLAIN) -> KernelSpec:
     """Build the attention of one token: norms, RoPE, append at `state`'s position, attend."""
-    by_lanes = attends_by_lanes(shape, tuning)
-    n_rep = shape.n_heads // shape.n_kv_heads
+    queries = min(shape.n_heads // shape.n_kv_heads, _MAX_QUERIES)
+    source, constants, directives = _form("attention_decode", shape, tuning, queries)
     return kernel_spec(
         "attention_decode",
         label,
-        snippets=(
-            *snippets(shape, cooperative=True),
-            *(("attention_lanes", "attention_decode_lanes") if by_lanes else ("attention_decode",)),
-        ),
+        snippets=(*snippets(shape, cooperative=True), *source),
         bindings=bindings(shape, 1, DECODE_ACCESS),
         constants={
             **attention_constants(shape),
             "WORKGROUP": tuning.attention_threads,
-            "QUERIES": min(n_rep, _MAX_QUERIES),
+            **constants,
         },
         groups_x=shape.heads_in_cache,
-        directives=SUBGROUP_DIRECTIVES if by_lanes else (),
+        directives=directives,
     )
+
+
+def _form(
+    name: str, shape: AttentionShape, tuning: Tuning, queries: int
+) -> tuple[tuple[str, ...], Mapping[str, int], tuple[str, ...]]:
+    """Return snippets, constants and directives of a kernel, by lanes or not."""
+    if not attends_by_lanes(shape, tuning):
+        return (name,), {}, ()
+    return ("attention_lanes", f"{name}_lanes"), {"QUERIES": queries}, SUBGROUP_DIRECTIVES
 
 
 def rope_append(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpec:
@@ -196,29 +202,25 @@ def attention_prefill(
     With `shape.image_tokens`, `state` has a word for each token behind its own ones, and tokens of
     an image see all of it, within their window.
     """
-    by_lanes = attends_by_lanes(shape, tuning)
-    workgroup = tuning.attention_threads if by_lanes else WORKGROUP
+    workgroup, tokens = WORKGROUP, WORKGROUP
+    if attends_by_lanes(shape, tuning):
+        workgroup = tuning.attention_threads
+        tokens = workgroup // _LANES * _MAX_QUERIES
+    source, constants, directives = _form("attention_prefill", shape, tuning, _MAX_QUERIES)
+    ahead = "ahead_images" if shape.image_tokens else "ahead_none"
     return kernel_spec(
         "attention_prefill",
         label,
-        snippets=(
-            *snippets(shape, cooperative=False),
-            "ahead_images" if shape.image_tokens else "ahead_none",
-            *(
-                ("attention_lanes", "attention_prefill_lanes")
-                if by_lanes
-                else ("attention_prefill",)
-            ),
-        ),
+        snippets=(*snippets(shape, cooperative=False), ahead, *source),
         bindings=bindings(shape, max_tokens, _PREFILL_ACCESS),
         constants={
             **attention_constants(shape),
             "WORKGROUP": workgroup,
-            "QUERIES": _MAX_QUERIES,
             "IMAGE_TOKENS": shape.image_tokens,
             "STATE_IMAGES": STATE_IMAGES,
+            **constants,
         },
         groups_x=shape.heads_in_cache * (shape.n_heads // shape.n_kv_heads),
-        tokens_per_group=workgroup // _LANES * _MAX_QUERIES if by_lanes else workgroup,
-        directives=SUBGROUP_DIRECTIVES if by_lanes else (),
+        tokens_per_group=tokens,
+        directives=directives,
     )
