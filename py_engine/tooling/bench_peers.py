@@ -1,6 +1,7 @@
 """`build.py bench --peers NAME`: ours and other engines with the same model, in one browser.
 
-Each engine takes three prompts of the same length. The first asks for one token and warms it up.
+Each engine takes three prompts of the same length. The first asks for one token and warms it up:
+some compile their kernels only then.
 The second is timed; what it calls of WebGPU more often than the first is what its tokens cost.
 During the third each dispatch has but one workgroup, which leaves what an engine costs beside its
 arithmetic.
@@ -184,6 +185,7 @@ def _better(key: str, new: Any, best: Any) -> Any:
 
 _COLUMNS = {
     "load_s": "load, s",
+    "first_answer_s": "load and answer, s",
     "first_token_s": "first token, s",
     "prefill_tokens_per_s": "prefill, tokens/s",
     "decode_tokens_per_s": "decode, tokens/s",

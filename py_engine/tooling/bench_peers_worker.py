@@ -30,6 +30,7 @@ async def measure(address: str, context: int, prompt_tokens: int, n_tokens: int)
 
     counts = [js.gpuCounts.here().to_py()]
     await ask("a", 1)
+    answered = time.perf_counter()
     counts.append(js.gpuCounts.here().to_py())
     usage = await ask("b", 1 + n_tokens)
     counts.append(js.gpuCounts.here().to_py())
@@ -38,6 +39,7 @@ async def measure(address: str, context: int, prompt_tokens: int, n_tokens: int)
     await engine.unload()
     figures = {
         "load_s": loaded - began,
+        "first_answer_s": answered - began,
         "prompt_tokens": usage.prompt_tokens,
         "first_token_s": usage.extra.time_to_first_token_s,
         "prefill_tokens_per_s": usage.extra.prefill_tokens_per_s,

@@ -32,6 +32,7 @@ export async function measure({ url, model, promptTokens, nTokens, mostDecodeSec
     }
     const before = await gpuCounts.everywhere();
     await ask(1n, 1);
+    const answered = performance.now();
     const warm = await gpuCounts.everywhere();
     const times = await ask(2n, 1 + nTokens);
     const after = await gpuCounts.everywhere();
@@ -41,6 +42,7 @@ export async function measure({ url, model, promptTokens, nTokens, mostDecodeSec
     const firstTokenMs = times[1] - times[0];
     return {
         load_s: (loaded - began) / 1000,
+        first_answer_s: (answered - began) / 1000,
         prompt_tokens: promptTokens,
         first_token_s: firstTokenMs / 1000,
         prefill_tokens_per_s: 1000 * promptTokens / firstTokenMs,

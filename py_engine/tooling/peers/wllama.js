@@ -20,6 +20,7 @@ export async function measure({ url, model, gpuLayers, threads, context, promptT
     };
     const before = await gpuCounts.everywhere();
     await ask('a', 1);
+    const answered = performance.now();
     const warm = await gpuCounts.everywhere();
     const timings = await ask('b', 1 + nTokens);
     const after = await gpuCounts.everywhere();
@@ -29,6 +30,7 @@ export async function measure({ url, model, gpuLayers, threads, context, promptT
     await wllama.exit();
     return {
         load_s: (loaded - began) / 1000,
+        first_answer_s: (answered - began) / 1000,
         prompt_tokens: timings.prompt_n + timings.cache_n,
         first_token_s: timings.prompt_ms / 1000,
         prefill_tokens_per_s: timings.prompt_per_second,
