@@ -241,7 +241,8 @@ def test_lost_device_fails_requests_and_a_reload_recovers(worker: EngineWorker) 
 
     found = worker.run(lose)
     assert found["errors"] == ["DeviceLostError", "DeviceLostError"]
-    assert found["afterwards"] == "ModelNotLoadedError"
+    # Reads of a lost device may fail before the browser tells of its loss, which frees the model.
+    assert found["afterwards"] in ("ModelNotLoadedError", "DeviceLostError")
     assert found["tokens"] == 4
 
 

@@ -213,7 +213,7 @@ def test_popups_at_once_and_one_that_closes_in_mid_answer(
     send(other, "Tell me a long story about a dragon.")
     expect(answers(other)).not_to_be_empty()
     send(popup, "What is the capital of France?")
-    expect(popup.locator("#status")).to_have_text("Writing…")
+    expect(answers(popup)).not_to_be_empty()
     other.close()
     expect(popup.locator("#stats")).to_contain_text("tokens read", timeout=300_000)
     expect(answers(popup)).to_have_count(1)
