@@ -9,10 +9,6 @@ fn dot_of(t: u32, w: Weights, x: Operand) -> f32 {
   return product(w, x);
 }
 
-fn of_lane(lane: u32, v: vec4f) -> f32 {
-  return select(select(v.x, v.y, lane == 1u), select(v.z, v.w, lane == 3u), lane >= 2u);
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32,
         @builtin(num_subgroups) n_subgroups: u32, @builtin(subgroup_invocation_id) lane: u32,

@@ -209,7 +209,11 @@ def _batch_gemv(
     quads, workgroup = 1, _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP
     kernel: tuple[str, ...] = ("gemv_batch_accumulate", f"gemv_batch_{variant}")
     if form is not None and form.has_quads:
-        quads, workgroup, kernel = form.rows // _QUAD, form.workgroup, ("gemv_batch_quads",)
+        quads, workgroup, kernel = (
+            form.rows // _QUAD,
+            form.workgroup,
+            ("of_lane", "gemv_batch_quads"),
+        )
     return _gemv_kernel(
         label,
         product,
@@ -295,10 +299,11 @@ def gemm(
     product = replace(product, int8=tile is not None and tile.int8)
     constants = {**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS}
     directives: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
     if tile is not None:
         variant, tokens_per_group = "gemm_tile", tile.tokens
         if tile.int8:
-            variant, directives = "gemm_tile_int8", product.directives
+            variant, directives, shared = "gemm_tile_int8", product.directives, (product.operand,)
         constants |= tile.constants
         groups = product.groups(tile.rows // 4)
     elif lanes is not None:
@@ -307,6 +312,7 @@ def gemm(
         variant, tokens_per_group = "gemm_subgroup", 4
         if quads > 1:
             variant, tokens_per_group, workgroup = "gemm_quads", 8, _QUADS_WORKGROUP
+            shared = ("of_lane",)
         constants |= {"WORKGROUP": workgroup, "QUADS_EACH": quads}
         groups = product.groups(quads * _subgroups(workgroup, lanes))
         directives = SUBGROUP_DIRECTIVES
@@ -316,7 +322,7 @@ def gemm(
     return kernel_spec(
         "gemm",
         label,
-        snippets=(*product.snippets, *((product.operand,) if product.int8 else ()), variant),
+        snippets=(*product.snippets, *shared, variant),
         bindings=(
             *product.weights,
             Binding("x", "read", f"array<vec4f, {max_tokens * columns // 4}>"),

@@ -128,8 +128,9 @@ def _draw(constants: Constants, buffers: Buffers, u: float) -> int:
         if is_greedy:
             return int(np.argmax(buffers["logits"]))
         logits = buffers["logits"].astype(np.float64)
-        buffers["probabilities"][:] = relative(logits, sampling)
-        return int(np.argmax(np.cumsum(distribution(logits, sampling)) > u))
+        p = relative(logits, sampling)
+        buffers["probabilities"][:] = p
+        return int(np.argmax(np.cumsum(filtered(p, sampling)) > u))
     found = buffers["survey"].reshape(-1, 4).astype(np.float64)
     if is_greedy:
         return int(found[np.argmax(found[:, 0]), 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from array import array
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from py_engine.config import ChatConfig
+from py_engine.models.base import SamplingParams
 from py_engine.models.decoder import Decoder
 from py_engine.models.loader import load_model
 from py_engine.storage.folder import FolderSource
@@ -70,6 +72,19 @@ def decoded(found: Mapping[str, Any]) -> Decoded:
         return [np.frombuffer(row, np.float32) for row in rows]
 
     return Decoded(found["tokens"], arrays(found["logits"]), arrays(found["prefix_logits"]))
+
+
+def logits_after(model: Decoder, fixture: Fixture) -> array[float]:
+    """Return the logits after a chunk of a fixture's prompt and a token, in a new sequence."""
+
+    async def run() -> array[float]:
+        model.start(SamplingParams(temperature=0))
+        await model.prefill(fixture.prompt_ids[:9])
+        await model.sample()
+        await model.decode()
+        return await model.read_logits()
+
+    return asyncio.run(run())
 
 
 async def load_on_numpy(

@@ -14,6 +14,15 @@ from tests.conformance.running import load_folder_on_numpy
 from tests.support.fake_host import FakeHost
 from tests.support.numpy_device import NumpyDevice
 
+FIXTURES = (
+    "gqa_tied_q4f16",
+    "gpt2_q4f16",
+    "mistral_window_24_q0f32",
+    "phi4_mini_longrope_q0f16",
+    "qwen3_5_grouped_q4f32",
+)
+"""Models of different kinds."""
+
 GPU = AdapterInfo("acme", "roadrunner", description="Roadrunner 3", subgroup_size_max=4)
 MICROSECONDS = {"embed": 1, "qkv": 2, "attention": 3, "output": 4, "gate_up": 5, "down": 6}
 MICROSECONDS |= {"lm_head": 100, "sample": 10, "combine": 7, "multiply_add": 2000, "read": 4000}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +21,14 @@ from py_engine.kernels.form_candidates import (
 )
 from py_engine.kernels.numpy_device import NumpyProgram
 from py_engine.kernels.tuning import PLAIN_INT8, Forms, GemmTile, GemvForm
-from py_engine.models.base import LoadProgress, SamplingParams
+from py_engine.models.base import LoadProgress
 from py_engine.models.decoder import Decoder
 from py_engine.models.form_choice import FormChooser, Timing, fastest_forms
 from py_engine.models.loader import load_model
 from py_engine.storage.folder import FolderSource
 from py_engine.weights.checkpoint import open_checkpoint
 from tests.conformance.fixtures import load_fixture, write_model_folder
+from tests.conformance.running import logits_after
 from tests.support.numpy_device import NumpyDevice
 
 FIXTURE = load_fixture("gqa_tied_q4f16")
@@ -113,17 +113,6 @@ def forms_of(model: Decoder) -> Forms:
     return model.steps.tuning.measured
 
 
-def logits_of(model: Decoder) -> array[float]:
-    async def run() -> array[float]:
-        model.start(SamplingParams(temperature=0))
-        await model.prefill(FIXTURE.prompt_ids[:9])
-        await model.sample()
-        await model.decode()
-        return await model.read_logits()
-
-    return asyncio.run(run())
-
-
 def test_the_fastest_forms_are_used_and_kept(folder: Path) -> None:
     clock, store, progress = Clock(staged_is_fast), Store(), list[LoadProgress]()
     model = load(Gpu(), folder, FormChooser(store, lambda device: clock), progress)
@@ -135,7 +124,7 @@ def test_the_fastest_forms_are_used_and_kept(folder: Path) -> None:
     assert [each.done for each in choices] == list(range(clock.n_measured + 1))
     assert {each.total for each in choices} == {clock.n_measured}
     plain = load(NumpyDevice(), folder, None)
-    assert logits_of(model) == pytest.approx(logits_of(plain), abs=1e-5)
+    assert logits_after(model, FIXTURE) == pytest.approx(logits_after(plain, FIXTURE), abs=1e-5)
 
     n_measured = clock.n_measured
     again = load(Gpu(), folder, FormChooser(store, lambda device: clock))

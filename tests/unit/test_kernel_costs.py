@@ -16,14 +16,8 @@ from py_engine.models.kernel_costs import KernelCost, kernel_costs, step_of_toke
 from tests.conformance.fixtures import load_fixture
 from tests.conformance.running import load_on_numpy
 from tests.support.numpy_device import NumpyDevice
+from tests.support.profiling import FIXTURES
 
-FIXTURES = (
-    "gqa_tied_q4f16",
-    "gpt2_q4f16",
-    "mistral_window_24_q0f32",
-    "phi4_mini_longrope_q0f16",
-    "qwen3_5_grouped_q4f32",
-)
 GQA = "gqa_tied_q4f16"  # 2 layers, width 64, 4 query heads and 2 KV heads of 32
 
 

@@ -26,15 +26,8 @@ from tests.conformance.fixtures import Fixture, load_fixture, write_model_folder
 from tests.support.event_loop import in_clean_event_loop
 from tests.support.fake_host import FakeHost
 from tests.support.numpy_device import NumpyDevice
-from tests.support.profiling import GPU, MICROSECONDS, Clock, Host, engine_of
+from tests.support.profiling import FIXTURES, GPU, MICROSECONDS, Clock, Host, engine_of
 
-FIXTURES = (
-    "gqa_tied_q4f16",
-    "gpt2_q4f16",
-    "mistral_window_24_q0f32",
-    "phi4_mini_longrope_q0f16",
-    "qwen3_5_grouped_q4f32",
-)
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 

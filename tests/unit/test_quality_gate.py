@@ -17,14 +17,14 @@ import pytest
 from py_engine.config import ChatConfig
 from py_engine.gpu.types import AdapterInfo, Kernel, KernelSpec
 from py_engine.models import quality_gate
-from py_engine.models.base import LoadProgress, SamplingParams
+from py_engine.models.base import LoadProgress
 from py_engine.models.decoder import Decoder
 from py_engine.models.loader import load_model
 from py_engine.models.quality_gate import QualityGate, Verdict, divergence, judge
 from py_engine.storage.folder import FolderSource
 from py_engine.weights.checkpoint import open_checkpoint
 from tests.conformance.fixtures import load_fixture, write_model_folder
-from tests.conformance.running import load_folder_on_numpy
+from tests.conformance.running import load_folder_on_numpy, logits_after
 from tests.support.numpy_device import NumpyDevice
 from tests.unit.test_form_choice import Store
 
@@ -85,19 +85,8 @@ def load(
     return asyncio.run(run())
 
 
-def logits_of(model: Decoder) -> array[float]:
-    async def run() -> array[float]:
-        model.start(SamplingParams(temperature=0))
-        await model.prefill(FIXTURE.prompt_ids[:9])
-        await model.sample()
-        await model.decode()
-        return await model.read_logits()
-
-    return asyncio.run(run())
-
-
 def ungated(folder: Path, opts: dict[str, Any]) -> array[float]:
-    return logits_of(asyncio.run(load_folder_on_numpy(folder, NumpyDevice(), opts)))
+    return logits_after(asyncio.run(load_folder_on_numpy(folder, NumpyDevice(), opts)), FIXTURE)
 
 
 def test_a_model_that_passes_is_judged_once(folder: Path) -> None:
@@ -109,7 +98,7 @@ def test_a_model_that_passes_is_judged_once(folder: Path) -> None:
     assert 0 < verdict.divergence < 5e-3 and verdict.agreement > 0.8 and verdict.n_tokens == 33
     done = [each.done for each in progress if each.phase == "quality"]
     assert done == list(range(1, 67))
-    logits = logits_of(model)
+    logits = logits_after(model, FIXTURE)
     assert logits == ungated(folder, INT8) != ungated(folder, {})
     model.destroy()
     assert device.live_buffers == []
@@ -118,7 +107,7 @@ def test_a_model_that_passes_is_judged_once(folder: Path) -> None:
     again = load(device, folder, store, progress=progress)
     assert (again.activation_dtype, device.dtypes("gemv")) == ("int8", {"int8"})
     assert "quality" not in {each.phase for each in progress}
-    assert logits_of(again) == logits
+    assert logits_after(again, FIXTURE) == logits
 
 
 def test_a_model_that_changes_too_much_stays_in_f32(
@@ -129,7 +118,7 @@ def test_a_model_that_changes_too_much_stays_in_f32(
     model = load(device, folder, store)
     assert (model.activation_dtype, len(store.kept)) == ("float32", 1)
     assert "mean KL divergence 0.000" in caplog.text and "33 tokens" in caplog.text
-    assert logits_of(model) == ungated(folder, {})
+    assert logits_after(model, FIXTURE) == ungated(folder, {})
     model.destroy()
     assert device.live_buffers == []
 
