@@ -188,26 +188,27 @@ def quantize_spec(
     )
 
 
-def pack_spec(weight_format: GgufFormat) -> KernelSpec:
-    """Build the kernel that lays GGUF's blocks out as the format has them on the GPU."""
+def pack_spec(weight_format: GgufFormat, columns: int) -> KernelSpec:
+    """Build the kernel that lays GGUF's blocks out as the format has them on the GPU.
+
+    Matrices have so many columns.
+    """
     form = MATRIX_FORMATS[weight_format]
     assert form.block_bytes is not None
     head = 2 if form.scale else 0
     spare = head + 4 * form.block_words - form.block_bytes
+    in_pairs = weight_format == "q4_0" and columns % (2 * form.block_columns) == 0
+    order = ("q4_0_order", "pack_order_codes") if weight_format == "q4_0" else ("pack_order_file",)
+    words = Binding("scales", "read_write", "array<u32>") if in_pairs else _shared("scales")
     return _relay(
         "pack_blocks",
-        f"blocks of {weight_format}",
-        (
-            "pack_scale_f16" if form.scale else "pack_scale_none",
-            "pack_order_codes" if weight_format == "q4_0" else "pack_order_file",
-            "pack_blocks",
-        ),
-        (
-            Binding("weights", "read_write", "array<u32>"),
-            *((_shared("scales"),) if form.scale else ()),
-        ),
+        f"{'pairs of ' if in_pairs else ''}blocks of {weight_format}",
+        ("q4_0_order", "pack_pairs")
+        if in_pairs
+        else ("pack_scale_f16" if form.scale else "pack_scale_none", *order, "pack_blocks"),
+        (Binding("weights", "read_write", "array<u32>"), *((words,) if form.scale else ())),
         {
-            "PER_UNIT": form.block_columns,
+            "PER_UNIT": form.block_columns * (2 if in_pairs else 1),
             "BLOCK_COLUMNS": form.block_columns,
             "BLOCK_BYTES": form.block_bytes,
             "BLOCK_WORDS": form.block_words,

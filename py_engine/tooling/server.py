@@ -1,9 +1,10 @@
-"""A web server for the static site: right media types, revalidation, nothing else."""
+"""A web server for the static site: right media types, revalidation, ranges, nothing else."""
 
 from __future__ import annotations
 
 import http.server
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ MEDIA_TYPES = {
     ".svg": "image/svg+xml",
     ".wasm": "application/wasm",
 }
+
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 @dataclass
@@ -96,24 +99,46 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.send_response(HTTPStatus.NOT_MODIFIED)
                 self._send_cache_headers(tag)
                 return self.end_headers()
-            self.send_response(HTTPStatus.OK)
+            wanted = self._wanted_range(status.st_size)
+            if len(wanted) == status.st_size:
+                self.send_response(HTTPStatus.OK)
+            elif wanted:
+                self.send_response(HTTPStatus.PARTIAL_CONTENT)
+                places = f"{wanted.start}-{wanted.stop - 1}"
+                self.send_header("Content-Range", f"bytes {places}/{status.st_size}")
+            else:
+                self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+                self.send_header("Content-Range", f"bytes */{status.st_size}")
             suffix = Path(file.name).suffix
             self.send_header("Content-Type", MEDIA_TYPES.get(suffix, "application/octet-stream"))
-            self.send_header("Content-Length", str(status.st_size))
+            self.send_header("Content-Length", str(len(wanted)))
             self._send_cache_headers(tag)
             self.end_headers()
-            if with_body:
-                self._send_body(file)
+            if with_body and wanted:
+                self._send_body(file, wanted)
+
+    def _wanted_range(self, size: int) -> range:
+        """Return the bytes that are asked for, none where the file does not have them.
+
+        All of them, but for a single range from some byte on: others may be ignored (RFC 9110,
+        14.2).
+        """
+        found = _RANGE.fullmatch(self.headers.get("Range", "").strip())
+        if found is None or self.command != "GET":
+            return range(size)
+        first, end = int(found[1]), int(found[2] or size) + 1
+        return range(size) if end <= first < size else range(first, min(end, size))
 
     def _send_cache_headers(self, tag: str) -> None:
         self.send_header("ETag", tag)
+        self.send_header("Accept-Ranges", "bytes")
         self.send_header("Cache-Control", "no-cache")
         for name, value in self.site.headers.items():
             self.send_header(name, value)
 
-    def _send_body(self, file: BinaryIO) -> None:
+    def _send_body(self, file: BinaryIO, wanted: range) -> None:
         try:
-            self.connection.sendfile(file)
+            self.connection.sendfile(file, wanted.start, len(wanted))
         except ConnectionError:
             self.close_connection = True  # the page went away meanwhile
 

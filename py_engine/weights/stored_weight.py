@@ -122,7 +122,7 @@ class WeightReader:
         else:
             format = _GGUF_TYPES[record.dtype]
             as_stored = _is_as_stored(format) and transform != "rope_pairs"
-            kernel = None if as_stored else pack_spec(format)
+            kernel = None if as_stored else pack_spec(format, self.columns)
         bindings = tuple(MATRIX_FORMATS[format].buffer_bytes(rows, self.columns))
         planes = (Plane(record, math.prod(row), bindings, kernel, self.columns),)
         return StoredWeight(format, rows, transposed, transform, planes)

@@ -199,21 +199,22 @@ def test_quantize_reports_a_scale_that_does_not_fit(
     assert found[:1].view(np.float32)[0] == largest
 
 
+@pytest.mark.parametrize("row_blocks", [3, 4])
 @pytest.mark.parametrize("weight_format", GGUF_FORMATS)
-def test_pack_blocks(run_kernel: RunKernel, weight_format: GgufFormat) -> None:
+def test_pack_blocks(run_kernel: RunKernel, weight_format: GgufFormat, row_blocks: int) -> None:
     form = MATRIX_FORMATS[weight_format]
-    columns = 3 * form.block_columns
+    columns = row_blocks * form.block_columns
     blocks = gguf_blocks(np.random.default_rng(5), weight_format, 12, columns)
-    per_row = blocks.reshape(12, 3, -1)
-    spec = pack_spec(weight_format)
+    per_row = blocks.reshape(12, row_blocks, -1)
+    spec = pack_spec(weight_format, columns)
     words = np.array(piece(6, columns, first_row=6, to_row=1, rope_pairs=6), np.uint32)
-    targets = {"weights": poisoned(14 * 3 * form.block_words)}
+    targets = {"weights": poisoned(14 * row_blocks * form.block_words)}
     if form.scale:
-        targets["scales"] = np.zeros(14 * 3, np.uint16)
+        targets["scales"] = np.zeros(14 * row_blocks, np.uint16)
     found = relayed(run_kernel, spec, per_row[6:].copy(), words, targets)
-    ordered = per_row[[6, 8, 10, 7, 9, 11]].reshape(18, -1)
+    ordered = per_row[[6, 8, 10, 7, 9, 11]].reshape(6 * row_blocks, -1)
     for name, expected in packed_blocks(weight_format, ordered).items():
-        at = 7 * 3 * expected.shape[1]
+        at = 7 * row_blocks * expected.shape[1]
         got = found[name].view(expected.dtype)[at : at + expected.size]
         np.testing.assert_array_equal(got, expected.ravel(), name)
 

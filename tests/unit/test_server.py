@@ -81,6 +81,35 @@ def test_cached_file_is_sent_again_only_when_it_changed(server: SiteServer) -> N
     assert ask(server, "/", If_None_Match=tag) == (200, b"news")
 
 
+@pytest.mark.parametrize(
+    ("asked", "status", "body", "content_range"),
+    [
+        ("bytes=1-2", 206, b"it", "bytes 1-2/4"),
+        ("bytes=2-", 206, b"te", "bytes 2-3/4"),
+        ("bytes=1-99", 206, b"ite", "bytes 1-3/4"),
+        ("bytes=0-3", 200, b"site", None),
+        ("bytes=4-5", 416, b"", "bytes */4"),
+        ("bytes=2-1", 200, b"site", None),
+        ("bytes=-2", 200, b"site", None),
+        ("bytes=0-0,2-3", 200, b"site", None),
+        ("lines=0-1", 200, b"site", None),
+    ],
+)
+def test_ranges(
+    server: SiteServer, asked: str, status: int, body: bytes, content_range: str | None
+) -> None:
+    found = ask_for_headers(server, "/", Range=asked)
+    assert (found[0], found[1], found[2]["Content-Range"]) == (status, body, content_range)
+    assert found[2]["Accept-Ranges"] == "bytes"
+
+
+def test_ranges_are_of_bodies_that_there_are(server: SiteServer) -> None:
+    assert ask_for_headers(server, "/", "HEAD", Range="bytes=1-2")[0] == 200
+    (server.folder / "empty.bin").write_bytes(b"")
+    assert ask(server, "/empty.bin") == (200, b"")
+    assert ask(server, "/empty.bin", Range="bytes=0-0") == (200, b"")
+
+
 def test_taken_port_is_a_clear_error(server: SiteServer) -> None:
     with pytest.raises(SetupError, match=rf"port {server.port} cannot be used.*\n.*--port"):
         serve_forever(server.folder, server.port)
