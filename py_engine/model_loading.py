@@ -100,19 +100,13 @@ async def _load_language_model(
     reporter: LoadReporter,
 ) -> LoadedModel:
     """Load tokenizer and template while weights and kernels load."""
-    loading_text = asyncio.ensure_future(_load_text(checkpoint.tokenizer_source, config))
-
+    text = _LoadingText(checkpoint.tokenizer_source, config)
     text_model: TextModel | None = None
     try:
-        text_model = await host.load_model(
-            device, checkpoint, config, reporter.on_load, _Loading(loading_text)
-        )
-        tokenizer, renderer = await loading_text
+        text_model = await host.load_model(device, checkpoint, config, reporter.on_load, text)
+        tokenizer, renderer = await text.parts()
     except BaseException:
-        loading_text.cancel()
-        [text] = await asyncio.gather(loading_text, return_exceptions=True)
-        if not isinstance(text, BaseException):
-            text[0].destroy()
+        await text.drop()
         if text_model is not None:
             text_model.destroy()
         raise
@@ -122,19 +116,42 @@ async def _load_language_model(
     return LoadedModel(config, tokenizer, renderer, text_model, host)
 
 
-class _Loading:
-    """A `LoadingTokenizer`; a load that is cancelled leaves it to whoever began it."""
+_Text = tuple[Tokenizer, PromptRenderer]
 
-    def __init__(self, text: asyncio.Future[tuple[Tokenizer, PromptRenderer]]) -> None:
-        self._text = text
+
+class _LoadingText:
+    """A `LoadingTokenizer`, with the template. It begins to load when it is first asked for.
+
+    By then the kernels are compiling: a large vocabulary keeps Python busy for a second.
+    """
+
+    def __init__(self, source: ModelSource, config: ChatConfig) -> None:
+        self._source = source
+        self._config = config
+        self._loading: asyncio.Future[_Text] | None = None
 
     async def vocab_size(self) -> int:
-        tokenizer, _ = await asyncio.shield(self._text)
+        tokenizer, _ = await self.parts()
         return tokenizer.vocab_size
 
     async def token_ids(self, text: str) -> list[int]:
-        tokenizer, _ = await asyncio.shield(self._text)
+        tokenizer, _ = await self.parts()
         return [*tokenizer.template.prefix, *tokenizer.encode(text)]
+
+    async def parts(self) -> _Text:
+        """Return tokenizer and renderer; whoever stops waiting leaves them to the others."""
+        if self._loading is None:
+            self._loading = asyncio.ensure_future(_load_text(self._source, self._config))
+        return await asyncio.shield(self._loading)
+
+    async def drop(self) -> None:
+        """End the load, and free what it made."""
+        if self._loading is None:
+            return
+        self._loading.cancel()
+        [text] = await asyncio.gather(self._loading, return_exceptions=True)
+        if not isinstance(text, BaseException):
+            text[0].destroy()
 
 
 async def _load_text(source: ModelSource, config: ChatConfig) -> tuple[Tokenizer, PromptRenderer]:

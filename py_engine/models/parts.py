@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from py_engine.gpu.types import Buffer, Device
 from py_engine.models.base import LoadPhase, LoadProgress
+from py_engine.models.kv_cache import destroy_buffers
 from py_engine.storage.source import ModelSource
-from py_engine.weights.loader import load_weights
+from py_engine.weights.loader import OnProgress, load_weights
 from py_engine.weights.plan import WeightPlan
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ async def load_parts(
 
     # First: what is read of a file from then on waits for its download.
     fetching = asyncio.ensure_future(_download(source, plan, report("download")))
-    loading = asyncio.ensure_future(load_weights(device, source, plan, report("weights")))
+    loading = asyncio.ensure_future(_load(device, source, plan, fetching, report("weights")))
     compiling = asyncio.ensure_future(compile_kernels)
     tasks: list[asyncio.Future[Any]] = [loading, compiling, fetching]
     try:
@@ -44,16 +45,42 @@ async def load_parts(
         for task in tasks:
             task.cancel()
         weights, *_ = await asyncio.gather(*tasks, return_exceptions=True)
-        for buffer in weights.values() if isinstance(weights, dict) else ():
-            buffer.destroy()
+        if isinstance(weights, dict):
+            destroy_buffers(weights)
         raise
     return loading.result(), compiling.result()
 
 
 async def _download(
     source: ModelSource, plan: WeightPlan, on_bytes: Callable[[int, int], None]
-) -> None:
-    """Let a source that keeps files fetch those that are needed, all together."""
+) -> bool:
+    """Let a source that keeps files fetch those that are needed, all together.
+
+    Returns whether what is read of them meanwhile is right.
+    """
     download = getattr(source, "download", None)
-    if download is not None:
-        await download(list(plan.files), lambda done: on_bytes(done, plan.download_bytes))
+    if download is None:
+        return True
+    is_right: bool = await download(
+        list(plan.files), lambda done: on_bytes(done, plan.download_bytes)
+    )
+    return is_right
+
+
+async def _load(
+    device: Device,
+    source: ModelSource,
+    plan: WeightPlan,
+    fetching: Awaitable[bool],
+    on_bytes: OnProgress,
+) -> dict[str, Buffer]:
+    """Load weights from files that are still coming, again if they came damaged at first."""
+    weights = await load_weights(device, source, plan, on_bytes)
+    try:
+        if await fetching:
+            return weights
+    except BaseException:
+        destroy_buffers(weights)
+        raise
+    destroy_buffers(weights)
+    return await load_weights(device, source, plan, on_bytes)

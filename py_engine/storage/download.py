@@ -33,6 +33,9 @@ _UNSURE_BYTES = 64 << 20
 
 _ROUNDS = 4
 
+OnBegin = Callable[[StoredFile], object]
+"""Is called with a stored file that is going to be filled."""
+
 
 @dataclass(frozen=True)
 class RemoteFile:
@@ -88,17 +91,27 @@ class Downloader:
         self._other = other
         self._places = asyncio.Semaphore(in_flight)
 
-    async def fetch(self, remote: RemoteFile, advance: Advance = lambda n: None) -> StoredFile:
+    async def fetch(
+        self,
+        remote: RemoteFile,
+        advance: Advance = lambda n: None,
+        on_begin: OnBegin = lambda file: None,
+    ) -> StoredFile:
         """Return the file, verified; only what is not in the store yet is downloaded.
 
         While another tab downloads it, this waits. A stored file whose server cannot be reached is
-        returned as it is. `advance` is told of all bytes of the file, also of stored ones.
+        returned as it is. `advance` is told of all bytes of the file, also of stored ones, and
+        `on_begin` of each stored file that is going to be filled.
 
         Errors: MissingFileError, NetworkError and its classes, IntegrityError, StorageFullError.
         """
         async with self._locks.hold(remote.lock):
             progress = Progress(advance)
-            file = await self._until_right(remote, progress, lambda: self._bring(remote, progress))
+
+            async def bring() -> StoredFile:
+                return await self._bring(remote, progress, on_begin=on_begin)
+
+            file = await self._until_right(remote, progress, bring)
             progress.set(file.size)
             return file
 
@@ -141,7 +154,11 @@ class Downloader:
         )
 
     async def _bring(
-        self, remote: RemoteFile, progress: Progress, span: tuple[int, int] | None = None
+        self,
+        remote: RemoteFile,
+        progress: Progress,
+        span: tuple[int, int] | None = None,
+        on_begin: OnBegin = lambda file: None,
     ) -> StoredFile:
         file = await self._files.find(remote.url, remote.path) or await self._adopt(remote)
         if remote.known is not None:
@@ -163,6 +180,7 @@ class Downloader:
                 answer.response.close()
             return file
         file.expect(remote.expected)
+        on_begin(file)
         transfer = Transfer(file, remote.request, self.fetcher, self._places, progress)
         is_whole_answer = answer.response is not None and answer.response.status == 200
         if span is None or is_whole_answer:

@@ -70,15 +70,25 @@ class Identity:
 
 
 class ContentHash:
-    """Hashes a file's content, given in order, with the hashes that `wanted` knows and SHA-256."""
+    """Hashes a file's content, given in order, with the hashes that `wanted` knows.
 
-    def __init__(self, wanted: Identity) -> None:
+    With SHA-256 also where that `is_named`: where files are called by it.
+    """
+
+    def __init__(self, wanted: Identity, *, is_named: bool = False) -> None:
         self._wanted = wanted
-        self._hashes = {"sha256": hashlib.sha256()}
+        self._hashes: dict[str, Any] = {}
+        if wanted.sha256 or is_named:
+            self._hashes["sha256"] = hashlib.sha256()
         if wanted.git_oid:
             self._hashes["git_oid"] = hashlib.sha1(b"blob %d\0" % wanted.size)
         if wanted.md5 and not wanted.sha256:
             self._hashes["md5"] = hashlib.md5(usedforsecurity=False)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to hash for."""
+        return bool(self._hashes)
 
     async def update(self, data: HostBytes) -> None:
         """Add the next bytes; other tasks run in between."""

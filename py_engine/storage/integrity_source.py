@@ -26,7 +26,7 @@ PIECE_BYTES = 1 << 26
 
 logger = logging.getLogger(__name__)
 
-Download = Callable[[list[str], OnBytes | None], Awaitable[None]]
+Download = Callable[[list[str], OnBytes | None], Awaitable[bool]]
 
 
 class IntegritySource:
@@ -99,12 +99,13 @@ class IntegritySource:
 
     async def _download(
         self, download: Download, paths: Iterable[str], on_bytes: OnBytes | None = None
-    ) -> None:
+    ) -> bool:
         wanted = list(paths)
-        await download(wanted, on_bytes)
+        is_right = await download(wanted, on_bytes)
         for path in wanted:
             if path in self._hashes and path not in self._verified:
                 await self._verify(path)
+        return is_right
 
     async def _waits(self, path: str) -> bool:
         """Whether a file is verified once it is downloaded."""

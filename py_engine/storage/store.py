@@ -15,6 +15,7 @@ So what is stored says for itself what is missing: there is no journal that coul
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -65,7 +66,8 @@ class FileRecord:
 class StoredFile:
     """A file in the store, as far as it is there. `pieces` are the indices of its whole pieces.
 
-    Where sites share files (`shared`), a verified file moves there, and only its mark stays.
+    `n_drops` counts how often some were dropped since. Where sites share files (`shared`), a
+    verified file moves there, and only its mark stays.
     """
 
     blobs: BlobStore
@@ -76,6 +78,8 @@ class StoredFile:
     is_verified: bool = False
     shared: SharedFiles | None = None
     is_shared: bool = False
+    n_drops: int = field(default=0, compare=False)
+    _news: asyncio.Event = field(default_factory=asyncio.Event, repr=False, compare=False)
 
     @property
     def identity(self) -> Identity:
@@ -113,6 +117,16 @@ class StoredFile:
         # A browser would go on writing all the same, and leave the file locked when nobody waits.
         await run_to_end(self.blobs.put(self.folder, self._piece(index), data))
         self.pieces.add(index)
+        self.wake()
+
+    async def news(self) -> None:
+        """Wait for the next piece, or for `wake`."""
+        await self._news.wait()
+
+    def wake(self) -> None:
+        """Let whoever waits look again."""
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def read(self, begin: int, end: int) -> HostBytes:
         """Return a range of what is there. Raises LostPieceError."""
@@ -175,8 +189,9 @@ class StoredFile:
     async def drop(self, indices: Iterable[int]) -> None:
         """Delete pieces."""
         gone = set(indices)
+        self.n_drops += 1
+        self.pieces -= gone  # nobody reads them while they are being deleted
         await self.blobs.delete(self.folder, [self._piece(index) for index in gone])
-        self.pieces -= gone
 
     async def reload(self) -> None:
         """Look again which pieces are there, and whether the file is verified."""

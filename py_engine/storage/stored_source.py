@@ -22,6 +22,7 @@ from py_engine.errors import (
     StorageError,
     StorageFullError,
 )
+from py_engine.storage.arrival import Arrival
 from py_engine.storage.download import RemoteFile, is_right
 from py_engine.storage.expected import WANTED_NOTE
 from py_engine.storage.host_bytes import to_bytes
@@ -62,7 +63,7 @@ class StoredSource:
         self._known = KnownFiles(remote, storage, self._fetched_text)
         self._files: dict[str, StoredFile] = {}
         self._wanted: dict[str, int] = {}
-        self._coming: dict[str, asyncio.Event] = {}
+        self._coming: dict[str, Arrival] = {}
         self._early: dict[str, dict[tuple[int, int], str]] = {}
 
     @property
@@ -93,12 +94,14 @@ class StoredSource:
     async def read_range(
         self, path: str, begin: int, end: int, on_bytes: OnBytes | None = None
     ) -> HostBytes:
-        """Return a part of a file: of a verified one if the file is being downloaded."""
-        if path in self._coming or path in self._wanted:
+        """Return a part of a file, also of one that is only being downloaded: see `download`."""
+        data = await self._read_coming(path, begin, end)
+        if data is None and (path in self._coming or path in self._wanted):
             await self._verified(path)
-        else:
+        elif data is None:
             await self._have_range(path, begin, end)
-        data = await self._read(path, begin, end)
+        if data is None:
+            data = await self._read(path, begin, end)
         if on_bytes is not None:
             on_bytes(end - begin)
         return data
@@ -115,22 +118,40 @@ class StoredSource:
         """Return all files by path, without a network as they were last."""
         return await self._known.listing()
 
-    async def download(self, paths: Iterable[str], on_bytes: OnBytes | None = None) -> None:
+    async def download(self, paths: Iterable[str], on_bytes: OnBytes | None = None) -> bool:
         """Have files in the store, verified; `on_bytes(n)` counts the bytes of all that are there.
 
-        Before anything is downloaded it is checked that there is room for all of it. Whoever reads
-        one of the files meanwhile waits for that file.
+        Before anything is downloaded it is checked that there is room for all of it. Who reads a
+        part of one of the files meanwhile waits for that part only. Returns False if any of what
+        was read so was found to be wrong later and fetched again: then it has to be read again.
         """
-        coming = {path: asyncio.Event() for path in paths}
+        coming = {path: Arrival() for path in paths}
         self._coming |= coming
         try:
             await self._bring_all(coming, _summed(on_bytes))
         finally:
-            for path, event in coming.items():
-                event.set()
+            for path, arrival in coming.items():
+                arrival.end()
                 self._coming.pop(path, None)
+        return all(arrival.gave(self._files[path]) for path, arrival in coming.items())
 
-    async def _bring_all(self, coming: Mapping[str, asyncio.Event], advance: Advance) -> None:
+    async def _read_coming(self, path: str, begin: int, end: int) -> HostBytes | None:
+        """Return a part of a file that is being downloaded; None where it is not, or not any more.
+
+        Raises TruncatedFileError.
+        """
+        arrival = self._coming.get(path)
+        file = await arrival.file_with(begin, end) if arrival else None
+        if file is None:
+            return None
+        if end > file.size:
+            raise range_too_long(f"{self.url}{path}", begin, end, file.size)
+        try:
+            return await file.read(begin, end)
+        except LostPieceError:
+            return None
+
+    async def _bring_all(self, coming: Mapping[str, Arrival], advance: Advance) -> None:
         remotes = [await self._known.file(path) for path in coming]
         sizes = {file.path: file.expected.size if file.expected else 0 for file in remotes}
         found = await self._storage.find(self.url, sizes)
@@ -145,9 +166,10 @@ class StoredSource:
             file = found.get(path)
             if file is not None and path not in self._early and is_right(file, remote):
                 self._files[path] = file
+                coming[path].begin(file)
             async with places:
-                await self._ready(path, advance)
-            coming[path].set()
+                await self._ready(path, advance, coming[path])
+            coming[path].end()
 
         await run_together(map(bring, remotes))
 
@@ -157,17 +179,25 @@ class StoredSource:
             await self._coming[path].wait()
         return await self._ready(path, advance)
 
-    async def _ready(self, path: str, advance: Advance) -> StoredFile:
+    async def _ready(
+        self, path: str, advance: Advance, arrival: Arrival | None = None
+    ) -> StoredFile:
         """Return a file that is all there; only the first call in a load may ask the server."""
         file = self._files.get(path)
         if file is not None and file.is_verified:
             advance(file.size)
             return file
-        return await self._fetch(await self._known.file(path), advance)
+        return await self._fetch(await self._known.file(path), advance, arrival)
 
-    async def _fetch(self, remote: RemoteFile, advance: Advance = lambda n: None) -> StoredFile:
+    async def _fetch(
+        self,
+        remote: RemoteFile,
+        advance: Advance = lambda n: None,
+        arrival: Arrival | None = None,
+    ) -> StoredFile:
         path = remote.path
-        file = await self._told(path, self._storage.downloader.fetch(remote, advance))
+        on_begin = (arrival or Arrival()).begin
+        file = await self._told(path, self._storage.downloader.fetch(remote, advance, on_begin))
         await self._check_early(path, file)
         self._files[path] = file
         return file

@@ -60,7 +60,6 @@ class Transfer:
         self._fetcher = fetcher
         self._places = places
         self._progress = progress
-        self._news = asyncio.Event()
 
     async def run(self, first: Response | None = None) -> None:
         """Make the file complete and verified. `first` is an answer for its first piece, or for
@@ -93,11 +92,7 @@ class Transfer:
 
     async def _fetch_piece(self, index: int, response: Response | None) -> None:
         async with self._places:
-            await self._write(index, await self._right_piece(index, response))
-
-    async def _write(self, index: int, data: HostBytes) -> None:
-        await self._file.write(index, data)
-        self._news.set()
+            await self._file.write(index, await self._right_piece(index, response))
 
     async def _right_piece(self, index: int, response: Response | None) -> HostBytes:
         begin, end = self._file.span(index)
@@ -143,19 +138,20 @@ class Transfer:
                 continue
             if await self._wrong_hash(index, data):
                 raise BodyBrokenError(f"bytes {begin} to {end} were damaged", None)
-            await self._write(index, data)
+            await file.write(index, data)
         if await has_more(response):
             raise BodyBrokenError(f"the answer had more than the {file.size} bytes it should", None)
 
     async def _check(self) -> ContentHash:
         """Hash the file as its pieces come to be stored; drop what is wrong of it."""
         file = self._file
-        digest = ContentHash(file.identity)
+        digest = ContentHash(file.identity, is_named=file.shared is not None)
+        if not digest.is_needed and not file.identity.pieces:
+            return digest  # nobody says what it should be
         wrong = []
         for index in range(file.n_pieces):
             while index not in file.pieces:
-                self._news.clear()
-                await self._news.wait()
+                await file.news()
             data = await file.read(*file.span(index))
             await digest.update(data)
             if await self._wrong_hash(index, data):

@@ -17,6 +17,9 @@ from py_engine.storage.transport import BodyBrokenError, Request
 
 _RANGE_NOT_SATISFIABLE = 416
 
+_CHUNK_BYTES = 1 << 20
+"""The most that is read at once where readers fill buffers, which they lose with a connection."""
+
 
 class FetchTransport:
     """Implements `transport.Transport`. Bodies become ArrayBuffers outside Python's memory."""
@@ -48,7 +51,7 @@ class FetchResponse:
     def __init__(self, response: Any, stall_s: float, transfer: ExitStack) -> None:
         self.status = int(response.status)
         self._response = response
-        self._reader = response.body.getReader() if response.body else None
+        self._reader, self._fills_buffers = _reader_of(response.body)
         self._stall_s = stall_s
         self._transfer = transfer
         self._rest: Any = None
@@ -62,7 +65,7 @@ class FetchResponse:
         target = js.Uint8Array.new(n)
         filled = 0
         try:
-            while filled < n and (chunk := await self._next()) is not None:
+            while filled < n and (chunk := await self._next(n - filled)) is not None:
                 if chunk.length > n - filled:
                     self._rest = chunk.subarray(n - filled)
                     chunk = chunk.subarray(0, n - filled)
@@ -82,13 +85,27 @@ class FetchResponse:
         """Abort the request if it is still going on."""
         self._transfer.close()
 
-    async def _next(self) -> Any:
+    async def _next(self, most: int) -> Any:
         """Return the next chunk as a Uint8Array; None at the end of the body."""
         if self._rest is not None:
             chunk, self._rest = self._rest, None
             return chunk
         if self._reader is None:
             return None
+        buffer = (js.Uint8Array.new(min(most, _CHUNK_BYTES)),) if self._fills_buffers else ()
         async with asyncio.timeout(self._stall_s):
-            part = await self._reader.read()
+            part = await self._reader.read(*buffer)
         return None if part.done else part.value
+
+
+def _reader_of(body: Any) -> tuple[Any, bool]:
+    """Return a body's reader, and whether it fills buffers, of which larger ones take fewer calls.
+
+    Not all browsers have such readers of what they fetch.
+    """
+    if not body:
+        return None, False
+    try:
+        return body.getReader(mode="byob"), True
+    except JsException:
+        return body.getReader(), False

@@ -194,6 +194,52 @@ def test_reader_waits_for_the_file_that_is_being_downloaded() -> None:
     assert len(site.asked()) == 6 + 3
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_reader_of_a_part_does_not_wait_for_the_rest(listed: bool) -> None:
+    site = Site(listed=listed)
+
+    async def both() -> None:
+        source = site.source()
+        downloading = asyncio.ensure_future(source.download(["a.bin"]))
+        await asyncio.sleep(0)
+        assert await source.read_range("a.bin", 5, 900) == WEIGHTS[5:900]
+        assert not downloading.done()
+        with pytest.raises(TruncatedFileError):
+            await source.read_range("a.bin", 5_000, 5_501)
+        assert await downloading, "what was given is what came to be stored"
+
+    run(both())
+
+
+def test_download_tells_when_a_part_was_given_that_was_wrong() -> None:
+    site = Site(rate=1.0, faults=("corrupt",))
+
+    async def both() -> None:
+        source = site.source()
+        downloading = asyncio.ensure_future(source.download(["a.bin", "b.bin"]))
+        await asyncio.sleep(0)
+        await source.read_range("a.bin", 0, 5_500)
+        site.server.rate = 0.0
+        assert not await downloading
+        assert await source.read_bytes("a.bin") == WEIGHTS[:5_500]
+        assert await source.download(["a.bin", "b.bin"])
+
+    run(both())
+
+
+def test_nothing_is_hashed_where_nobody_tells_a_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(listed=False)
+
+    async def hash_blocks(*_: object) -> None:
+        raise AssertionError("it was hashed")
+
+    monkeypatch.setattr("py_engine.storage.identity.hash_blocks", hash_blocks)
+    run(load(site.source()))
+    run(load(site.source()))
+    with pytest.raises(AssertionError, match="it was hashed"):
+        run(load(Site(listed=True).source()))
+
+
 def test_reader_goes_on_alone_when_the_download_is_cancelled() -> None:
     site = Site()
 
