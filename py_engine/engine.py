@@ -225,7 +225,7 @@ class MLCEngine:
         self._models.set_logit_processors(registry or {})
 
     def interrupt_generate(self) -> None:
-        """End the running reply of every model; its finish_reason is "abort"."""
+        """End every model's running reply, with finish_reason "abort", and its profiles."""
         self._models.interrupt()
 
     async def reset_chat(self, keep_stats: bool = False, model_id: str | None = None) -> None:
@@ -279,7 +279,8 @@ class MLCEngine:
         count, seconds of a dispatch, and what they read and compute, also as fractions of the
         adapter's measured rates, and the `dispatches` in their order. A reply that is being
         generated ends first.
-        Errors: as `count_tokens` for the model; ConfigValueError, RangeError; those of the device.
+        Errors: as `count_tokens` for the model; ConfigValueError, RangeError; AbortError after
+        `interrupt_generate`; those of the device.
         """
         selected, model = self._models.select_language_model(model_id, "profile_kernels")
         profile = await model.profile(n_tokens)

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 
 from py_engine.config import ChatConfig
 from py_engine.conversation import PromptRenderer
-from py_engine.errors import ConfigValueError, DeviceError, MLCError, RangeError
+from py_engine.errors import AbortError, ConfigValueError, DeviceError, MLCError, RangeError
 from py_engine.generation import (
     Generation,
     GenerationParams,
@@ -53,6 +53,7 @@ class LoadedModel:
         self._text_model = text_model
         self._seats = Seats(text_model, config.max_num_sequence)
         self._active: list[Generation] = []
+        self._n_interrupts = 0
         self._message = ""
         self._has_raw_sequence = False
 
@@ -140,7 +141,8 @@ class LoadedModel:
     async def profile(self, n_tokens: int) -> KernelProfile:
         """Time the kernels of a chunk up to `n_tokens` and of the step after; forget the sequence.
 
-        Errors: ConfigValueError, RangeError; OutOfMemoryError, DeviceLostError.
+        Errors: ConfigValueError, RangeError; AbortError after `interrupt`; OutOfMemoryError,
+        DeviceLostError.
         """
         model, config = self._text_model, self.config
         if not isinstance(n_tokens, int) or isinstance(n_tokens, bool):
@@ -150,15 +152,21 @@ class LoadedModel:
                 f"n_tokens is {shown(n_tokens)}, but must be from 1 to "
                 f"{model.context_window_size - 1}: a step needs room in the context window."
             )
+        n_interrupts = self._n_interrupts
+
+        def raise_if_ended() -> None:
+            self._seats.raise_if_closed()
+            if self._n_interrupts > n_interrupts:
+                raise AbortError("interrupt_generate() ended the profile.")
+
         async with self._seats.take(is_alone=True) as seat:
             seat.cached.keep(0)
             self._has_raw_sequence = False
             sampling = SamplingParams(config.temperature, config.top_p)
-            stop = self._seats.raise_if_closed
             try:
-                return await self.host.profile_kernels(model, n_tokens, sampling, stop)
+                return await self.host.profile_kernels(model, n_tokens, sampling, raise_if_ended)
             except DeviceError:
-                stop()  # the reason, where the failure is its consequence
+                self._seats.raise_if_closed()  # where the failure is its consequence
                 raise
 
     def reset(self, *, keep_stats: bool = False) -> None:
@@ -170,7 +178,8 @@ class LoadedModel:
             self.statistics = Statistics()
 
     def interrupt(self) -> None:
-        """End the replies at hand with "abort"."""
+        """End the replies at hand with "abort", and profiles."""
+        self._n_interrupts += 1
         for generation in self._active:
             generation.interrupt()
 

@@ -8,7 +8,7 @@ import json
 import js
 from chat_view import add, element
 
-from py_engine.errors import DeviceLostError, MLCError, WorkerError
+from py_engine.errors import AbortError, DeviceLostError, MLCError, WorkerError
 from py_engine.profile_trace import phases_of, trace_of
 
 
@@ -19,15 +19,18 @@ def open_profile_dialog():
 
 
 async def show_profile(engine):
-    """Measure the kernels of the loaded model and list them.
+    """Measure the kernels of the loaded model and list them, or end that if it is going on.
 
     What fails is told in the dialog; what ends the engine is raised as well.
     """
     if element("profile-dialog").getAttribute("aria-busy") == "true":
+        engine.interrupt_generate()
         return
     show_busy(True)
     try:
         show_kernels(await engine.profile_kernels())
+    except AbortError:
+        element("profile-note").textContent = "Stopped."
     except MLCError as error:
         element("profile-note").textContent = str(error)
         if isinstance(error, (DeviceLostError, WorkerError)):
@@ -39,7 +42,7 @@ async def show_profile(engine):
 def show_busy(is_busy):
     """Show whether kernels are being measured; the button stays where the focus is."""
     element("profile-dialog").setAttribute("aria-busy", "true" if is_busy else "false")
-    element("measure").setAttribute("aria-disabled", "true" if is_busy else "false")
+    element("measure").textContent = "Stop" if is_busy else "Measure"
     element("measuring").hidden = not is_busy
     if is_busy:
         element("profile-note").textContent = "Measuring…"

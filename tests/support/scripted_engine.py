@@ -110,7 +110,11 @@ class ScriptedEngine:
 
     async def profile_kernels(self, model_id: str | None = None, n_tokens: int = 128) -> ApiObject:
         """Return a profile of few kernels, unless "NO ROOM" or "NO DEVICE" was said last."""
-        await asyncio.sleep(400 * self.seconds_per_word)  # seen to go on, on a busy machine too
+        self._is_interrupted = False
+        for _ in range(400):  # seen to go on, on a busy machine too
+            await asyncio.sleep(self.seconds_per_word)
+            if self._is_interrupted:
+                raise errors.AbortError("interrupt_generate() ended the profile.")
         if "NO ROOM" in self.last_message:
             raise errors.OutOfMemoryError("no room for two buffers; load a smaller model.")
         if "NO DEVICE" in self.last_message:

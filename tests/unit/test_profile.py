@@ -15,6 +15,7 @@ from py_engine.api.objects import plain
 from py_engine.config import AppConfig, ModelType
 from py_engine.engine import MLCEngine
 from py_engine.errors import (
+    AbortError,
     ConfigValueError,
     IncorrectPipelineLoadedError,
     ModelNotLoadedError,
@@ -217,6 +218,26 @@ async def test_an_embedding_model_has_no_steps() -> None:
     await engine.reload("vectors")
     with pytest.raises(IncorrectPipelineLoadedError, match=r"profile_kernels .*'vectors' is an"):
         await engine.profile_kernels()
+
+
+@in_clean_event_loop
+async def test_interrupting_ends_a_profile_and_no_later_one(llama: Path) -> None:
+    host = Host(llama)
+    engine = await engine_of(host)
+    before = await reply_of(engine)
+    programs = []
+
+    async def interrupt_at_the_third(program: Any) -> None:
+        programs.append(program)
+        if len(programs) == 3:
+            engine.interrupt_generate()
+
+    host.clock = Clock(interrupt_at_the_third)
+    with pytest.raises(AbortError, match=r"interrupt_generate\(\) ended the profile"):
+        await engine.profile_kernels(n_tokens=40)
+    assert len(programs) == 3
+    assert await reply_of(engine) == before
+    assert (await engine.profile_kernels(n_tokens=40)).prefill.kernels
 
 
 @in_clean_event_loop
