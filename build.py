@@ -77,7 +77,9 @@ def bench(options: argparse.Namespace) -> int:
         peers = ensure_peers(ensure_node())
         from py_engine.tooling import bench_peers
 
-        return bench_peers.main(folder, peers, options.peers, as_json=options.json)
+        return bench_peers.main(
+            folder, peers, options.peers, options.prompt_tokens, as_json=options.json
+        )
     if options.startup:
         return bench_startup.main(folder, as_json=options.json)
     if options.shapes:
@@ -171,6 +173,13 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         " SmolLM2-135M-Instruct or Qwen2.5-0.5B-Instruct",
     )
     command.add_argument(
+        "--prompt-tokens",
+        type=int,
+        default=128,
+        metavar="N",
+        help="tokens of a prompt of --peers (default: 128)",
+    )
+    command.add_argument(
         "--trace",
         type=Path,
         metavar="FILE",
@@ -213,6 +222,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     other = next((name for name in others if getattr(options, name, None)), None)
     if options.command == "bench" and options.trace and other:
         parser.error(f"bench: --trace belongs to --profile, not to --{other}")
+    if options.command == "bench" and options.prompt_tokens < 1:
+        parser.error(f"bench: --prompt-tokens is {options.prompt_tokens}, but must be at least 1")
     options.pytest_arguments = arguments[1:]
     return options
 

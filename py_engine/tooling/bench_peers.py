@@ -4,7 +4,7 @@ Each engine takes three prompts of the same length. The first asks for one token
 some compile their kernels only then.
 The second is timed; what it calls of WebGPU more often than the first is what its tokens cost.
 During the third each dispatch has but one workgroup, which leaves what an engine costs beside its
-arithmetic.
+arithmetic. A second page then loads the model again, from where the engine keeps it by default.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 ROUNDS = 2
 PROMPT_TOKENS = 128
 N_TOKENS = 16
-CONTEXT = 1280
 THREADS = 2
 MODEL = "model"
 """Name of the model: a GGUF file and a folder of ONNX."""
 
+_CONTEXT_UNIT = 1280
 _MOST_MS = 3_600_000
 _MOST_DECODE_S = 30
 """A slow engine need not decode all tokens."""
@@ -47,15 +47,16 @@ HEADERS = {
 }
 
 Figures = dict[str, Any]
-Measure = Callable[["Page", str], Figures]
-"""Measures an engine on a page of the site at a URL."""
+Measure = Callable[["Page", str, bool], Figures]
+"""Measures an engine on a page of the site at a URL, or only how long it loads again."""
 
 _OURS = """
     const { py } = await boot();
     const globals = py.toPy({});
     await py.runPythonAsync(argument.source, { globals });
+    const { address, context, promptTokens, nTokens, isAgain } = argument;
     return JSON.parse(await globals.get('measure')(
-        argument.address, argument.context, argument.promptTokens, argument.nTokens));
+        address, context, promptTokens, nTokens, isAgain));
 """
 _PEER = "async ({ page, argument }) => (await import(page)).measure(argument)"
 
@@ -63,7 +64,7 @@ _PAGES = Path(__file__).with_name("peers")
 _WORKER_SOURCE = Path(__file__).with_name("bench_peers_worker.py")
 
 
-def main(site_folder: Path, peers: Path, shapes: str, *, as_json: bool) -> int:
+def main(site_folder: Path, peers: Path, shapes: str, prompt_tokens: int, *, as_json: bool) -> int:
     """Measure a model of these shapes, one of `known_shapes`; print tables, or JSON.
 
     `peers` is the `node_modules` with the other engines.
@@ -80,12 +81,14 @@ def main(site_folder: Path, peers: Path, shapes: str, *, as_json: bool) -> int:
         with_onnx = _writes_onnx(shapes, models / MODEL)
         with server_for(site_folder, peers, models) as server:
             browser, adapter = launch(playwright)
-            found = measure_peers(browser, server.url, engines_of(with_onnx=with_onnx))
+            engines = engines_of(prompt_tokens, with_onnx=with_onnx)
+            found = measure_peers(browser, server.url, engines)
             browser.close()
     if as_json:
-        print(json.dumps({"shapes": shapes, "adapter": adapter, "engines": found}, indent=2))
+        told = {"shapes": shapes, "prompt_tokens": prompt_tokens, "adapter": adapter}
+        print(json.dumps(told | {"engines": found}, indent=2))
     else:
-        print(f"{shapes}, random weights in 4 bits, on {adapter}\n")
+        print(f"{shapes}, random weights in 4 bits, {prompt_tokens} tokens, on {adapter}\n")
         print("\n".join(table(found)))
         print("\nin brackets: what ours is of it, turned so that above 1 is in favour of ours\n")
         print("\n".join(table_of_counts(found)))
@@ -117,10 +120,13 @@ def measure_peers(
         for name, measure in engines.items():
             context = browser.new_context()
             context.set_default_timeout(_MOST_MS)
-            page = context.new_page()
-            page.add_init_script(path=_PAGES / "gpu_counts.js")
-            page.goto(f"{url}/build.json")
-            figures = measure(page, url)
+            context.add_init_script(path=_PAGES / "gpu_counts.js")
+            figures: Figures = {}
+            for is_again in (False, True):
+                page = context.new_page()
+                page.goto(f"{url}/build.json")
+                figures |= measure(page, url, is_again)
+                page.close()
             context.close()
             figures["counts"] = _per_token(figures["counts"], figures["decoded_tokens"])
             before = found.get(name, figures)
@@ -132,18 +138,22 @@ def engines_of(
     prompt_tokens: int = PROMPT_TOKENS, n_tokens: int = N_TOKENS, *, with_onnx: bool
 ) -> dict[str, Measure]:
     """Return what measures each engine, ours first."""
-    sizes = {"context": CONTEXT, "promptTokens": prompt_tokens, "nTokens": n_tokens}
+    context = _CONTEXT_UNIT * -(-(prompt_tokens + n_tokens) // _CONTEXT_UNIT)
+    sizes = {"context": context, "promptTokens": prompt_tokens, "nTokens": n_tokens}
 
-    def ours(page: Page, url: str) -> Figures:
-        source = _WORKER_SOURCE.read_text(encoding="utf-8")
-        address = f"{url}/peer-models/{MODEL}.gguf"
-        figures, _ = run_in_worker(page, url, _OURS, {"source": source, "address": address} | sizes)
-        found: Figures = figures
+    def ours(page: Page, url: str, is_again: bool) -> Figures:
+        argument = {
+            "source": _WORKER_SOURCE.read_text(encoding="utf-8"),
+            "address": f"{url}/peer-models/{MODEL}.gguf",
+            "isAgain": is_again,
+            **sizes,
+        }
+        found: Figures = run_in_worker(page, url, _OURS, argument)[0]
         return found
 
     def peer(script: str, options: Mapping[str, object]) -> Measure:
-        def measure(page: Page, url: str) -> Figures:
-            argument = {"url": url, "model": MODEL, **options, **sizes}
+        def measure(page: Page, url: str, is_again: bool) -> Figures:
+            argument = {"url": url, "model": MODEL, "isAgain": is_again, **options, **sizes}
             call = {"page": f"{url}/peer-pages/{script}", "argument": argument}
             found: Figures = page.evaluate(_PEER, call)
             return found
@@ -185,6 +195,7 @@ def _better(key: str, new: Any, best: Any) -> Any:
 
 _COLUMNS = {
     "load_s": "load, s",
+    "load_again_s": "load again, s",
     "first_answer_s": "load and answer, s",
     "first_token_s": "first token, s",
     "prefill_tokens_per_s": "prefill, tokens/s",

@@ -1,5 +1,5 @@
 // Measures wllama with a GGUF file; see bench_peers.py for what each figure is.
-export async function measure({ url, model, gpuLayers, threads, context, promptTokens, nTokens }) {
+export async function measure({ url, model, gpuLayers, threads, context, promptTokens, nTokens, isAgain }) {
     const { Wllama } = await import(`${url}/peers/@wllama/wllama/esm/index.js`);
     const lines = [];
     const log = (...parts) => lines.push(parts.join(' '));
@@ -7,11 +7,14 @@ export async function measure({ url, model, gpuLayers, threads, context, promptT
         { default: `${url}/peers/@wllama/wllama/esm/wasm/wllama.wasm` },
         { logger: { debug: log, log, warn: log, error: log } });
     const began = performance.now();
-    const blob = await (await fetch(`${url}/peer-models/${model}.gguf`)).blob();
-    await wllama.loadModel([blob], {
+    await wllama.loadModelFromUrl(`${url}/peer-models/${model}.gguf`, {
         n_ctx: context, n_threads: threads, n_gpu_layers: gpuLayers, n_parallel: 1, warmup: false,
     });
     const loaded = performance.now();
+    if (isAgain) {
+        await wllama.exit();
+        return { load_again_s: (loaded - began) / 1000 };
+    }
     // Each with a letter of its own, so that none begins as one before.
     const ask = async (letter, max_tokens) => {
         const { timings } = await wllama.createCompletion(
