@@ -64,10 +64,11 @@ class _Loading:
 
     async def run(self) -> None:
         self._progress.report()
+        # Before whatever else there is to compile, for which bytes need not wait.
+        await self._relays.prepare(self._plan)
         async with self._device.check("making room for the model's weights"):
             for name, nbytes in self._plan.buffers.items():
                 self.buffers[name] = self._device.create_buffer(nbytes, name)
-        await self._relays.prepare(self._plan)
         pending = iter(self._reads)
         reading: deque[tuple[Read, asyncio.Future[HostBytes]]] = deque()
         try:
