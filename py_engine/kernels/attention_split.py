@@ -2,6 +2,7 @@
 
 Two kernels do what `attention_decode` does with one workgroup a KV head: the first attends to a
 part of the keys in each workgroup, the second joins the parts (Flash-Decoding, Dao et al. 2023).
+While all keys are in one part, a form of the first does without the second, to the same bits.
 
 Shapes beside those of `attention.py`, for the heads of the cache at hand: split_parts f32 (heads,
 splits, head_dim + 4), a part's sums, then its maximum, its denominator and two zeros.
@@ -12,32 +13,48 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from py_engine.gpu.types import Binding, KernelSpec
-from py_engine.kernels.attention import APPEND_ACCESS, attention_constants, bindings, snippets
-from py_engine.kernels.attention_shape import WORKGROUP, AttentionShape
+from py_engine.kernels.attention import (
+    APPEND_ACCESS,
+    DECODE_ACCESS,
+    attention_constants,
+    bindings,
+    snippets,
+)
+from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.wgsl import SUBGROUP_DIRECTIVES, kernel_spec
 
 
 @dataclass(frozen=True)
 class KeySplit:
-    """A split in at most `splits` parts of at least `least_keys` keys.
+    """A split in at most `splits` parts of at least `least_keys` keys, one of up to `alone_keys`.
 
     `workgroup` threads have a part; their subgroups are of exactly `lanes` (None: without).
     """
 
     splits: int
     least_keys: int
+    alone_keys: int
     workgroup: int
     lanes: int | None
 
     @property
     def constants(self) -> dict[str, int]:
-        """What the two kernels know of it."""
-        return {"SPLITS": self.splits, "LEAST_KEYS": self.least_keys, "LANES": self.lanes or 1}
+        """What the kernels know of it."""
+        return {
+            "SPLITS": self.splits,
+            "LEAST_KEYS": self.least_keys,
+            "ALONE_KEYS": self.alone_keys,
+            "WORKGROUP": self.workgroup,
+            "LANES": self.lanes or 1,
+        }
 
 
 def key_split(shape: AttentionShape, tuning: Tuning) -> KeySplit | None:
-    """Return how to share the keys out, None where `attention_decode` is the form to use."""
+    """Return how to share the keys out, None where `attention_decode` is the form to use.
+
+    There is one part where a query never sees more than `alone_keys`.
+    """
     wanted = tuning.split_keys
     if wanted is None:
         return None
@@ -49,8 +66,10 @@ def key_split(shape: AttentionShape, tuning: Tuning) -> KeySplit | None:
         workgroup //= 2
         if workgroup < least:
             return None
-    splits = max(1, wanted.workgroups // shape.heads_in_cache)
-    return KeySplit(splits, wanted.least_keys, workgroup, lanes)
+    most_keys = shape.context if shape.window is None else min(shape.context, shape.window.size)
+    is_short = most_keys <= wanted.alone_keys
+    splits = 1 if is_short else max(1, wanted.workgroups // shape.heads_in_cache)
+    return KeySplit(splits, wanted.least_keys, wanted.alone_keys, workgroup, lanes)
 
 
 def _workgroup_bytes(shape: AttentionShape, workgroup: int, lanes: int | None) -> int:
@@ -67,29 +86,52 @@ def attention_split(label: str, shape: AttentionShape, split: KeySplit) -> Kerne
 
     Bindings: those of `attention_decode`, with split_parts for the output.
     """
-    variant = "workgroup" if split.lanes is None else "subgroup"
+    parts = Binding("split_parts", "read_write", _parts_type(shape, split))
     return kernel_spec(
         "attention_split",
         label,
         snippets=(
             *snippets(shape, cooperative=True)[:-1],
-            "keys_per_split",
-            "attention_split",
-            f"attention_split_{variant}",
+            *_to_a_part(split),
+            "attention_split_parts",
         ),
-        bindings=(
-            *bindings(shape, 1, APPEND_ACCESS),
-            Binding("split_parts", "read_write", _parts_type(shape, split)),
-        ),
-        constants={
-            **attention_constants(shape),
-            **split.constants,
-            "WORKGROUP": split.workgroup,
-        },
+        bindings=(*bindings(shape, 1, APPEND_ACCESS), parts),
+        constants=attention_constants(shape) | split.constants,
         groups_x=shape.heads_in_cache,
         groups_y=split.splits,
-        directives=() if split.lanes is None else SUBGROUP_DIRECTIVES,
+        directives=_directives(split),
     )
+
+
+def attention_alone(label: str, shape: AttentionShape, split: KeySplit) -> KernelSpec:
+    """Build the attention of one token that sees at most `alone_keys`, or of a split in one part.
+
+    Bindings: those of `attention_decode`.
+    """
+    return kernel_spec(
+        "attention_alone",
+        label,
+        snippets=(
+            *snippets(shape, cooperative=True),
+            *_to_a_part(split),
+            "joined_head",
+            "attention_split_alone",
+        ),
+        bindings=bindings(shape, 1, DECODE_ACCESS),
+        constants=attention_constants(shape) | split.constants,
+        groups_x=shape.heads_in_cache,
+        directives=_directives(split),
+    )
+
+
+def _to_a_part(split: KeySplit) -> tuple[str, ...]:
+    """Return the WGSL of attention to a part."""
+    variant = "workgroup" if split.lanes is None else "subgroup"
+    return "keys_per_split", "attention_split", f"attention_split_{variant}"
+
+
+def _directives(split: KeySplit) -> tuple[str, ...]:
+    return () if split.lanes is None else SUBGROUP_DIRECTIVES
 
 
 def attention_combine(label: str, shape: AttentionShape, split: KeySplit) -> KernelSpec:
@@ -108,6 +150,7 @@ def attention_combine(label: str, shape: AttentionShape, split: KeySplit) -> Ker
             "cache_whole" if shape.window is None else "cache_ring",
             "output_gated" if shape.gated else "output_plain",
             "keys_per_split",
+            "joined_head",
             "attention_combine",
         ),
         bindings=(
@@ -117,7 +160,7 @@ def attention_combine(label: str, shape: AttentionShape, split: KeySplit) -> Ker
             output,
         ),
         constants=attention_constants(shape) | split.constants,
-        groups_x=-(-n_heads * shape.head_dim // 4 // WORKGROUP),
+        groups_x=n_heads,
     )
 
 

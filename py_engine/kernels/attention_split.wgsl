@@ -1,6 +1,6 @@
 // Decode's attention with the keys shared out: a workgroup for each KV head and each of SPLITS parts
-// of the keys. It leaves its softmax's maximum and denominator, and sums that are not divided yet;
-// `attention_combine` joins them. The part with the newest key appends it and its value.
+// of the keys. `keep_part` gets its softmax's maximum and denominator, and sums that are not divided yet.
+// The part with the newest key appends it and its value.
 const MASKED = -3.4e38;
 const OUTPUTS = N_REP * HEAD4;
 const TEAMS = WORKGROUP / LANES;
@@ -102,16 +102,12 @@ fn attend(split: u32, cache_head: u32, thread: u32, team: u32, lane: u32) {
   for (var r = 0u; r < N_REP; r++) {
     group_sums[thread] = sums[r];
     workgroupBarrier();
-    let part = (cache_head * N_REP + r) * SPLITS + split;
     if (thread < HEAD4) {
       var sum = vec4f();
       for (var g = 0u; g < KEY_GROUPS; g++) { sum += group_sums[g * HEAD4 + thread]; }
-      split_parts[part * (HEAD4 + 1u) + thread] = sum;
-    }
-    if (thread == 0u) {
       var denominator = 0.0;
       for (var t = 0u; t < TEAMS; t++) { denominator += reduced[r * TEAMS + t]; }
-      split_parts[part * (HEAD4 + 1u) + HEAD4] = vec4f(maxima[r], denominator, 0.0, 0.0);
+      keep_part(cache_head * N_REP + r, split, thread, sum, maxima[r], denominator);
     }
     workgroupBarrier();
   }

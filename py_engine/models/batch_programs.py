@@ -18,7 +18,7 @@ from py_engine.models.batch import (
     row_name,
     row_steps,
 )
-from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.decoder_steps import DecoderSteps, NextLogits
 from py_engine.models.kv_cache import destroy_buffers
 from py_engine.models.ops import Step
 from py_engine.models.sampler import draw_steps
@@ -33,11 +33,12 @@ class Row:
     """One sequence's part of a step.
 
     `buffers` are its own, the same object as long as they are the same buffers; `roles` are the
-    kernels of its draw.
+    kernels of its draw. It has `n_tokens` with the one that it appends.
     """
 
     buffers: Mapping[str, Buffer | BufferSlice]
     roles: tuple[str, ...]
+    n_tokens: int
 
 
 class BatchPrograms:
@@ -59,7 +60,7 @@ class BatchPrograms:
         self._steps = steps
         self._kernels = kernels
         self._shared = shared
-        self._forward: dict[int, tuple[Step, ...]] = {}  # by the rows of a batch
+        self._forward: dict[int, NextLogits] = {}  # by the rows of a batch
         self._failed: set[int] = set()
         self._is_destroyed = False
         self._buffers: dict[str, Buffer] = {}  # of the largest batch
@@ -82,7 +83,7 @@ class BatchPrograms:
         batch = _batch(n_rows)
         steps = self._steps.batch_logits(batch)
         try:
-            await compile_missing(self._device, steps, self._kernels)
+            await compile_missing(self._device, (*steps.of_any, *steps.of_short), self._kernels)
             if batch > max(self._forward, default=0):
                 # Each sequence has its own state.
                 made = await create_batch(self._device, self._spec, batch, without=("state",))
@@ -99,15 +100,17 @@ class BatchPrograms:
 
     def program(self, rows: Sequence[Row]) -> Program:
         """Return the program of these rows, at least two; there are programs of so many."""
-        key = tuple((id(row.buffers), row.roles) for row in rows)
+        # Attention that shares no keys out needs all rows to be short.
+        forward = self._forward[_batch(len(rows))].of(max(row.n_tokens for row in rows))
+        key = (id(forward), *((id(row.buffers), row.roles) for row in rows))
         if key not in self._kept:
-            self._kept[key] = rows, self._record(rows)
+            self._kept[key] = rows, self._record(rows, forward)
         self._kept.move_to_end(key)
         while len(self._kept) > MOST_PROGRAMS:
             self._kept.popitem(last=False)
         return self._kept[key][1]
 
-    def _record(self, rows: Sequence[Row]) -> Program:
+    def _record(self, rows: Sequence[Row], forward: tuple[Step, ...]) -> Program:
         spec, tuning, batch = self._spec, self._steps.tuning, _batch(len(rows))
         per_row = PER_ROW | rows[0].buffers.keys()
         buffers: dict[str, Buffer | BufferSlice] = {**self._shared, **self._buffers}
@@ -119,7 +122,7 @@ class BatchPrograms:
             row_steps(draw_steps(spec.active_vocab_size, tuning, row.roles), number, per_row)
             for number, row in enumerate(rows)
         )
-        steps = (*batched(self._forward[batch], len(rows), per_row), *draws)
+        steps = (*batched(forward, len(rows), per_row), *draws)
         return self._device.program(
             [
                 Dispatch(self._kernels[s.kernel], tuple(buffers[n] for n in s.buffers))

@@ -94,7 +94,7 @@ class Decoder:
         # Images put more into the state of a model's only sequence.
         size = 4 * len(STATE_WORDS) if most_sequences(spec) > 1 else states.nbytes
         self._state = BufferSlice(states, 4 * STATE_STRIDE * slot, size)
-        self._is_exact = is_exact(steps.next_logits)
+        self._is_exact = is_exact(steps.next_logits.of_any)
         self._may_join = True
         self._states = DeltaStates(device, spec, self._buffers)
         self._drafts = Drafts(device, spec, steps, self._kernels, self.program)
@@ -125,9 +125,9 @@ class Decoder:
         }
         self._first = self.program(self._steps.first_logits, "first logits")
         self._recall = self.program(self._steps.recall, "recall")
-        self._next = self.program(self._steps.next_logits, "next logits")
+        self._next = self._steps.next_logits.map(partial(self.program, label="next logits"))
         self._prefill = self.program(self._steps.prefill, "prefill")
-        self._drafts.record()
+        self._drafts.forget_programs()
 
     def _write_state(self, words: array[int], first: int = 0) -> None:
         self.device.write_buffer(self._state.buffer, self._state.offset + 4 * first, words)
@@ -268,9 +268,10 @@ class Decoder:
         """
         self._append_drawn_tokens(1)
         self._n_draws += 1
-        alone = partial(self._sampler.draw, self._next)
-        roles = self._sampler.roles
-        return self._batcher.step(NextStep(self._own, roles, self._slot, self._may_join, alone))
+        n_tokens, roles = self._position, self._sampler.roles
+        alone = partial(self._sampler.draw, self._next.of(n_tokens))
+        step = NextStep(self._own, roles, n_tokens, self._slot, self._may_join, alone)
+        return self._batcher.step(step)
 
     async def replay(self, token_ids: Sequence[int]) -> None:
         """Append drawn tokens by decode's own program; leaves the logits after the last one.
@@ -283,7 +284,7 @@ class Decoder:
             position = self._position
             self._append_drawn_tokens(1)
             self._write_state(array("I", [position, 1, token_id]))
-            self._next.submit()
+            self._next.of(self._position).submit()
         await self.device.synchronize()
 
     def first_logits(self) -> None:
@@ -296,7 +297,7 @@ class Decoder:
         There is room: see `reserve`. Raises ContextWindowSizeExceededError at the context's end.
         """
         self._append_drawn_tokens(1)
-        self._next.submit()
+        self._next.of(self._position).submit()
 
     def draw(self, mask: Any = None) -> Awaitable[Draw]:
         """Draw from the logits at hand; `mask` as in `TextModel.draw`."""
@@ -329,7 +330,7 @@ class Decoder:
         draft = tokens[1:]
         await self.reserve(len(tokens))
         self._append_drawn_tokens(len(tokens))
-        draws = await self._drafts.run(tokens, position, self._n_draws)
+        draws = await self._drafts.run(tokens, position, self._n_draws, self._sampler.roles)
         wrong = (i for i, token in enumerate(draft) if draws[i] != token)
         draws = draws[: next(wrong, len(draft)) + 1]
         self._position = position + len(draws)

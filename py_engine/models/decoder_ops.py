@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape
-from py_engine.kernels.attention_split import attention_combine, attention_split, key_split
+from py_engine.kernels.attention_split import (
+    attention_alone,
+    attention_combine,
+    attention_split,
+    key_split,
+)
 from py_engine.kernels.delta import gated_delta
 from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import last_row
@@ -86,6 +92,13 @@ class DecoderOps(Ops):
         self._delta = spec.delta
         self._caches = caches
         self._normed = ""  # the norm whose result lies in "normed"
+        self._is_short = False
+
+    def of_short_sequences(self) -> DecoderOps:
+        """Return the same pieces, with the attention of sequences whose keys are not shared out."""
+        short = copy(self)
+        short._is_short = True
+        return short
 
     def project(
         self, role: str, source: str, target: str, epilogue: Epilogue, norm: str = ""
@@ -135,6 +148,8 @@ class DecoderOps(Ops):
             if split is None:
                 tuning = self._tuning
                 yield self.kernel(attention_decode, "attention", shape=shape, tuning=tuning)
+            elif self._is_short or split.splits == 1:
+                yield self.kernel(attention_alone, "attention", shape=shape, split=split)
             else:
                 yield self.kernel(attention_split, "attention", shape=shape, split=split)
                 yield self.kernel(attention_combine, "combine", shape=shape, split=split)

@@ -13,7 +13,7 @@ from py_engine.kernels.tuning import PLAIN, PLAIN_INT8, GemvForm, GemvForms, Spl
 from tests.conftest import EngineWorker
 from tests.kernels.cases import RunKernel
 
-SPLIT = Tuning(split_keys=SplitKeys(workgroup=64, workgroups=14, least_keys=9))
+SPLIT = Tuning(split_keys=SplitKeys(workgroup=64, workgroups=14, least_keys=9, alone_keys=5))
 
 
 async def _dispatch(
