@@ -12,7 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from py_engine.gpu.types import Binding, KernelSpec
-from py_engine.kernels.attention import APPEND_ACCESS, attention_constants, bindings, snippets
+from py_engine.kernels.attention import (
+    APPEND_ACCESS,
+    Batch,
+    attention_constants,
+    bindings,
+    snippets,
+)
 from py_engine.kernels.attention_shape import WORKGROUP, AttentionShape
 from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.wgsl import SUBGROUP_DIRECTIVES, kernel_spec
@@ -62,7 +68,9 @@ def _workgroup_bytes(shape: AttentionShape, workgroup: int, lanes: int | None) -
     return 4 * (queries + workgroup * per_thread + n_rep * workgroup // (lanes or 1))
 
 
-def attention_split(label: str, shape: AttentionShape, split: KeySplit) -> KernelSpec:
+def attention_split(
+    label: str, shape: AttentionShape, split: KeySplit, batch: Batch | None = None
+) -> KernelSpec:
     """Build the attention of one token to a part of the keys; norms, RoPE and append included.
 
     Bindings: those of `attention_decode`, with split_parts for the output.
@@ -92,7 +100,9 @@ def attention_split(label: str, shape: AttentionShape, split: KeySplit) -> Kerne
     )
 
 
-def attention_combine(label: str, shape: AttentionShape, split: KeySplit) -> KernelSpec:
+def attention_combine(
+    label: str, shape: AttentionShape, split: KeySplit, batch: Batch | None = None
+) -> KernelSpec:
     """Build the second half: join the parts.
 
     Bindings: qkv where it has gates, `state`, split_parts, output.

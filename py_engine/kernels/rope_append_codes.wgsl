@@ -6,7 +6,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   prepare_norms(token, thread);
   let number = group.x;
   let i = thread % HEAD8;
-  let position = state[STATE_POSITION] + token;
+  let position = position_of(token);
   let here = cached_at(slot_of(position), number);
   if (thread < HEAD8) {
     let head = head_of(token, FIRST_CACHE_HEAD + number, false);

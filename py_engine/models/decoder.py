@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from py_engine.errors import ContextWindowSizeExceededError, OutOfMemoryError
@@ -40,6 +40,17 @@ from py_engine.models.vision_plan import Vision
 
 Kernels = Mapping[KernelSpec, Kernel]
 """Compiled kernels."""
+
+
+@dataclass(frozen=True)
+class _Programs:
+    """What is recorded over KV caches of a `version`; the steps are those of `DecoderSteps`."""
+
+    version: int
+    first: Program
+    recall: Program
+    next: Program
+    prefill: Program
 
 
 class Decoder:
@@ -82,7 +93,7 @@ class Decoder:
             self._kernels = dict(kernels)
             self._buffers = buffers
             self._ropes = RopeTables(device, spec, buffers)
-            programs = BatchPrograms(device, spec, steps, self._kernels, buffers)
+            programs = BatchPrograms(device, spec, steps, self._kernels, buffers, cache.pool)
             self._batcher = Batcher(programs, buffers["state"], most_sequences(spec))
         else:
             self._kernels = base._kernels
@@ -94,11 +105,15 @@ class Decoder:
         # Images put more into the state of a model's only sequence.
         size = 4 * len(STATE_WORDS) if most_sequences(spec) > 1 else states.nbytes
         self._state = BufferSlice(states, 4 * STATE_STRIDE * slot, size)
+        self._own: Mapping[str, Buffer | BufferSlice] = {
+            **{name: self._buffers[name] for name in sequence_sizes(spec)},
+            "state": self._state,
+        }
         self._is_exact = is_exact(steps.next_logits)
         self._may_join = True
         self._states = DeltaStates(device, spec, self._buffers)
         self._drafts = Drafts(device, spec, steps, self._kernels, self.program)
-        self._record()
+        self._recorded = self._record()
         roles = sampler_roles(self.vocab_size, steps.tuning)
         self._sampler = Sampler(device, self.vocab_size, roles, kernels, self._buffers, self._state)
 
@@ -109,25 +124,39 @@ class Decoder:
         others: Mapping[str, Buffer | BufferSlice] | None = None,
     ) -> Program:
         """Record a program of kernels that the decoder has, over its buffers as they are now."""
-        buffers = {**self._buffers, **self._own, **(others or {})}
+        buffers = {**self._buffers, **self._own, **self._cache.buffers, **(others or {})}
         dispatches = [
-            Dispatch(self._kernels[step.kernel], tuple(buffers[name] for name in step.buffers))
+            Dispatch(
+                self._kernels[step.kernel],
+                tuple(buffers[name] for name in step.buffers),
+                step.n_tokens,
+            )
             for step in steps
         ]
         return self.device.program(dispatches, label)
 
-    def _record(self) -> None:
+    def _record(self) -> _Programs:
         """Record the programs over the buffers as they are now."""
-        self._own: dict[str, Buffer | BufferSlice] = {
-            **{name: self._buffers[name] for name in sequence_sizes(self.spec)},
-            **self._cache.buffers,
-            "state": self._state,
-        }
-        self._first = self.program(self._steps.first_logits, "first logits")
-        self._recall = self.program(self._steps.recall, "recall")
-        self._next = self.program(self._steps.next_logits, "next logits")
-        self._prefill = self.program(self._steps.prefill, "prefill")
+        version, steps = self._cache.pool.version, self._steps
         self._drafts.record()
+        return _Programs(
+            version,
+            self.program(steps.first_logits, "first logits"),
+            self.program(steps.recall, "recall"),
+            self.program(steps.next_logits, "next logits"),
+            self.program(steps.prefill, "prefill"),
+        )
+
+    def _refresh(self) -> None:
+        """Record the programs anew where a sequence's growth has moved the caches."""
+        if self._recorded.version != self._cache.pool.version:
+            self._recorded = self._record()
+            self._sampler.forget_programs()
+
+    @property
+    def _programs(self) -> _Programs:
+        self._refresh()
+        return self._recorded
 
     def _write_state(self, words: array[int], first: int = 0) -> None:
         self.device.write_buffer(self._state.buffer, self._state.offset + 4 * first, words)
@@ -223,23 +252,20 @@ class Decoder:
         if self._cache.has_room(wanted):
             return
         try:
-            try:
-                await self._cache.ensure(wanted)
-            except OutOfMemoryError:
-                if not self.free_memory():
-                    raise
-                await self._cache.ensure(wanted)
-        finally:
-            if self._cache.buffers:
-                self._record()
-            self._sampler.forget_programs()
+            await self._cache.ensure(wanted)
+        except OutOfMemoryError:
+            if not self.free_memory():
+                raise
+            await self._cache.pool.compact()
+            await self._cache.ensure(wanted)
 
     def _submit_chunk(self, position: int, n_tokens: int, *, again: bool = False) -> None:
         self._write_state(array("I", [position, n_tokens]))
+        programs = self._programs
         if again:
-            self._recall.submit()
-        self._prefill.set_n_tokens(n_tokens)
-        self._prefill.submit()
+            programs.recall.submit()
+        programs.prefill.set_n_tokens(n_tokens)
+        programs.prefill.submit()
 
     def _lengthened_to(self, n_tokens: int) -> Iterator[None]:
         """Enqueue what must be computed again before the sequence has `n_tokens`, chunk by chunk.
@@ -258,7 +284,7 @@ class Decoder:
 
     def sample(self) -> Awaitable[Draw]:
         """Draw the first token after the last prefill chunk."""
-        return self._draw(self._first)
+        return self._draw(self._programs.first)
 
     def decode(self) -> Awaitable[Draw]:
         """Enqueue one step, which appends the last drawn token and draws the next one.
@@ -268,9 +294,13 @@ class Decoder:
         """
         self._append_drawn_tokens(1)
         self._n_draws += 1
-        alone = partial(self._sampler.draw, self._next)
-        roles = self._sampler.roles
-        return self._batcher.step(NextStep(self._own, roles, self._slot, self._may_join, alone))
+        roles, may_join = self._sampler.roles, self._may_join
+        return self._batcher.step(
+            NextStep(self._own, self._cache, self._slot, roles, may_join, self._decode_alone)
+        )
+
+    def _decode_alone(self) -> Awaitable[Draw]:
+        return self._sampler.draw(self._programs.next)
 
     async def replay(self, token_ids: Sequence[int]) -> None:
         """Append drawn tokens by decode's own program; leaves the logits after the last one.
@@ -283,12 +313,12 @@ class Decoder:
             position = self._position
             self._append_drawn_tokens(1)
             self._write_state(array("I", [position, 1, token_id]))
-            self._next.submit()
+            self._programs.next.submit()
         await self.device.synchronize()
 
     def first_logits(self) -> None:
         """Compute the logits after the last prefill chunk; returns at once."""
-        self._first.submit()
+        self._programs.first.submit()
 
     def next_logits(self) -> None:
         """Append the last drawn token and compute the logits after it; returns at once.
@@ -296,7 +326,7 @@ class Decoder:
         There is room: see `reserve`. Raises ContextWindowSizeExceededError at the context's end.
         """
         self._append_drawn_tokens(1)
-        self._next.submit()
+        self._programs.next.submit()
 
     def draw(self, mask: Any = None) -> Awaitable[Draw]:
         """Draw from the logits at hand; `mask` as in `TextModel.draw`."""
@@ -329,6 +359,7 @@ class Decoder:
         draft = tokens[1:]
         await self.reserve(len(tokens))
         self._append_drawn_tokens(len(tokens))
+        self._refresh()
         draws = await self._drafts.run(tokens, position, self._n_draws)
         wrong = (i for i, token in enumerate(draft) if draws[i] != token)
         draws = draws[: next(wrong, len(draft)) + 1]
@@ -380,10 +411,13 @@ class Decoder:
         cache: KvCache | None = None
         fork: Decoder | None = None
         try:
+            cache = await self._cache.another()
+            if not self._batcher.has_slot:
+                cache.destroy()
+                return None
             async with self.device.check("making room for another sequence"):
                 for name, nbytes in sequence_sizes(self.spec).items():
                     own[name] = self.device.create_buffer(nbytes, name)
-                cache = KvCache(self.device, self._steps.caches)
                 fork = Decoder(
                     self.device, self.spec, self._steps, self._kernels, own, cache, None, self
                 )
@@ -404,17 +438,28 @@ class Decoder:
         """
         if other.reusable_tokens(n_tokens) != n_tokens or not self._states.are_empty:
             return 0
-        n_written = other._n_written if self._windows else n_tokens
         self._batcher.flush(self._slot)
         try:
-            await self._make_room(min(n_written, self.context_window_size))
+            await self._make_room(self._adopted(other, n_tokens))
+            scratch = await self._cache.pool.scratch()
         except OutOfMemoryError:
             return 0
-        if not other._cache.buffers:  # they were freed to make room
-            return 0
-        self._cache.copy_from(other._cache, n_written)
+        try:
+            # The other one may have been freed to make room, or have gone on.
+            is_there = not other._cache.is_freed and other.reusable_tokens(n_tokens) == n_tokens
+            n_written = self._adopted(other, n_tokens)
+            if not is_there or not self._cache.has_room(n_written):
+                return 0
+            self._cache.copy_from(other._cache, n_written, scratch)
+        finally:
+            scratch.destroy()
         self._position, self._n_written = n_tokens, n_written
         return n_tokens
+
+    def _adopted(self, other: Decoder, n_tokens: int) -> int:
+        """Return the tokens whose slots must be copied: a window's hold later ones, too."""
+        n_written = other._n_written if self._windows else n_tokens
+        return min(n_written, self.context_window_size)
 
     def destroy(self) -> None:
         """Free everything the model holds on the GPU; of a fork, what it holds itself."""

@@ -16,13 +16,14 @@ from itertools import chain
 
 from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.attention import Batch
 from py_engine.kernels.attention_split import key_split, split_bytes
 from py_engine.kernels.history import recall, remember
 from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import Ids
 from py_engine.kernels.tuning import Tuning
+from py_engine.models.cache_pool import LayerCache
 from py_engine.models.decoder_ops import DecoderOps, layer_caches
-from py_engine.models.kv_cache import LayerCache
 from py_engine.models.ops import Step
 from py_engine.models.spec import DecoderSpec
 from py_engine.weights.layouts import Layouts
@@ -37,8 +38,8 @@ class DecoderSteps:
     that the sequence already has where a chunk's tokens lie; it is empty where nothing is ever
     computed again. `caches` are the KV caches of all layers, and
     `split_bytes` what attention that shares keys out needs for its parts. Kernels are in the forms
-    of `tuning`. `batch_logits` returns `next_logits` with products of so many tokens, for `batched`
-    of `models/batch.py`; it is not among the steps of which `kernels` and `buffers` tell.
+    of `tuning`. `batch_logits` returns `next_logits` with products and attention of a batch, for
+    `batched` of `models/batch.py`; it is not among the steps of which `kernels` and `buffers` tell.
     """
 
     next_logits: tuple[Step, ...]
@@ -48,7 +49,7 @@ class DecoderSteps:
     caches: tuple[LayerCache, ...]
     split_bytes: int
     tuning: Tuning
-    batch_logits: Callable[[int], tuple[Step, ...]]
+    batch_logits: Callable[[Batch], tuple[Step, ...]]
 
     def __iter__(self) -> Iterator[Step]:
         """Return all steps."""
@@ -91,7 +92,7 @@ def decoder_steps(
     every_cache = tuple(chain.from_iterable(caches.values()))
     splits = ((cache.shape, key_split(cache.shape, tuning)) for cache in every_cache)
 
-    def batch_logits(batch: int) -> tuple[Step, ...]:
+    def batch_logits(batch: Batch) -> tuple[Step, ...]:
         ops = DecoderOps(spec, layouts, caches, tuning, None, batch=batch)
         return (*_next(spec, ops), *_head(spec, ops))
 

@@ -12,15 +12,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from py_engine.gpu.types import Buffer, BufferSlice, Device, Kernel, KernelSpec, Program
+from py_engine.kernels.attention import Batch
 from py_engine.kernels.matmul import MAX_BATCH
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.batch import (
+    ROW_TABLE,
+    ROW_TABLE_STRIDE,
     STATE_STRIDE,
     STATES,
     batch_rows,
     batched,
     compile_missing,
     create_batch,
+    row_words,
 )
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.kv_cache import destroy_buffers
@@ -80,12 +84,15 @@ class Drafts:
 
     async def _make(self, batch: int) -> None:
         draw = draw_steps(self._spec.active_vocab_size, self._decoder_steps.tuning)
-        steps = batched((*self._decoder_steps.batch_logits(batch), *draw), batch)
+        logits = self._decoder_steps.batch_logits(Batch(batch, is_draft=True))
+        steps = batched((*logits, *draw), batch)
         await compile_missing(self._device, steps, self._kernels)
         if batch > max(self._steps, default=0):
-            made = await create_batch(self._device, self._spec, batch)
+            made = await create_batch(self._device, self._spec, self._decoder_steps, batch, 1)
             destroy_buffers(self._buffers)
             self._buffers = made
+            rows = row_words(range(batch), [0] * batch)
+            self._device.write_buffer(made[ROW_TABLE], 0, rows)
         self._steps[batch] = steps
         self.record()
 
@@ -93,7 +100,11 @@ class Drafts:
         """Record the programs, anew when a decoder's buffers were replaced."""
         for batch, steps in self._steps.items():
             rows = batch_rows(self._spec, batch, self._buffers)
-            self._programs[batch] = self._record(steps, "draft", {**self._buffers, **rows})
+            # Kernels get the sequence's part of each cache, which begins at its first slot.
+            same = BufferSlice(self._buffers[ROW_TABLE], 0, ROW_TABLE_STRIDE)
+            of_caches = {cache.rows: same for cache in self._decoder_steps.caches}
+            others: dict[str, Buffer | BufferSlice] = {**self._buffers, **rows, **of_caches}
+            self._programs[batch] = self._record(steps, "draft", others)
 
     def run(self, token_ids: Sequence[int], position: int, n_draws: int) -> Awaitable[list[int]]:
         """Append the token drawn last and a draft at `position`; return the draw after each.

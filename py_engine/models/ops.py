@@ -25,6 +25,7 @@ class Step:
 
     kernel: KernelSpec
     buffers: tuple[str, ...]
+    n_tokens: int = 1
 
 
 class Ops:

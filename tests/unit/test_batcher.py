@@ -97,7 +97,7 @@ class Model:
 
     def ask(self, slot: int, *, may_join: bool = True) -> asyncio.Future[Draw]:
         step = NextStep(
-            {}, ("sample",), slot, may_join, lambda: self.gpu.enqueue((slot,), Draw(slot))
+            {}, None, slot, ("sample",), may_join, lambda: self.gpu.enqueue((slot,), Draw(slot))
         )
         return asyncio.ensure_future(self.batcher.step(step))
 

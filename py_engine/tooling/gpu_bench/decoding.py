@@ -57,7 +57,7 @@ async def measure_decode(
     decoder.start(GREEDY)
     set_position(decoder, position)
     await decoder.decode()
-    step = decoder._sampler._chained((decoder._next, decoder._sampler._parts["sample"]))
+    step = decoder._sampler._chained((decoder._programs.next, decoder._sampler._parts["sample"]))
     set_position(decoder, position)
     started = time.perf_counter()
     for _ in range(n_tokens):
@@ -65,7 +65,7 @@ async def measure_decode(
     found["cpu_us_of_submit"] = 1e6 * (time.perf_counter() - started) / n_tokens
     await clock.device.synchronize()
     set_position(decoder, position)
-    found["gpu_us"] = 1e6 * await clock.seconds(decoder._next, rounds=2)
+    found["gpu_us"] = 1e6 * await clock.seconds(decoder._programs.next, rounds=2)
     bytes_read = found["kv_bytes"] + found["weight_bytes"]
     found["gpu_bytes_per_s"] = 1e6 * bytes_read / found["gpu_us"]
     return found
@@ -152,7 +152,7 @@ async def measure_kernels(
     await place(model, data, position, 600)
     decoder = model.decoder
     steps = model.steps.next_logits
-    whole = await clock.seconds(decoder._next, rounds=2)
+    whole = await clock.seconds(decoder._programs.next, rounds=2)
     rows = []
     for timing in await time_kernels(decoder, clock, steps, position):
         kernel, n = timing.cost.kernel, len(timing.cost.steps)
