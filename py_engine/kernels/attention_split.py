@@ -2,6 +2,7 @@
 
 Two kernels do what `attention_decode` does with one workgroup a KV head: the first attends to a
 part of the keys in each workgroup, the second joins the parts (Flash-Decoding, Dao et al. 2023).
+While all keys are in one part, a form of the first does without the second, to the same bits.
 
 Shapes beside those of `attention.py`, for the heads of the cache at hand: split_parts f32 (heads,
 splits, head_dim + 4), a part's sums, then its maximum, its denominator and two zeros.
@@ -14,36 +15,49 @@ from dataclasses import dataclass
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.attention import (
     APPEND_ACCESS,
+    DECODE_ACCESS,
     Batch,
     attention_constants,
     bindings,
+    row_snippet,
     snippets,
+    tokens_per_layer,
 )
-from py_engine.kernels.attention_shape import WORKGROUP, AttentionShape
+from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.wgsl import SUBGROUP_DIRECTIVES, kernel_spec
 
 
 @dataclass(frozen=True)
 class KeySplit:
-    """A split in at most `splits` parts of at least `least_keys` keys.
+    """A split in at most `splits` parts of at least `least_keys` keys, one of up to `alone_keys`.
 
     `workgroup` threads have a part; their subgroups are of exactly `lanes` (None: without).
     """
 
     splits: int
     least_keys: int
+    alone_keys: int
     workgroup: int
     lanes: int | None
 
     @property
     def constants(self) -> dict[str, int]:
-        """What the two kernels know of it."""
-        return {"SPLITS": self.splits, "LEAST_KEYS": self.least_keys, "LANES": self.lanes or 1}
+        """What the kernels know of it."""
+        return {
+            "SPLITS": self.splits,
+            "LEAST_KEYS": self.least_keys,
+            "ALONE_KEYS": self.alone_keys,
+            "WORKGROUP": self.workgroup,
+            "LANES": self.lanes or 1,
+        }
 
 
 def key_split(shape: AttentionShape, tuning: Tuning) -> KeySplit | None:
-    """Return how to share the keys out, None where `attention_decode` is the form to use."""
+    """Return how to share the keys out, None where `attention_decode` is the form to use.
+
+    There is one part where a query never sees more than `alone_keys`.
+    """
     wanted = tuning.split_keys
     if wanted is None:
         return None
@@ -55,8 +69,10 @@ def key_split(shape: AttentionShape, tuning: Tuning) -> KeySplit | None:
         workgroup //= 2
         if workgroup < least:
             return None
-    splits = max(1, wanted.workgroups // shape.heads_in_cache)
-    return KeySplit(splits, wanted.least_keys, workgroup, lanes)
+    most_keys = shape.context if shape.window is None else min(shape.context, shape.window.size)
+    is_short = most_keys <= wanted.alone_keys
+    splits = 1 if is_short else max(1, wanted.workgroups // shape.heads_in_cache)
+    return KeySplit(splits, wanted.least_keys, wanted.alone_keys, workgroup, lanes)
 
 
 def _workgroup_bytes(shape: AttentionShape, workgroup: int, lanes: int | None) -> int:
@@ -75,29 +91,58 @@ def attention_split(
 
     Bindings: those of `attention_decode`, with split_parts for the output.
     """
-    variant = "workgroup" if split.lanes is None else "subgroup"
+    parts = Binding("split_parts", "read_write", _parts_type(shape, split, batch))
     return kernel_spec(
         "attention_split",
         label,
         snippets=(
-            *snippets(shape, cooperative=True)[:-1],
-            "keys_per_split",
-            "attention_split",
-            f"attention_split_{variant}",
+            *snippets(shape, cooperative=True, batch=batch)[:-1],
+            *_to_a_part(split),
+            "attention_split_parts",
         ),
-        bindings=(
-            *bindings(shape, 1, APPEND_ACCESS),
-            Binding("split_parts", "read_write", _parts_type(shape, split)),
-        ),
-        constants={
-            **attention_constants(shape),
-            **split.constants,
-            "WORKGROUP": split.workgroup,
-        },
+        bindings=(*bindings(shape, 1, APPEND_ACCESS, batch), parts),
+        constants=attention_constants(shape, batch) | split.constants,
         groups_x=shape.heads_in_cache,
         groups_y=split.splits,
-        directives=() if split.lanes is None else SUBGROUP_DIRECTIVES,
+        tokens_per_group=tokens_per_layer(batch),
+        token_axis=2,
+        directives=_directives(split),
     )
+
+
+def attention_alone(
+    label: str, shape: AttentionShape, split: KeySplit, batch: Batch | None = None
+) -> KernelSpec:
+    """Build the attention of one token that sees at most `alone_keys`, or of a split in one part.
+
+    Bindings: those of `attention_decode`.
+    """
+    return kernel_spec(
+        "attention_alone",
+        label,
+        snippets=(
+            *snippets(shape, cooperative=True, batch=batch),
+            *_to_a_part(split),
+            "joined_head",
+            "attention_split_alone",
+        ),
+        bindings=bindings(shape, 1, DECODE_ACCESS, batch),
+        constants=attention_constants(shape, batch) | split.constants,
+        groups_x=shape.heads_in_cache,
+        tokens_per_group=tokens_per_layer(batch),
+        token_axis=2,
+        directives=_directives(split),
+    )
+
+
+def _to_a_part(split: KeySplit) -> tuple[str, ...]:
+    """Return the WGSL of attention to a part."""
+    variant = "workgroup" if split.lanes is None else "subgroup"
+    return "keys_per_split", "attention_split", f"attention_split_{variant}"
+
+
+def _directives(split: KeySplit) -> tuple[str, ...]:
+    return () if split.lanes is None else SUBGROUP_DIRECTIVES
 
 
 def attention_combine(
@@ -108,34 +153,40 @@ def attention_combine(
     Bindings: qkv where it has gates, `state`, split_parts, output.
     """
     n_heads = shape.heads_in_cache * (shape.n_heads // shape.n_kv_heads)
-    qkv = bindings(shape, 1, {"qkv": "read"}) if shape.gated else ()
-    state, output = bindings(shape, 1, {"state": "read", "output": "read_write"})
+    qkv = bindings(shape, 1, {"qkv": "read"}, batch)[:1] if shape.gated else ()
+    state, output, *rows = bindings(shape, 1, {"state": "read", "output": "read_write"}, batch)
     return kernel_spec(
         "attention_combine",
         label,
         snippets=(
+            row_snippet(batch),
             "attention_heads",
             "cache_whole" if shape.window is None else "cache_ring",
             "output_gated" if shape.gated else "output_plain",
             "keys_per_split",
+            "joined_head",
             "attention_combine",
         ),
         bindings=(
             *qkv,
             state,
-            Binding("split_parts", "read", _parts_type(shape, split)),
+            Binding("split_parts", "read", _parts_type(shape, split, batch)),
             output,
+            *rows,
         ),
-        constants=attention_constants(shape) | split.constants,
-        groups_x=-(-n_heads * shape.head_dim // 4 // WORKGROUP),
+        constants=attention_constants(shape, batch) | split.constants,
+        groups_x=n_heads,
+        tokens_per_group=tokens_per_layer(batch),
+        token_axis=2,
     )
 
 
 def split_bytes(shape: AttentionShape, split: KeySplit) -> int:
-    """Return the bytes of the buffer between the two kernels, `split_parts`."""
+    """Return the bytes of a token in the buffer between the two kernels, `split_parts`."""
     n_heads = shape.heads_in_cache * (shape.n_heads // shape.n_kv_heads)
     return 4 * n_heads * split.splits * (shape.head_dim + 4)
 
 
-def _parts_type(shape: AttentionShape, split: KeySplit) -> str:
-    return f"array<vec4f, {split_bytes(shape, split) // 16}>"
+def _parts_type(shape: AttentionShape, split: KeySplit, batch: Batch | None) -> str:
+    rows = 1 if batch is None else batch.size
+    return f"array<vec4f, {rows * split_bytes(shape, split) // 16}>"

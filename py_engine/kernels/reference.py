@@ -18,6 +18,7 @@ from py_engine.kernels import reference_encoder as encoder
 from py_engine.kernels import reference_vision as vision
 from py_engine.kernels.formats import BLOCK
 from py_engine.kernels.reference_attention import (
+    attention_alone,
     attention_combine,
     attention_decode,
     attention_prefill,
@@ -171,8 +172,8 @@ REFERENCES: dict[str, Callable[[Constants, int, Buffers], None]] = {
     reference.__name__: reference
     for reference in (
         gemv, gemm, embed, row_norm, last_row, remember, recall,
-        attention_decode, attention_split, attention_combine, rope_append, attention_prefill,
-        gated_delta,
+        attention_decode, attention_split, attention_combine, attention_alone, rope_append,
+        attention_prefill, gated_delta,
         survey, narrow, sample, mask, adjust, logprobs,
         relay, quantize_rows, pack_blocks, group_part,
         encoder.attention_bidirectional, encoder.pool,

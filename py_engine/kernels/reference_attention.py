@@ -245,10 +245,20 @@ def _split_parts(constants: Constants, buffers: Buffers) -> Array:
     return buffers["split_parts"].reshape(-1, constants["SPLITS"], constants["HEAD_DIM"] + 4)
 
 
-def _split_starts(constants: Constants, n_keys: int) -> range:
-    """Return the first keys of the parts."""
-    size = max(constants["LEAST_KEYS"], -(-n_keys // constants["SPLITS"]))
+def _split_starts(constants: Constants, buffers: Buffers) -> range:
+    """Return the first of the keys in each part, in their order."""
+    position = int(buffers["state"][constants["STATE_POSITION"]])
+    n_keys = min(position + 1, constants.get("WINDOW", position + 1))
+    alone, shared = constants["ALONE_KEYS"], -(-n_keys // constants["SPLITS"])
+    size = alone if n_keys <= alone else max(constants["LEAST_KEYS"], shared)
     return range(0, n_keys, size)
+
+
+@_by_rows
+def attention_alone(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
+    """As `attention_decode`, but only while there is one part."""
+    assert len(_split_starts(constants, buffers)) == 1, "keys would be left out"
+    attention_decode(constants, n_tokens, buffers)
 
 
 @_by_rows
@@ -260,7 +270,7 @@ def attention_split(constants: Constants, n_tokens: int, buffers: Buffers) -> No
         _append(constants, buffers, k, v, at)
     scores, v = _scores(constants, buffers, q, at)
     parts, size = _split_parts(constants, buffers), constants["HEAD_DIM"]
-    starts = _split_starts(constants, len(v))
+    starts = _split_starts(constants, buffers)
     for part, first in enumerate(starts):
         keys = slice(first, first + starts.step)
         here = scores[:, 0, keys]
@@ -274,9 +284,7 @@ def attention_split(constants: Constants, n_tokens: int, buffers: Buffers) -> No
 @_by_rows
 def attention_combine(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Join the parts."""
-    position = int(buffers["state"][constants["STATE_POSITION"]])
-    n_keys = min(position + 1, constants.get("WINDOW", position + 1))
-    n_parts, size = len(_split_starts(constants, n_keys)), constants["HEAD_DIM"]
+    n_parts, size = len(_split_starts(constants, buffers)), constants["HEAD_DIM"]
     parts = _split_parts(constants, buffers)[:, :n_parts].astype(np.float64)
     weights = np.exp(parts[..., size] - parts[..., size].max(axis=1, keepdims=True))
     out = (weights[..., None] * parts[..., :size]).sum(axis=1)

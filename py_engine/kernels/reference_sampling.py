@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from py_engine.kernels.sampling import GREEDY_TEMPERATURE
+
 if TYPE_CHECKING:
     from py_engine.kernels.reference import Array, Buffers, Constants
 
@@ -25,7 +27,6 @@ SAMPLING = np.dtype(
 )
 """The struct `sampling`; a reference gets it as an array of one."""
 
-_GREEDY = 1e-5
 _LOWEST = -3.4e38
 _UNLIKELY = -9999.0
 
@@ -93,7 +94,9 @@ def survey(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     logits, temperature = buffers["logits"], float(buffers["sampling"][0]["temperature"])
     for number, first in enumerate(range(0, len(logits), constants["SLICE"])):
         own = logits[first : first + constants["SLICE"]].astype(np.float64)
-        mass = np.exp((own - own.max()) / temperature).sum() if temperature > _GREEDY else 0
+        mass = (
+            np.exp((own - own.max()) / temperature).sum() if temperature > GREEDY_TEMPERATURE else 0
+        )
         found = (own.max(), mass, first + int(np.argmax(own)), 0)
         buffers["survey"][4 * number : 4 * number + 4] = found
 
@@ -102,7 +105,7 @@ def narrow(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Keep of each slice the tokens that the filters can leave, and a few more."""
     sampling, found = buffers["sampling"][0], buffers["survey"].reshape(-1, 4).astype(np.float64)
     temperature, top_k = float(sampling["temperature"]), int(sampling["top_k"])
-    if temperature <= _GREEDY:
+    if temperature <= GREEDY_TEMPERATURE:
         return
     logits = buffers["logits"].astype(np.float64)
     p = np.exp((logits - found[:, 0].max()) / temperature)
@@ -123,7 +126,7 @@ def narrow(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
 def _draw(constants: Constants, buffers: Buffers, u: float) -> int:
     """Return the token at `u` of the cumulative distribution; the likeliest one when greedy."""
     sampling = buffers["sampling"][0]
-    is_greedy = sampling["temperature"] <= _GREEDY
+    is_greedy = sampling["temperature"] <= GREEDY_TEMPERATURE
     if "survey" not in buffers:
         if is_greedy:
             return int(np.argmax(buffers["logits"]))
@@ -180,7 +183,7 @@ def logprobs(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     sampling, drawn = buffers["sampling"][0], buffers["drawn"]
     temperature = float(sampling["temperature"])
     logits = np.maximum(buffers["logits"].astype(np.float64), _LOWEST)
-    scaled = (logits - logits.max()) / (temperature if temperature > _GREEDY else 1.0)
+    scaled = (logits - logits.max()) / (temperature if temperature > GREEDY_TEMPERATURE else 1.0)
     values = np.maximum(scaled - np.log(np.exp(scaled).sum()), _UNLIKELY).astype(np.float32)
     likeliest = np.argsort(-logits, kind="stable")[: int(sampling["top_logprobs"])]
     tokens = np.array([buffers["state"][constants["STATE_TOKEN"]], *likeliest], np.uint32)

@@ -15,6 +15,9 @@ from py_engine.kernels.wgsl import STATE, STATE_RW, STATE_WORDS, kernel_spec
 
 SAMPLING_BYTES = 40
 
+GREEDY_TEMPERATURE = 1e-5
+"""Temperatures up to here take the likeliest token."""
+
 _MAX_WORKGROUP = 256
 _TOKENS_PER_THREAD = 8  # at least, where one workgroup has the whole vocabulary
 _SAMPLING = Binding("sampling", "read", "Sampling")
@@ -56,16 +59,15 @@ def _vector(name: str, access: Access, element: str, size: int) -> Binding:
     return Binding(name, access, f"array<{element}, {size}>")
 
 
-def _constants(vocabulary: int) -> dict[str, int | float | bool | str]:
-    return {"VOCABULARY": vocabulary, "WORKGROUP": _MAX_WORKGROUP}
-
-
-def _constants_of_one_workgroup(
-    vocabulary: int, most_threads: int
+def _constants(
+    vocabulary: int, workgroup: int = _MAX_WORKGROUP
 ) -> dict[str, int | float | bool | str]:
-    """Return the constants of a kernel of one workgroup; few tokens need few threads."""
-    threads = -(-vocabulary // (16 * _TOKENS_PER_THREAD)) * 16  # workgroup_reduce.wgsl: sixteenths
-    return {"VOCABULARY": vocabulary, "WORKGROUP": min(threads, most_threads)}
+    return {"VOCABULARY": vocabulary, "WORKGROUP": workgroup, "GREEDY": GREEDY_TEMPERATURE}
+
+
+def _threads(n_tokens: int, most: int) -> int:
+    """Return the threads of a workgroup that looks at so many tokens; few need few."""
+    return min(most, -(-n_tokens // (16 * _TOKENS_PER_THREAD)) * 16)  # workgroup_reduce.wgsl
 
 
 def draw(vocabulary: int, tuning: Tuning = PLAIN) -> tuple[KernelSpec, ...]:
@@ -76,9 +78,10 @@ def draw(vocabulary: int, tuning: Tuning = PLAIN) -> tuple[KernelSpec, ...]:
     are all kept; the greedy choice among equal logits is the lowest id.
 
     One kernel of one workgroup does it. Where a tuning has slices, two kernels of many workgroups
-    go before it, which leave it the tokens that the filters can leave. `draw_scratch` tells of
-    their buffers. The two ways add masses up in another order, which changes the token only where
-    the random number or a filter falls within rounding of a border.
+    go before it, which leave it the tokens that the filters can leave; a greedy choice does without
+    the second, `narrow`. `draw_scratch` tells of their buffers. The two ways add masses up in
+    another order, which changes the token only where the random number or a filter falls within
+    rounding of a border.
     """
     slices = _slices(vocabulary, tuning)
     logits, threads = _vector("logits", "read", "f32", vocabulary), tuning.sample_threads
@@ -89,11 +92,12 @@ def draw(vocabulary: int, tuning: Tuning = PLAIN) -> tuple[KernelSpec, ...]:
                 ("draw_all",),
                 (logits, _SAMPLING, _vector("probabilities", "read_write", "f32", vocabulary)),
                 after,
-                _constants_of_one_workgroup(vocabulary, threads),
+                _constants(vocabulary, _threads(vocabulary, threads)),
             ),
         )
-    sizes = {"VOCABULARY": vocabulary, "SLICES": slices, "SLICE": -(-vocabulary // slices)}
-    of_slice = {**_constants_of_one_workgroup(sizes["SLICE"], _MAX_WORKGROUP), **sizes}
+    size = -(-vocabulary // slices)
+    sizes = {"SLICES": slices, "SLICE": size}
+    of_slice = _constants(vocabulary, _threads(size, _MAX_WORKGROUP)) | sizes
     return (
         kernel_spec(
             "survey",
@@ -128,7 +132,7 @@ def draw(vocabulary: int, tuning: Tuning = PLAIN) -> tuple[KernelSpec, ...]:
                 _vector("kept_tokens", "read", "u32", slices),
             ),
             after,
-            {**sizes, "WORKGROUP": threads // slices * slices},
+            _constants(vocabulary, threads // slices * slices) | sizes,
         ),
     )
 
@@ -222,7 +226,9 @@ def logprobs(label: str, vocabulary: int, max_top: int, tuning: Tuning = PLAIN) 
             _vector("drawn", "read_write", "u32", 2 + 2 * max_top),
         ),
         constants={
-            **_constants_of_one_workgroup(vocabulary, min(tuning.sample_threads, _MAX_WORKGROUP)),
+            **_constants(
+                vocabulary, _threads(vocabulary, min(tuning.sample_threads, _MAX_WORKGROUP))
+            ),
             "MAX_TOP": max_top,
             **STATE_WORDS,
         },

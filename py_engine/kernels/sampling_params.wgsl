@@ -10,5 +10,4 @@ struct Sampling {
   repetition_penalty: f32,
   top_logprobs: u32,
 }
-const GREEDY = 1e-5;     // temperatures up to here take the likeliest token
 const LOWEST = -3.4e38;  // the logit of a forbidden token

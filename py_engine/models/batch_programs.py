@@ -24,7 +24,7 @@ from py_engine.models.batch import (
     row_words,
 )
 from py_engine.models.cache_pool import CachePool
-from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.decoder_steps import DecoderSteps, NextLogits
 from py_engine.models.kv_cache import KvCache, destroy_buffers
 from py_engine.models.ops import Step
 from py_engine.models.sampler import draw_steps
@@ -39,13 +39,15 @@ class Row:
     """One sequence's part of a step.
 
     `buffers` are its own, always the same object, beside those of its `cache`; `slot` is the place
-    of its state in the buffer of all states; `roles` are the kernels of its draw.
+    of its state in the buffer of all states; `roles` are the kernels of its draw. It has `n_tokens`
+    with the one that it appends.
     """
 
     buffers: Mapping[str, Buffer | BufferSlice]
     cache: KvCache
     slot: int
     roles: tuple[str, ...]
+    n_tokens: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class BatchPrograms:
         self._shared = shared
         self._pool = pool
         self._version = pool.version  # that the programs are of
-        self._forward: dict[int, tuple[Step, ...]] = {}  # by the rows of a batch
+        self._forward: dict[int, NextLogits] = {}  # by the rows of a batch
         self._failed: set[int] = set()
         self._is_destroyed = False
         self._buffers: dict[str, Buffer] = {}  # of the largest batch
@@ -105,7 +107,7 @@ class BatchPrograms:
         batch = _batch(n_rows)
         steps = self._steps.batch_logits(Batch(batch))
         try:
-            await compile_missing(self._device, steps, self._kernels)
+            await compile_missing(self._device, (*steps.of_any, *steps.of_short), self._kernels)
             if batch > max(self._forward, default=0):
                 # Each sequence has its own state.
                 n_rows = MOST_PROGRAMS * len(self._pool.layers)
@@ -128,16 +130,18 @@ class BatchPrograms:
         if self._version != self._pool.version:
             self.forget()
             self._version = self._pool.version
-        key = tuple((id(row.buffers), row.roles) for row in rows)
+        # Attention that shares no keys out needs all rows to be short.
+        forward = self._forward[_batch(len(rows))].of(max(row.n_tokens for row in rows))
+        key = (id(forward), *((id(row.buffers), row.roles) for row in rows))
         if key not in self._kept:
             place = len(self._kept)
             if place == MOST_PROGRAMS:
                 place = self._kept.popitem(last=False)[1].place
-            self._kept[key] = _Kept(rows, place, self._record(rows, place))
+            self._kept[key] = _Kept(rows, place, self._record(rows, place, forward))
         self._kept.move_to_end(key)
         return self._kept[key].program
 
-    def _record(self, rows: Sequence[Row], place: int) -> Program:
+    def _record(self, rows: Sequence[Row], place: int, forward: tuple[Step, ...]) -> Program:
         spec, tuning, batch = self._spec, self._steps.tuning, _batch(len(rows))
         per_row = PER_ROW | rows[0].buffers.keys()
         buffers: dict[str, Buffer | BufferSlice] = {
@@ -155,7 +159,7 @@ class BatchPrograms:
             row_steps(draw_steps(spec.active_vocab_size, tuning, row.roles), number, per_row)
             for number, row in enumerate(rows)
         )
-        steps = (*batched(self._forward[batch], len(rows), per_row), *draws)
+        steps = (*batched(forward, len(rows), per_row), *draws)
         return self._device.program(
             [
                 Dispatch(self._kernels[s.kernel], tuple(buffers[n] for n in s.buffers), s.n_tokens)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from py_engine.errors import ContextWindowSizeExceededError, OutOfMemoryError
@@ -28,7 +29,7 @@ from py_engine.models.batch import STATE_STRIDE, is_exact
 from py_engine.models.batch_programs import BatchPrograms
 from py_engine.models.batcher import Batcher, NextStep
 from py_engine.models.decoder_memory import RopeTables, most_sequences, sequence_sizes
-from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.decoder_steps import ByLength, DecoderSteps
 from py_engine.models.delta_states import DeltaStates
 from py_engine.models.drafts import Drafts
 from py_engine.models.kv_cache import KvCache, destroy_buffers
@@ -49,7 +50,7 @@ class _Programs:
     version: int
     first: Program
     recall: Program
-    next: Program
+    next: ByLength[Program]
     prefill: Program
 
 
@@ -109,7 +110,7 @@ class Decoder:
             **{name: self._buffers[name] for name in sequence_sizes(spec)},
             "state": self._state,
         }
-        self._is_exact = is_exact(steps.next_logits)
+        self._is_exact = is_exact(steps.next_logits.of_any)
         self._may_join = True
         self._states = DeltaStates(device, spec, self._buffers)
         self._drafts = Drafts(device, spec, steps, self._kernels, self.program)
@@ -138,12 +139,12 @@ class Decoder:
     def _record(self) -> _Programs:
         """Record the programs over the buffers as they are now."""
         version, steps = self._cache.pool.version, self._steps
-        self._drafts.record()
+        self._drafts.forget_programs()
         return _Programs(
             version,
             self.program(steps.first_logits, "first logits"),
             self.program(steps.recall, "recall"),
-            self.program(steps.next_logits, "next logits"),
+            steps.next_logits.map(partial(self.program, label="next logits")),
             self.program(steps.prefill, "prefill"),
         )
 
@@ -294,13 +295,18 @@ class Decoder:
         """
         self._append_drawn_tokens(1)
         self._n_draws += 1
-        roles, may_join = self._sampler.roles, self._may_join
-        return self._batcher.step(
-            NextStep(self._own, self._cache, self._slot, roles, may_join, self._decode_alone)
+        n_tokens, sampler = self._position, self._sampler
+        step = NextStep(
+            self._own,
+            self._cache,
+            self._slot,
+            sampler.roles,
+            n_tokens,
+            self._may_join,
+            # The caches may have moved when it is enqueued.
+            lambda: sampler.draw(self._programs.next.of(n_tokens)),
         )
-
-    def _decode_alone(self) -> Awaitable[Draw]:
-        return self._sampler.draw(self._programs.next)
+        return self._batcher.step(step)
 
     async def replay(self, token_ids: Sequence[int]) -> None:
         """Append drawn tokens by decode's own program; leaves the logits after the last one.
@@ -313,7 +319,7 @@ class Decoder:
             position = self._position
             self._append_drawn_tokens(1)
             self._write_state(array("I", [position, 1, token_id]))
-            self._programs.next.submit()
+            self._programs.next.of(self._position).submit()
         await self.device.synchronize()
 
     def first_logits(self) -> None:
@@ -326,7 +332,7 @@ class Decoder:
         There is room: see `reserve`. Raises ContextWindowSizeExceededError at the context's end.
         """
         self._append_drawn_tokens(1)
-        self._programs.next.submit()
+        self._programs.next.of(self._position).submit()
 
     def draw(self, mask: Any = None) -> Awaitable[Draw]:
         """Draw from the logits at hand; `mask` as in `TextModel.draw`."""
@@ -360,7 +366,7 @@ class Decoder:
         await self.reserve(len(tokens))
         self._append_drawn_tokens(len(tokens))
         self._refresh()
-        draws = await self._drafts.run(tokens, position, self._n_draws)
+        draws = await self._drafts.run(tokens, position, self._n_draws, self._sampler.roles)
         wrong = (i for i, token in enumerate(draft) if draws[i] != token)
         draws = draws[: next(wrong, len(draft)) + 1]
         self._position = position + len(draws)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from typing import Any
 
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.attention import Batch, attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape
-from py_engine.kernels.attention_split import attention_combine, attention_split, key_split
+from py_engine.kernels.attention_split import (
+    attention_alone,
+    attention_combine,
+    attention_split,
+    key_split,
+)
 from py_engine.kernels.delta import gated_delta
 from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import last_row
@@ -88,6 +94,13 @@ class DecoderOps(Ops):
         self._caches = caches
         self._token_batch = batch
         self._normed = ""  # the norm whose result lies in "normed"
+        self._is_short = False
+
+    def of_short_sequences(self) -> DecoderOps:
+        """Return the same pieces, with the attention of sequences whose keys are not shared out."""
+        short = copy(self)
+        short._is_short = True
+        return short
 
     def project(
         self, role: str, source: str, target: str, epilogue: Epilogue, norm: str = ""
@@ -140,6 +153,8 @@ class DecoderOps(Ops):
             split = key_split(shape, tuning)
             if split is None:
                 yield self.kernel(attention_decode, "attention", tuning=tuning, **of_rows)
+            elif self._is_short or split.splits == 1:
+                yield self.kernel(attention_alone, "attention", split=split, **of_rows)
             else:
                 yield self.kernel(attention_split, "attention", split=split, **of_rows)
                 yield self.kernel(attention_combine, "combine", split=split, **of_rows)

@@ -4,8 +4,9 @@ Everything is decided before a weight is fetched: the kernels that the steps nam
 compile. In decode a layer takes five dispatches (QKV with the norm folded in, attention, output
 projection onto the residual, gate-up with norm and activation, down projection onto the residual),
 with linear attention too (its input projection, the delta rule, its output projection), and one
-more for each norm of a branch's output. Prefill takes one more for each norm, and two for
-attention.
+more for each norm of a branch's output. Where attention shares keys out (GPUs), it takes a second
+one to join them, but not in short sequences, which have steps of their own. Prefill takes one more
+for each norm, and two for attention.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import Generic, TypeVar
 
 from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import KernelSpec
@@ -28,32 +30,64 @@ from py_engine.models.ops import Step
 from py_engine.models.spec import DecoderSpec
 from py_engine.weights.layouts import Layouts
 
+Form = TypeVar("Form")
+Other = TypeVar("Other")
+
+
+@dataclass(frozen=True)
+class ByLength(Generic[Form]):
+    """What decode has for every sequence, and for short ones, to the same bits.
+
+    `of_short` is for those of at most `short_tokens` with the token that they append. Both are the
+    same object, and `short_tokens` 0, where no attention shares keys out.
+    """
+
+    of_any: Form
+    of_short: Form
+    short_tokens: int
+
+    def of(self, n_tokens: int) -> Form:
+        """Return what is for a sequence that has so many tokens with the one that it appends."""
+        return self.of_short if n_tokens <= self.short_tokens else self.of_any
+
+    def map(self, made_of: Callable[[Form], Other]) -> ByLength[Other]:
+        """Return what is made of both, once where they are the same."""
+        of_any = made_of(self.of_any)
+        of_short = of_any if self.of_short is self.of_any else made_of(self.of_short)
+        return ByLength(of_any, of_short, self.short_tokens)
+
+
+NextLogits = ByLength[tuple[Step, ...]]
+"""What takes the token drawn last through embedding, layers and head."""
+
 
 @dataclass(frozen=True)
 class DecoderSteps:
     """A decoder's programs.
 
-    `next_logits` takes the last drawn token through embedding, layers and head. `prefill` runs the
-    layers over a chunk, `first_logits` takes its last row through the head. `recall` puts tokens
-    that the sequence already has where a chunk's tokens lie; it is empty where nothing is ever
-    computed again. `caches` are the KV caches of all layers, and
-    `split_bytes` what attention that shares keys out needs for its parts. Kernels are in the forms
-    of `tuning`. `batch_logits` returns `next_logits` with products and attention of a batch, for
-    `batched` of `models/batch.py`; it is not among the steps of which `kernels` and `buffers` tell.
+    `next_logits` are decode's. `prefill` runs the layers over a chunk, `first_logits` takes its
+    last row through the head. `recall` puts tokens that the sequence already has where a chunk's
+    tokens lie; it is empty where nothing is ever computed again. `caches` are the KV caches of all
+    layers, and `split_bytes` what attention that shares keys out needs for its parts. Kernels are
+    in the forms of `tuning`. `batch_logits` returns `next_logits` with products and attention of a
+    batch, for `batched` of `models/batch.py`; it is not among the steps of which `kernels` and
+    `buffers` tell.
     """
 
-    next_logits: tuple[Step, ...]
+    next_logits: NextLogits
     prefill: tuple[Step, ...]
     first_logits: tuple[Step, ...]
     recall: tuple[Step, ...]
     caches: tuple[LayerCache, ...]
     split_bytes: int
     tuning: Tuning
-    batch_logits: Callable[[Batch], tuple[Step, ...]]
+    batch_logits: Callable[[Batch], NextLogits]
 
     def __iter__(self) -> Iterator[Step]:
         """Return all steps."""
-        return chain(self.next_logits, self.prefill, self.first_logits, self.recall)
+        decode = self.next_logits
+        prefill = self.prefill, self.first_logits, self.recall
+        return chain(decode.of_any, decode.of_short, *prefill)
 
     @property
     def activation_dtype(self) -> ActivationDtype:
@@ -92,12 +126,12 @@ def decoder_steps(
     every_cache = tuple(chain.from_iterable(caches.values()))
     splits = ((cache.shape, key_split(cache.shape, tuning)) for cache in every_cache)
 
-    def batch_logits(batch: Batch) -> tuple[Step, ...]:
+    def batch_logits(batch: Batch) -> NextLogits:
         ops = DecoderOps(spec, layouts, caches, tuning, None, batch=batch)
-        return (*_next(spec, ops), *_head(spec, ops))
+        return _next_logits(spec, ops, tuple(_head(spec, ops)), tuning)
 
     return DecoderSteps(
-        next_logits=(*_next(spec, decode), *head),
+        next_logits=_next_logits(spec, decode, head, tuning),
         prefill=tuple(_layers(spec, prefill, "tokens", "prefill tokens")),
         first_logits=(prefill.last_row(), *head),
         recall=(_recall(spec, prefill),) if spec.long_rope else (),
@@ -106,6 +140,16 @@ def decoder_steps(
         tuning=tuning,
         batch_logits=batch_logits,
     )
+
+
+def _next_logits(
+    spec: DecoderSpec, ops: DecoderOps, head: tuple[Step, ...], tuning: Tuning
+) -> NextLogits:
+    of_any = (*_next(spec, ops), *head)
+    of_short = (*_next(spec, ops.of_short_sequences()), *head)
+    if tuning.split_keys is None or len(of_short) == len(of_any):
+        return ByLength(of_any, of_any, 0)
+    return ByLength(of_any, of_short, tuning.split_keys.alone_keys)
 
 
 def _next(spec: DecoderSpec, ops: DecoderOps) -> Iterator[Step]:

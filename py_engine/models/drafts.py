@@ -26,7 +26,7 @@ from py_engine.models.batch import (
     create_batch,
     row_words,
 )
-from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.decoder_steps import DecoderSteps, NextLogits
 from py_engine.models.kv_cache import destroy_buffers
 from py_engine.models.ops import Step
 from py_engine.models.sampler import draw_steps
@@ -63,11 +63,11 @@ class Drafts:
     ) -> None:
         self._device = device
         self._spec = spec
-        self._decoder_steps = steps
+        self._steps = steps
         self._kernels = kernels
         self._record = record
-        self._steps: dict[int, tuple[Step, ...]] = {}  # by the rows of a batch
-        self._programs: dict[int, Program] = {}
+        self._forward: dict[int, NextLogits] = {}  # by the rows of a batch
+        self._programs: dict[tuple[int, int, tuple[str, ...]], Program] = {}
         self._buffers: dict[str, Buffer] = {}  # of the largest batch
 
     async def prepare(self, n_tokens: int) -> int:
@@ -78,40 +78,49 @@ class Drafts:
         """
         most = max(0, min(n_tokens, longest_draft(self._spec)))
         batch = 1 << most.bit_length()  # few sizes, so that drafts of different lengths share them
-        if most and batch not in self._steps:
+        if most and batch not in self._forward:
             await self._make(batch)
         return most
 
     async def _make(self, batch: int) -> None:
-        draw = draw_steps(self._spec.active_vocab_size, self._decoder_steps.tuning)
-        logits = self._decoder_steps.batch_logits(Batch(batch, is_draft=True))
-        steps = batched((*logits, *draw), batch)
-        await compile_missing(self._device, steps, self._kernels)
-        if batch > max(self._steps, default=0):
-            made = await create_batch(self._device, self._spec, self._decoder_steps, batch, 1)
+        forward = self._steps.batch_logits(Batch(batch, is_draft=True))
+        await compile_missing(self._device, (*forward.of_any, *forward.of_short), self._kernels)
+        if batch > max(self._forward, default=0):
+            made = await create_batch(self._device, self._spec, self._steps, batch, 1)
+            self.forget_programs()
             destroy_buffers(self._buffers)
             self._buffers = made
             rows = row_words(range(batch), [0] * batch)
             self._device.write_buffer(made[ROW_TABLE], 0, rows)
-        self._steps[batch] = steps
-        self.record()
+        self._forward[batch] = forward
 
-    def record(self) -> None:
-        """Record the programs, anew when a decoder's buffers were replaced."""
-        for batch, steps in self._steps.items():
+    def forget_programs(self) -> None:
+        """Drop the programs, for a decoder's buffers were replaced."""
+        self._programs.clear()
+
+    def _program(self, batch: int, n_tokens: int, roles: tuple[str, ...]) -> Program:
+        """Return the program for sequences of up to `n_tokens`, made when it is first needed."""
+        forward = self._forward[batch].of(n_tokens)
+        key = batch, id(forward), roles
+        if key not in self._programs:
+            draw = draw_steps(self._spec.active_vocab_size, self._steps.tuning, roles)
             rows = batch_rows(self._spec, batch, self._buffers)
             # Kernels get the sequence's part of each cache, which begins at its first slot.
             same = BufferSlice(self._buffers[ROW_TABLE], 0, ROW_TABLE_STRIDE)
-            of_caches = {cache.rows: same for cache in self._decoder_steps.caches}
+            of_caches = {cache.rows: same for cache in self._steps.caches}
             others: dict[str, Buffer | BufferSlice] = {**self._buffers, **rows, **of_caches}
-            self._programs[batch] = self._record(steps, "draft", others)
+            steps = batched((*forward, *draw), batch)
+            self._programs[key] = self._record(steps, "draft", others)
+        return self._programs[key]
 
-    def run(self, token_ids: Sequence[int], position: int, n_draws: int) -> Awaitable[list[int]]:
+    def run(
+        self, token_ids: Sequence[int], position: int, n_draws: int, roles: tuple[str, ...]
+    ) -> Awaitable[list[int]]:
         """Append the token drawn last and a draft at `position`; return the draw after each.
 
-        `n_draws` were made before.
+        `n_draws` were made before, and are made with these `roles`.
         """
-        batch = min(batch for batch in self._programs if batch >= len(token_ids))
+        batch = min(batch for batch in self._forward if batch >= len(token_ids))
         states = array("I")
         for row in range(batch):
             # What a short draft leaves over does the last row's work once more.
@@ -120,7 +129,7 @@ class Drafts:
             states.extend([0] * (STATE_STRIDE - len(STATE_WORDS)))
         states_buffer = self._buffers[STATES]
         self._device.write_buffer(states_buffer, 0, states)
-        program = self._programs[batch]
+        program = self._program(batch, position + len(token_ids), roles)
         reading = program.submit_and_read_bytes(states_buffer, 0, 4 * len(states))
         return _draws(reading, len(token_ids))
 
@@ -128,7 +137,7 @@ class Drafts:
         """Free the batch's buffers."""
         destroy_buffers(self._buffers)
         self._buffers = {}
-        self._steps.clear()
+        self._forward.clear()
         self._programs.clear()
 
 

@@ -267,7 +267,7 @@ class _Bench:
 def _products(steps: DecoderSteps) -> dict[Product, list[Step]]:
     """Return some steps of each product."""
     found: dict[Product, list[Step]] = {}
-    for step in (*steps.next_logits, *steps.prefill):
+    for step in (*steps.next_logits.of_any, *steps.prefill):
         kernel = step.kernel
         for kind in ("gemv", "gemm"):
             if kernel.name == kind:

@@ -36,9 +36,15 @@ class KernelCost:
     operations: int
 
 
-def step_of_token(spec: DecoderSpec, steps: DecoderSteps) -> tuple[Step, ...]:
-    """Return a decode step's dispatches in their order, the draw the last one."""
-    return (*steps.next_logits, *draw_steps(spec.active_vocab_size, steps.tuning))
+def step_of_token(
+    spec: DecoderSpec, steps: DecoderSteps, position: int, draw: str = "sample"
+) -> tuple[Step, ...]:
+    """Return a decode step's dispatches in their order, after `position` tokens.
+
+    The last ones are those of the draw with this role.
+    """
+    forward = steps.next_logits.of(position + 1)
+    return (*forward, *draw_steps(spec.active_vocab_size, steps.tuning, (draw,)))
 
 
 def kernel_costs(

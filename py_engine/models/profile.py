@@ -16,6 +16,7 @@ from py_engine.models.decoder_ops import PREFILL
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.kernel_costs import KernelCost, kernel_costs, step_of_token
 from py_engine.models.ops import Step
+from py_engine.models.sampler import draw_role
 
 _LAYER = re.compile(r"(?:layers\.|k_cache |delta_memory )(\d+)")
 
@@ -123,7 +124,7 @@ async def profile_kernels(
     await decoder.sample()
     before_each()
     await decoder.reserve(1)
-    token = step_of_token(decoder.spec, steps)
+    token = step_of_token(decoder.spec, steps, n_tokens, draw_role(sampling))
     decode = await _phase(decoder, clock, token, n_tokens, 1, before_each)
     before_each()
     return KernelProfile(
@@ -190,7 +191,7 @@ def _numbered(
     """Return the number of each dispatch's kernel, and its layer's."""
     numbers = {id(timing.cost.kernel): number for number, timing in enumerate(kernels)}
     of_head = {id(step) for step in steps.first_logits}
-    in_layers = {id(step) for step in (*steps.prefill, *steps.next_logits)} - of_head
+    in_layers = {id(step) for step in steps} - of_head
     layer = None
     for step in dispatches:
         found = _LAYER.search(" ".join(step.buffers))

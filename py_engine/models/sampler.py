@@ -14,6 +14,7 @@ from typing import Any
 
 from py_engine.gpu.types import Buffer, BufferSlice, Device, Dispatch, Kernel, KernelSpec, Program
 from py_engine.kernels.sampling import (
+    GREEDY_TEMPERATURE,
     SAMPLING_BYTES,
     adjust,
     draw,
@@ -33,9 +34,14 @@ Roles = Mapping[str, tuple[Step, ...]]
 
 
 def sampler_roles(vocab_size: int, tuning: Tuning) -> Roles:
-    """Return what a sampler may dispatch: "mask", "adjust", "sample" and "logprobs"."""
+    """Return what a sampler may dispatch.
+
+    "mask", "adjust", then "sample" or, where the temperature asks for it, "greedy", and "logprobs".
+    """
+    drawing = draw(vocab_size, tuning)
     kernels = {
-        "sample": draw(vocab_size, tuning),
+        "sample": drawing,
+        "greedy": tuple(kernel for kernel in drawing if kernel.name != "narrow"),
         "mask": (mask("mask", vocab_size),),
         "adjust": (adjust("adjust", vocab_size),),
         "logprobs": (logprobs("logprobs", vocab_size, MAX_TOP_LOGPROBS, tuning),),
@@ -50,13 +56,16 @@ def _step(kernel: KernelSpec) -> Step:
 def sampler_kernels(vocab_size: int, tuning: Tuning) -> list[KernelSpec]:
     """Return all kernels of a sampler."""
     roles = sampler_roles(vocab_size, tuning)
-    return [step.kernel for steps in roles.values() for step in steps]
+    return list(dict.fromkeys(step.kernel for steps in roles.values() for step in steps))
 
 
-def draw_steps(
-    vocab_size: int, tuning: Tuning, roles: Sequence[str] = ("sample",)
-) -> tuple[Step, ...]:
-    """Return the dispatches of a draw: those that every draw has, or those of these roles."""
+def draw_role(sampling: SamplingParams) -> str:
+    """Return the role of what draws a token."""
+    return "greedy" if sampling.temperature <= GREEDY_TEMPERATURE else "sample"
+
+
+def draw_steps(vocab_size: int, tuning: Tuning, roles: Sequence[str]) -> tuple[Step, ...]:
+    """Return the dispatches of a draw with these roles."""
     steps = sampler_roles(vocab_size, tuning)
     return tuple(chain.from_iterable(steps[role] for role in roles))
 
@@ -123,7 +132,7 @@ class Sampler:
         self._device.write_buffer(self._buffers["sampling"], 0, self._packed(sampling))
         self._set_counts(drawn)
         self._set_bias(sampling.logit_bias)
-        roles = ["sample"]
+        roles = [draw_role(sampling)]
         if sampling.logit_bias or _has_penalties(sampling):
             roles.insert(0, "adjust")
         if n_top is not None:
@@ -133,7 +142,7 @@ class Sampler:
     @property
     def is_independent(self) -> bool:
         """Whether a draw depends on nothing but its logits and random number, and gives a token."""
-        return self.roles == ("sample",)
+        return len(self.roles) == 1
 
     @property
     def gives_tokens_only(self) -> bool:

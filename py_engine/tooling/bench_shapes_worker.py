@@ -107,7 +107,7 @@ async def _null_step(model: RandomModel, workgroups: int) -> float:
     arithmetic. One workgroup of ours does more than one of an engine with smaller ones.
     """
     decoder = model.decoder
-    step = decoder.program(step_of_token(model.spec, model.steps), "null step")
+    step = decoder.program(step_of_token(model.spec, model.steps, 1), "null step")
     assert isinstance(step, WebGPUProgram)
     for part in step.handle.parts:
         part.grid.fill(workgroups)

@@ -10,6 +10,7 @@ from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape, rope_table
 from py_engine.kernels.attention_split import (
+    attention_alone,
     attention_combine,
     attention_split,
     key_split,
@@ -93,12 +94,18 @@ def inputs_for(
     return {binding.name: everything[binding.name] for binding in spec.bindings}
 
 
-def decode_runner(run: RunKernel, shape: AttentionShape, tuning: Tuning) -> RunKernel:
-    """Return what runs the form that `tuning` asks for in place of `attention_decode`."""
+def decode_runner(
+    run: RunKernel, shape: AttentionShape, tuning: Tuning, *, is_short: bool = False
+) -> RunKernel:
+    """Return what runs the form that `tuning` asks for in place of `attention_decode`.
+
+    `is_short`: of two forms that for few keys.
+    """
     split = key_split(shape, tuning)
     if split is None:
         return run
-    kernels = [build("decode under test", shape, split) for build in SPLIT_KERNELS]
+    builds = (attention_alone,) if is_short or split.splits == 1 else SPLIT_KERNELS
+    kernels = [build("decode under test", shape, split) for build in builds]
 
     def run_all(spec: KernelSpec, buffers: Mapping[str, bytes], n_tokens: int) -> dict[str, bytes]:
         parts = poisoned(split_bytes(shape, split) // 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from py_engine.kernels.reference_sampling import (
     kept_by_top_p,
 )
 from py_engine.kernels.reference_sampling import sample as reference_draw
-from py_engine.kernels.sampling import draw, draw_scratch
+from py_engine.kernels.sampling import GREEDY_TEMPERATURE, draw, draw_scratch
 from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.wgsl import STATE_WORDS
 from tests.kernels.cases import RunKernel, expected_and_found, poisoned
@@ -35,9 +36,12 @@ def inputs_for(logits: np.ndarray, step: int = 0, **sampling: Any) -> dict[str, 
 
 
 def drawn_state(
-    run_kernel: RunKernel, inputs: dict[str, np.ndarray], tuning: Tuning = PLAIN
+    run_kernel: RunKernel,
+    inputs: dict[str, np.ndarray],
+    tuning: Tuning = PLAIN,
+    without: Collection[str] = (),
 ) -> tuple[list[int], list[int]]:
-    """Return `state` as expected and as found after the kernels of a draw.
+    """Return `state` as expected and as found after the kernels of a draw, but for some.
 
     Each is compared with its reference.
     """
@@ -50,6 +54,8 @@ def drawn_state(
     expected["sampling"] = expected["sampling"].view(SAMPLING)
     reference_draw(constants, 1, expected)
     for spec in draw(vocabulary, tuning):
+        if spec.name in without:
+            continue
         own = {binding.name: held[binding.name] for binding in spec.bindings}
         for name, (wanted, found) in expected_and_found(run_kernel, spec, own).items():
             if wanted.dtype == np.float32:
@@ -92,6 +98,17 @@ def test_every_filter_at_once_equals_the_reference(
         inputs = inputs_for(logits, step, temperature=0.8, top_k=40, top_p=0.9, min_p=0.02, seed=11)
         expected, found = drawn_state(run_kernel, inputs, tuning)
         assert found == expected
+
+
+@pytest.mark.parametrize("temperature", [0.0, GREEDY_TEMPERATURE])
+@pytest.mark.parametrize("tuning", TUNINGS, ids=str)
+def test_greedy_needs_nothing_of_narrow(
+    run_kernel: RunKernel, tuning: Tuning, temperature: float
+) -> None:
+    logits = np.random.default_rng(1).normal(size=50257)
+    inputs = inputs_for(logits, 7, temperature=temperature, top_k=3)
+    expected, found = drawn_state(run_kernel, inputs, tuning, without=("narrow",))
+    assert found == expected == [20, 1, int(np.argmax(logits)), 8]
 
 
 def test_greedy_takes_the_lowest_of_equal_logits(run_kernel: RunKernel) -> None:

@@ -49,4 +49,4 @@ def dispatches_per_layer(spec: DecoderSpec) -> float:
         spec, uniform_layouts(decoder_parameters(spec), "q4f16_1"), 1 << 27, Tuning(32)
     )
     around = 3 if spec.n_positions else 2  # embeddings and the head
-    return (len(steps.next_logits) - around) / spec.n_layers
+    return (len(steps.next_logits.of_any) - around) / spec.n_layers

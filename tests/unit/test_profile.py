@@ -22,6 +22,8 @@ from py_engine.errors import (
     RangeError,
 )
 from py_engine.gpu.rates import measure_rates
+from py_engine.kernels import tuning
+from py_engine.kernels.tuning import SplitKeys
 from tests.conformance.fixtures import Fixture, load_fixture, write_model_folder
 from tests.support.event_loop import in_clean_event_loop
 from tests.support.fake_host import FakeHost
@@ -57,7 +59,13 @@ async def reply_of(engine: MLCEngine) -> str:
     return str(reply.choices[0].message.content)
 
 
-def test_figures_of_a_profile(llama: Path) -> None:
+@pytest.mark.parametrize(("alone_keys", "second"), [(41, ()), (40, ("combine",))])
+def test_figures_of_a_profile(
+    llama: Path, monkeypatch: pytest.MonkeyPatch, alone_keys: int, second: tuple[str, ...]
+) -> None:
+    gpu = replace(tuning._OTHER_GPU, split_keys=SplitKeys(128, 64, 64, alone_keys))
+    monkeypatch.setattr(tuning, "_OTHER_GPU", gpu)
+
     async def profile() -> Any:
         engine = await engine_of(Host(llama, GPU))
         return plain(await engine.profile_kernels(n_tokens=40))
@@ -75,7 +83,7 @@ def test_figures_of_a_profile(llama: Path) -> None:
             "embed": 1,
             "lm_head": 1,
             "sample": 1,
-            **dict.fromkeys((*in_layers, "combine"), 2),
+            **dict.fromkeys((*in_layers, *second), 2),
         },
     }
     for phase, slower in (("prefill", 10), ("decode", 1)):
@@ -87,8 +95,8 @@ def test_figures_of_a_profile(llama: Path) -> None:
         assert found[phase]["seconds"] == pytest.approx(
             sum(kernel["count"] * kernel["seconds"] for kernel in kernels.values())
         )
-    # All keys are shared out in the first dispatch of two.
-    assert kernels["combine"]["nbytes"] == kernels["combine"]["operations"] == 0
+    for name in second:  # all keys were in the dispatch before
+        assert kernels[name]["nbytes"] == kernels[name]["operations"] == 0
     assert found["copy_bytes_per_s"] == pytest.approx(20e9)
     assert found["read_bytes_per_s"] == pytest.approx((2 * 4 << 20) / 8e-3)
     assert found["operations_per_s"] == pytest.approx(64 * 64 * 256 * 32 / 2e-3)

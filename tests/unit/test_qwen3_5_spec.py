@@ -97,10 +97,10 @@ def test_five_dispatches_for_layers_of_both_kinds() -> None:
     assert dispatches_per_layer(made) == 5
     layouts = uniform_layouts(decoder_parameters(made), "q4f16_1")
     steps = decoder_steps(made, layouts, 1 << 27, Tuning(32))
-    labels = [step.kernel.label for step in steps.next_logits[1:11]]
+    labels = [step.kernel.label for step in steps.next_logits.of_any[1:11]]
     assert labels == ["input", "delta", "output", "gate_up", "down"] * 2
     # One product for the output of both kinds, whose shapes are the same here.
-    assert steps.next_logits[3].kernel is steps.next_logits[18].kernel
+    assert steps.next_logits.of_any[3].kernel is steps.next_logits.of_any[18].kernel
     assert max(len(kernel.bindings) for kernel in steps.kernels) <= 8
     assert len(steps.caches) == 8
 

@@ -8,7 +8,12 @@ import pytest
 
 from py_engine.gpu.types import AdapterInfo, Limits
 from py_engine.kernels.attention_shape import AttentionShape, QkNorm, SlidingWindow
-from py_engine.kernels.attention_split import attention_combine, attention_split, key_split
+from py_engine.kernels.attention_split import (
+    attention_alone,
+    attention_combine,
+    attention_split,
+    key_split,
+)
 from py_engine.kernels.tuning import (
     PLAIN,
     PLAIN_INT8,
@@ -39,7 +44,7 @@ H200 = Limits(
     ids=str,
 )
 def test_other_gpus_share_keys_out_and_are_measured(info: AdapterInfo) -> None:
-    keys = SplitKeys(128, 64, 64, by_subgroups=False)
+    keys = SplitKeys(128, 64, 64, 128, by_subgroups=False)
     assert tuning_for(info, H200) == Tuning(info.subgroup_size_max, 49152, keys, sample_slices=64)
     assert is_unknown_gpu(info, H200)
     forms: Forms = {("gemv", 64, 32): None}
@@ -114,6 +119,7 @@ def test_what_was_measured_goes_before_the_table() -> None:
 
 
 def test_keys_are_split_by_the_number_of_kv_heads_and_the_memory() -> None:
+    window = SlidingWindow.for_chunks(256, 4, 8)
     tuned = tuning_for(AdapterInfo("nvidia", subgroup_size_max=32), H200)
     split = key_split(AttentionShape(32, 8, 128, 8192), tuned)
     assert split is not None and (split.splits, split.workgroup) == (16, 256)
@@ -122,6 +128,9 @@ def test_keys_are_split_by_the_number_of_kv_heads_and_the_memory() -> None:
     many = key_split(AttentionShape(32, 1, 128, 8192), tuned)
     assert many is not None and many.workgroup < 256
     assert key_split(AttentionShape(256, 1, 256, 8192), tuned) is None
+    for short in (AttentionShape(32, 8, 128, 256), AttentionShape(32, 8, 128, 8192, window)):
+        alone = key_split(short, tuned)
+        assert alone is not None and alone.splits == 1
     assert key_split(AttentionShape(32, 8, 128, 8192), PLAIN) is None
 
 
@@ -130,6 +139,6 @@ def test_split_attention_has_as_many_buffers_as_every_adapter() -> None:
     shape = AttentionShape(8, 2, 64, 4096, window, QkNorm("full_rms", 1e-6), gated=True)
     split = key_split(shape, tuning_for(AdapterInfo("nvidia", subgroup_size_max=32), H200))
     assert split is not None
-    for build in (attention_split, attention_combine):
+    for build in (attention_split, attention_combine, attention_alone):
         kernel = build("attention", shape, split)
         assert len(kernel.bindings) <= Limits().max_storage_buffers_per_shader_stage

@@ -14,6 +14,7 @@ from py_engine.models.base import Draw, SamplingParams
 from py_engine.models.decoder import Decoder
 from py_engine.models.kernel_costs import step_of_token
 from py_engine.models.profile import KernelTiming, time_kernels
+from py_engine.models.sampler import draw_role, draw_steps
 from py_engine.tooling.gpu_bench.random_data import RandomData
 from py_engine.tooling.gpu_bench.random_model import GREEDY, RandomModel, place, set_position
 
@@ -27,7 +28,7 @@ def cache_bytes(model: RandomModel, position: int) -> int:
 
 def weight_bytes(model: RandomModel) -> int:
     """Return the bytes of weights that a step reads."""
-    steps = [step for step in model.steps.next_logits if step.kernel.name != "embed"]
+    steps = [step for step in model.steps.next_logits.of_any if step.kernel.name != "embed"]
     return sum(model.bytes_of(name) for name in {name for step in steps for name in step.buffers})
 
 
@@ -41,7 +42,7 @@ async def measure_decode(
         "position": position,
         "kv_bytes": cache_bytes(model, position),
         "weight_bytes": weight_bytes(model),
-        "dispatches": len(model.steps.next_logits) + 1,
+        "dispatches": len(step_of_token(model.spec, model.steps, position, draw_role(GREEDY))),
     }
     for name, sampling, in_flight in (
         ("greedy", GREEDY, 1),
@@ -57,7 +58,8 @@ async def measure_decode(
     decoder.start(GREEDY)
     set_position(decoder, position)
     await decoder.decode()
-    step = decoder._sampler._chained((decoder._programs.next, decoder._sampler._parts["sample"]))
+    forward = decoder._programs.next.of(position + 1)
+    step = decoder._sampler._chained((forward, decoder._sampler._parts[draw_role(GREEDY)]))
     set_position(decoder, position)
     started = time.perf_counter()
     for _ in range(n_tokens):
@@ -65,7 +67,7 @@ async def measure_decode(
     found["cpu_us_of_submit"] = 1e6 * (time.perf_counter() - started) / n_tokens
     await clock.device.synchronize()
     set_position(decoder, position)
-    found["gpu_us"] = 1e6 * await clock.seconds(decoder._programs.next, rounds=2)
+    found["gpu_us"] = 1e6 * await clock.seconds(forward, rounds=2)
     bytes_read = found["kv_bytes"] + found["weight_bytes"]
     found["gpu_bytes_per_s"] = 1e6 * bytes_read / found["gpu_us"]
     return found
@@ -151,20 +153,21 @@ async def measure_kernels(
     """
     await place(model, data, position, 600)
     decoder = model.decoder
-    steps = model.steps.next_logits
-    whole = await clock.seconds(decoder._programs.next, rounds=2)
+    steps = model.steps.next_logits.of(position + 1)
+    whole = await clock.seconds(decoder._programs.next.of(position + 1), rounds=2)
     rows = []
     for timing in await time_kernels(decoder, clock, steps, position):
         kernel, n = timing.cost.kernel, len(timing.cost.steps)
         others = [step for step in steps if step.kernel is not kernel]
         without = await clock.seconds(decoder.program(others, "others"), rounds=2)
         rows.append(_row(kernel.label, timing, (whole - without) / n))
-    draw = step_of_token(model.spec, model.steps)[-1:]
-    for name, sampling in (("draw greedy", GREEDY), ("draw top_p", NUCLEUS)):
+    for name, sampling in (("greedy", GREEDY), ("top_p", NUCLEUS)):
         decoder.start(sampling)
         set_position(decoder, position)
-        (timing,) = await time_kernels(decoder, clock, draw, position)
-        rows.append(_row(name, timing, timing.seconds))
+        role = draw_role(sampling)
+        draw = draw_steps(model.spec.active_vocab_size, model.steps.tuning, (role,))
+        timings = await time_kernels(decoder, clock, draw, position)
+        rows += [_row(f"{name} {each.cost.kernel.label}", each, each.seconds) for each in timings]
     return rows
 
 

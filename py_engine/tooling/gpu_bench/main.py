@@ -48,7 +48,7 @@ TINY_VARIANTS = (
 )
 
 TINY_TUNING = Tuning(
-    split_keys=SplitKeys(workgroup=32, workgroups=12, least_keys=8),
+    split_keys=SplitKeys(workgroup=32, workgroups=12, least_keys=8, alone_keys=32),
     gemv=GemvForms(
         wide=GemvForm(4, 32, unroll=2, staged=True),
         narrow=GemvForm(2, 32, unroll=2, staged=True),

@@ -1,0 +1,134 @@
+"""Sequences that become too long for attention by one workgroup while they decode.
+
+Their keys are shared out from then on, as GPUs have it; no reply shows when. Draws have several
+kernels, too, of which greedy ones leave one out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from py_engine.kernels import sampling
+from py_engine.kernels.tuning import SplitKeys, Tuning
+from py_engine.models import loader
+from py_engine.models.base import SamplingParams
+from py_engine.models.decoder import Decoder
+from tests.conformance import test_batcher
+from tests.conformance import test_drafts as drafts
+from tests.conformance.cases import N_PROMPT
+from tests.conformance.fixtures import load_fixture
+from tests.conformance.running import decode_in_worker, decode_on_numpy, load_on_numpy
+from tests.conformance.test_decoder import assert_agrees
+from tests.conformance.test_growing_cache import small_caches  # noqa: F401 (a fixture)
+from tests.conftest import EngineWorker
+from tests.support.numpy_device import NumpyDevice
+
+SHORT_TOKENS = N_PROMPT + 5
+LLAMA = "gqa_tied_q4f16"
+NAMES = [
+    LLAMA,
+    "gemma2_q4f16",
+    "mistral_window_24_q0f32",
+    "phi3_longrope_crossed_q4f16",
+    "qwen3_5_tied_q4f16",
+]
+
+PATCH = """
+from py_engine.kernels import tuning
+from py_engine.kernels.tuning import SplitKeys, Tuning
+from py_engine.models import decoder_steps, loader
+keys = SplitKeys(64, 14, 9, short_tokens, by_subgroups=False)
+loader.tuning_for = (lambda *arguments: Tuning(split_keys=keys)) if how else tuning.tuning_for
+decoder_steps.ByLength.of = (
+    (lambda steps, n_tokens: steps.of_any)
+    if how == "always shared"
+    else (lambda steps, n: steps.of_short if n <= steps.short_tokens else steps.of_any)
+)
+"""
+
+
+@pytest.fixture(autouse=True)
+def shared_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let NumPy's device share out keys of sequences that are longer than SHORT_TOKENS."""
+    keys = SplitKeys(64, workgroups=14, least_keys=9, alone_keys=SHORT_TOKENS)
+    tuned = Tuning(split_keys=keys, sample_slices=4)
+    monkeypatch.setattr(loader, "tuning_for", lambda *arguments: tuned)
+    monkeypatch.setattr(sampling, "_LEAST_SLICE", 16)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_replies_on_numpy(name: str, tmp_path: Path) -> None:
+    fixture = load_fixture(name)
+    assert_agrees(fixture, decode_on_numpy(tmp_path, fixture))
+
+
+@pytest.mark.usefixtures("small_caches")
+def test_replies_while_caches_grow(tmp_path: Path) -> None:
+    fixture = load_fixture(LLAMA)
+    assert_agrees(fixture, decode_on_numpy(tmp_path, fixture, {"prefill_chunk_size": 16}))
+
+
+@pytest.mark.parametrize("name", [LLAMA, "mistral_window_24_q0f32"])
+def test_drafts(name: str, tmp_path: Path) -> None:
+    drafts.check(*drafts.run_on_numpy(name, tmp_path))
+
+
+def test_batches(tmp_path: Path) -> None:
+    test_batcher.check(test_batcher.run_on_numpy(LLAMA, tmp_path), LLAMA)
+
+
+@pytest.mark.parametrize("temperature", [0, 1e-5, 2e-5, 1])
+def test_a_step_dispatches_no_more_than_it_needs(temperature: float, tmp_path: Path) -> None:
+    device, fixture = NumpyDevice(), load_fixture(LLAMA)
+
+    async def steps(model: Decoder) -> list[Counter[str]]:
+        found = []
+        model.start(SamplingParams(temperature))
+        for first in range(0, N_PROMPT, model.prefill_chunk_size):
+            await model.prefill(fixture.prompt_ids[first : first + model.prefill_chunk_size])
+        await model.reserve(10)
+        await model.sample()
+        for number in range(10):
+            device.dispatched.clear()
+            if number % 3 == 0:
+                await model.decode()
+            elif number % 3 == 1:
+                model.next_logits()
+                await model.draw()
+            else:
+                await model.replay([1])
+                await model.draw()
+            found.append(Counter(device.dispatched))
+        return found
+
+    async def run() -> list[Counter[str]]:
+        return await steps(await load_on_numpy(tmp_path, fixture, device))
+
+    for number, found in enumerate(asyncio.run(run())):
+        is_short = N_PROMPT + number + 1 <= SHORT_TOKENS
+        assert found["attention"] == 2
+        assert found["combine"] == (0 if is_short else 2)
+        assert (found["survey"], found["sample"]) == (1, 1)
+        assert found["narrow"] == (0 if temperature <= 1e-5 else 1)
+        assert found.total() == 5 * 2 + 2 + found["combine"] + 2 + found["narrow"]
+
+
+@pytest.mark.parametrize("name", [LLAMA, "gemma2_q4f16"])
+def test_the_same_logits_to_the_last_bit_on_webgpu(
+    name: str, tmp_path: Path, engine_worker: EngineWorker
+) -> None:
+    fixture = load_fixture(name)
+    found = []
+    try:
+        for how in ("shared when long", "always shared"):
+            engine_worker.run(PATCH, how=how, short_tokens=SHORT_TOKENS)
+            found.append(decode_in_worker(tmp_path, fixture, engine_worker))
+    finally:
+        engine_worker.run(PATCH, how="", short_tokens=0)
+    assert_agrees(fixture, found[0])
+    for some, others in zip(found[0].logits, found[1].logits, strict=True):
+        assert some.tobytes() == others.tobytes()
