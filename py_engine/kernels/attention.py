@@ -249,11 +249,16 @@ def _form(
 
 
 def rope_append(
-    label: str, shape: AttentionShape, max_tokens: int, batch: Batch | None = None
+    label: str,
+    shape: AttentionShape,
+    max_tokens: int,
+    batch: Batch | None = None,
+    workgroup: int = WORKGROUP,
 ) -> KernelSpec:
     """Build the first half of prefill attention: write normed, rotated k and v to the cache.
 
-    Of a draft, in place of a chunk: its rows' at their `state`s' positions.
+    Of a draft, in place of a chunk: its rows' at their `state`s' positions. The `workgroup` of the
+    kernel that attends adds up squares as that does, to the bits that decode leaves.
     """
     is_coded = shape.cache_dtype != "float16"
     units = 2 * shape.heads_in_cache * (shape.head_dim // 8)
@@ -265,8 +270,8 @@ def rope_append(
             "rope_append_codes" if is_coded else "rope_append",
         ),
         bindings=bindings(shape, max_tokens, APPEND_ACCESS, batch),
-        constants=attention_constants(shape, batch),
-        groups_x=shape.heads_in_cache if is_coded else -(-units // WORKGROUP),
+        constants=attention_constants(shape, batch) | {"WORKGROUP": workgroup},
+        groups_x=shape.heads_in_cache if is_coded else -(-units // workgroup),
         tokens_per_group=1,
     )
 

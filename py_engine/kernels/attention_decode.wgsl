@@ -24,22 +24,22 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   for (var unit = thread; unit < UNITS; unit += WORKGROUP) {
     let part = unit / HEAD8;
     let i = unit % HEAD8;
-    if (part == TURNED + 1u) {
+    if (part < TURNED) {
+      let head = head_of(row, kv_head * N_REP + part % N_REP, true);
+      let place = select(position, n_keys - 1u, part >= N_REP);
+      let eight = turned(head, i, place, head_statistics(head));
+      q[part * HEAD4 + low_of(i)] = eight.low * scale;
+      q[part * HEAD4 + high_of(i)] = eight.high * scale;
+    } else if (part == TURNED) {
+      // A constant for a key, as in `rope_append`: compilers divide by constants in other ways.
+      let head = head_of(row, kv_head, false);
+      let eight = turned(head, i, position, head_statistics(head));
+      keep_k(here, low_of(i), eight.low);
+      keep_k(here, high_of(i), eight.high);
+    } else {
       let at = value_at(row, kv_head) + 2u * i;
       keep_v(here, 2u * i, qkv[at]);
       keep_v(here, 2u * i + 1u, qkv[at + 1u]);
-    } else {
-      let is_query = part < TURNED;
-      let head = head_of(row, select(kv_head, kv_head * N_REP + part % N_REP, is_query), is_query);
-      let place = select(position, n_keys - 1u, is_query && part >= N_REP);
-      let eight = turned(head, i, place, head_statistics(head));
-      if (is_query) {
-        q[part * HEAD4 + low_of(i)] = eight.low * scale;
-        q[part * HEAD4 + high_of(i)] = eight.high * scale;
-      } else {
-        keep_k(here, low_of(i), eight.low);
-        keep_k(here, high_of(i), eight.high);
-      }
     }
   }
   if (APPENDS) { keep_head(here, thread); }

@@ -148,9 +148,12 @@ class DecoderOps(Ops):
         chunk, tuning, batch = self.max_tokens, self._tuning, self._token_batch
         if chunk is None:
             of_rows: dict[str, Any] = {"shape": shape, "batch": batch}
-            if batch is not None and batch.is_draft:
-                yield self.kernel(rope_append, "rope", max_tokens=batch.size, **of_rows)
             split = key_split(shape, tuning)
+            if batch is not None and batch.is_draft:
+                workgroup = tuning.attention_threads if split is None else split.workgroup
+                yield self.kernel(
+                    rope_append, "rope", max_tokens=batch.size, workgroup=workgroup, **of_rows
+                )
             if split is None:
                 yield self.kernel(attention_decode, "attention", tuning=tuning, **of_rows)
             elif self._is_short or split.splits == 1:

@@ -23,10 +23,10 @@ from py_engine.kernels.tuning import Tuning
 from py_engine.models.batch import STATE_STRIDE
 from tests.kernels.attention_cases import decode_runner, inputs_for
 from tests.kernels.cases import POISON, RunKernel, expected_and_found, padded, poisoned
-from tests.kernels.test_attention import SHAPES
 from tests.kernels.test_attention_families import CONTEXT, FAMILIES, PARTS, WITH_SINKS
 
 LABEL = "attention under test"
+SHAPES = [(1, 1, 8), (9, 3, 64), (8, 1, 80)]
 CASES = {
     **{str(shape): AttentionShape(*shape, CONTEXT) for shape in SHAPES},
     **FAMILIES,
@@ -35,6 +35,16 @@ CASES = {
     "codes": AttentionShape(4, 2, 32, CONTEXT, cache_dtype="int8"),
     "a part of codes": replace(PARTS[next(iter(PARTS))], cache_dtype="int8"),
 }
+DRAFTED = [
+    *map(str, SHAPES),
+    "OLMo 2",
+    "StableLM 2",
+    "Qwen 3.5",
+    "everything at once",
+    next(iter(WITH_SINKS)),
+    "codes",
+    "a part of codes",
+]
 CACHES = ("k_cache", "v_cache")
 POSITIONS = [40, 0, 63]
 """Of the rows of three sequences, in a batch of four."""
@@ -159,7 +169,7 @@ def test_rows_of_several_sequences(run_kernel: RunKernel, decode_tuning: Tuning,
 
 
 @pytest.mark.parametrize("position", [0, 37])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", DRAFTED)
 def test_rows_of_a_draft(
     run_kernel: RunKernel, decode_tuning: Tuning, name: str, position: int
 ) -> None:
@@ -174,8 +184,9 @@ def test_rows_of_a_draft(
     inputs |= {cache: words_of(singles[0][cache], 0, inputs[cache].size) for cache in CACHES}
     split = key_split(shape, decode_tuning)
     is_short = split is not None and max(positions) < split.alone_keys
+    workgroup = decode_tuning.attention_threads if split is None else split.workgroup
     kernels = [
-        rope_append(LABEL, shape, batch.size, batch),
+        rope_append(LABEL, shape, batch.size, batch, workgroup),
         *kernels_of(shape, decode_tuning, batch, is_short=is_short),
     ]
     held = run_batch(run_kernel, kernels, inputs, len(positions))
