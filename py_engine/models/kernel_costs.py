@@ -37,14 +37,14 @@ class KernelCost:
 
 
 def step_of_token(
-    spec: DecoderSpec, steps: DecoderSteps, position: int, draw: str = "sample"
+    spec: DecoderSpec, steps: DecoderSteps, position: int, role: str
 ) -> tuple[Step, ...]:
     """Return a decode step's dispatches in their order, after `position` tokens.
 
-    The last ones are those of the draw with this role.
+    The last ones are those of the draw, which has this role (`draw_role`).
     """
     forward = steps.next_logits.of(position + 1)
-    return (*forward, *draw_steps(spec.active_vocab_size, steps.tuning, (draw,)))
+    return (*forward, *draw_steps(spec.active_vocab_size, steps.tuning, (role,)))
 
 
 def kernel_costs(

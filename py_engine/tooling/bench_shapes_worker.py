@@ -13,9 +13,11 @@ from py_engine.gpu.adapter import request_device
 from py_engine.gpu.webgpu import WebGPUProgram
 from py_engine.kernels.tuning import tuning_for
 from py_engine.models.kernel_costs import step_of_token
+from py_engine.models.sampler import draw_role
 from py_engine.tooling.gpu_bench.decoding import decode, measure_batches, measure_prefill
 from py_engine.tooling.gpu_bench.random_data import RandomData
 from py_engine.tooling.gpu_bench.random_model import (
+    GREEDY,
     RandomModel,
     model_config,
     place,
@@ -107,7 +109,8 @@ async def _null_step(model: RandomModel, workgroups: int) -> float:
     arithmetic. One workgroup of ours does more than one of an engine with smaller ones.
     """
     decoder = model.decoder
-    step = decoder.program(step_of_token(model.spec, model.steps, 1), "null step")
+    steps = step_of_token(model.spec, model.steps, 1, draw_role(GREEDY))
+    step = decoder.program(steps, "null step")
     assert isinstance(step, WebGPUProgram)
     for part in step.handle.parts:
         part.grid.fill(workgroups)

@@ -26,7 +26,7 @@ def model_of(folder: Path, name: str, chat_opts: Mapping[str, Any] | None = None
 
 
 def decode_costs(model: Decoder, position: int) -> list[KernelCost]:
-    dispatches = step_of_token(model.spec, model.steps, position)
+    dispatches = step_of_token(model.spec, model.steps, position, "sample")
     return kernel_costs(model.spec, model.steps, dispatches, position)
 
 

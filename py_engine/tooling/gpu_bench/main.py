@@ -120,7 +120,10 @@ class Bench:
             self.report.keep(f"{title} load", loaded)
             self.report.say(f"{title}: {loaded}")
             try:
-                logits[form] = await logits_at(model, self.data, self.positions[-1])
+                logits[form] = array("f")
+                # In steps for short sequences, and in those for any.
+                for position in (self.positions[0], self.positions[-1]):
+                    logits[form].extend(await logits_at(model, self.data, position))
                 await self._kernels(title, model)
                 decodes[form] = await self._decode(title, model)
                 if form == "tuned":

@@ -1,0 +1,117 @@
+"""How many dispatches a decoded token takes on GPUs, beside WebLLM's.
+
+WebLLM's forward passes are counted in the bytecode of its models' `decode` (Qwen2 0.5B, StableLM 2
+1.6B, Gemma 2 2B; each call is a dispatch but attention's, of three): 10 a layer, or 12, and 3 or 4
+around them. Llama, Mistral, Phi 3 and the first Gemma have the layers of Qwen2 there. Its draws are
+two of softmax, a sort of the vocabulary (TVM's topi/gpu/sort.py: a copy, blocks of 128, a merge for
+each doubling) and the choice. Other families were not counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from py_engine.gpu.types import AdapterInfo
+from py_engine.kernels.tuning import Tuning, tuning_for
+from py_engine.models.decoder_parameters import decoder_parameters
+from py_engine.models.decoder_steps import DecoderSteps, decoder_steps
+from py_engine.models.kernel_costs import step_of_token
+from py_engine.models.spec import DecoderSpec
+from tests.support.layouts import uniform_layouts
+from tests.support.specs import spec_of
+from tests.unit.test_gemma_specs import GEMMA2_2B, GEMMA3_1B_TEXT, GEMMA_2B
+from tests.unit.test_layer_norm_specs import (
+    GPT2_MEDIUM,
+    PHI_1_5,
+    PYTHIA_410M,
+    REDPAJAMA_3B,
+    STABLELM_2_1_6B,
+)
+from tests.unit.test_llama_spec import MODEL as LLAMA
+from tests.unit.test_long_context_specs import MINISTRAL_3_3B, OLMO_2_1B, PHI_3_5_MINI
+from tests.unit.test_qwen3_5_spec import TEXT_OF_4B
+from tests.unit.test_qwen_specs import QWEN2_5_0_5B, QWEN3_0_6B
+from tests.unit.test_tuning import H200
+
+GPUS = {
+    "nvidia": tuning_for(AdapterInfo("nvidia", subgroup_size_max=32), H200),
+    "unknown": tuning_for(AdapterInfo("apple", subgroup_size_max=32), H200),
+}
+
+COUNTED: dict[str, tuple[str, dict[str, Any], int, int, float]] = {
+    "Llama": ("llama", LLAMA, 10, 3, 0.5),
+    "Mistral": ("mistral", LLAMA, 10, 3, 0.5),
+    "Phi 3.5": ("phi3", PHI_3_5_MINI, 10, 3, 0.5),
+    "Gemma": ("gemma", GEMMA_2B, 10, 3, 0.5),
+    "Qwen2.5": ("qwen2", QWEN2_5_0_5B, 10, 3, 0.5),
+    "StableLM 2": ("stablelm", STABLELM_2_1_6B, 10, 3, 0.5),
+    # The norms behind its branches take two dispatches a layer.
+    "Gemma 2": ("gemma2", GEMMA2_2B, 12, 4, 0.57),
+}
+"""Family, model, WebLLM's dispatches of a layer and around the layers, and our share of its."""
+
+PER_LAYER = {
+    "Gemma 3": ("gemma3_text", GEMMA3_1B_TEXT, 7),
+    "GPT-2": ("gpt2", GPT2_MEDIUM, 5),
+    "Ministral 3": ("ministral3", MINISTRAL_3_3B, 5),
+    "OLMo 2": ("olmo2", OLMO_2_1B, 7),
+    "Phi 1.5": ("phi", PHI_1_5, 5),
+    "Pythia": ("gpt_neox", PYTHIA_410M, 5),
+    "Qwen 3": ("qwen3", QWEN3_0_6B, 5),
+    "Qwen 3.5": ("qwen3_5_text", TEXT_OF_4B, 5),
+    "RedPajama": ("gpt_neox", REDPAJAMA_3B, 5),
+    **{
+        name: (family, model, 7 if name == "Gemma 2" else 5)
+        for name, (family, model, *_) in COUNTED.items()
+    },
+}
+"""Our dispatches of a layer in short sequences."""
+
+
+def steps_of(spec: DecoderSpec, tuning: Tuning) -> DecoderSteps:
+    layouts = uniform_layouts(decoder_parameters(spec), "q4f16_1")
+    return decoder_steps(spec, layouts, H200.max_buffer_size, tuning)
+
+
+@pytest.mark.parametrize("role", ["greedy", "sample"])
+@pytest.mark.parametrize("gpu", GPUS)
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_short_sequences_token_takes_half_of_what_webllms_takes(
+    name: str, gpu: str, role: str
+) -> None:
+    family, model, per_layer, around, share = COUNTED[name]
+    spec = spec_of(family, model, context=1024)
+    steps = steps_of(spec, GPUS[gpu])
+    sort = 2 + (spec.active_vocab_size - 1).bit_length() - 7
+    theirs = per_layer * spec.n_layers + around + 2 + sort + 1
+    for position in (0, 127):
+        assert len(step_of_token(spec, steps, position, role)) <= share * theirs
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+@pytest.mark.parametrize("name", PER_LAYER)
+def test_a_token_takes_as_many_as_the_documentation_says(name: str, gpu: str) -> None:
+    family, model, per_layer = PER_LAYER[name]
+    spec, tuning = spec_of(family, model, context=1024), GPUS[gpu]
+    assert tuning.split_keys is not None
+    last_short = tuning.split_keys.alone_keys - 1
+    steps = steps_of(spec, tuning)
+    around = 4 + bool(spec.n_positions) + bool(spec.long_rope)
+    short = per_layer * spec.n_layers + around
+    assert len(step_of_token(spec, steps, last_short, "greedy")) == short
+    assert len(step_of_token(spec, steps, last_short, "sample")) == short + 1
+    n_combined = len(spec.attention_layers)
+    assert len(step_of_token(spec, steps, last_short + 1, "greedy")) == short + n_combined
+
+
+def test_other_adapters_have_one_kind_of_step() -> None:
+    spec = spec_of("llama", LLAMA)
+    logits = steps_of(spec, Tuning(4)).next_logits
+    assert logits.of_short is logits.of_any
+    assert len(logits.of_any) == 5 * spec.n_layers + 2
+    # Nor where no sequence can be longer than a short one.
+    short = steps_of(spec_of("llama", LLAMA, context=256), GPUS["nvidia"])
+    assert short.next_logits.of_short is short.next_logits.of_any
+    assert "split_parts" not in short.buffers
