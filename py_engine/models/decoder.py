@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from py_engine.errors import ContextWindowSizeExceededError, OutOfMemoryError
@@ -29,7 +27,7 @@ from py_engine.models.batch import STATE_STRIDE, is_exact
 from py_engine.models.batch_programs import BatchPrograms
 from py_engine.models.batcher import Batcher, NextStep
 from py_engine.models.decoder_memory import RopeTables, most_sequences, sequence_sizes
-from py_engine.models.decoder_steps import ByLength, DecoderSteps
+from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.delta_states import DeltaStates
 from py_engine.models.drafts import Drafts
 from py_engine.models.kv_cache import KvCache, destroy_buffers
@@ -41,17 +39,6 @@ from py_engine.models.vision_plan import Vision
 
 Kernels = Mapping[KernelSpec, Kernel]
 """Compiled kernels."""
-
-
-@dataclass(frozen=True)
-class _Programs:
-    """What is recorded over KV caches of a `version`; the steps are those of `DecoderSteps`."""
-
-    version: int
-    first: Program
-    recall: Program
-    next: ByLength[Program]
-    prefill: Program
 
 
 class Decoder:
@@ -113,10 +100,14 @@ class Decoder:
         self._is_exact = is_exact(steps.next_logits.of_any)
         self._may_join = True
         self._states = DeltaStates(device, spec, self._buffers)
+        self._version = cache.pool.version
+        self._programs: dict[int, Program] = {}  # by the ids of their steps
         self._drafts = Drafts(device, spec, steps, self._kernels, self.program)
-        self._recorded = self._record()
         roles = sampler_roles(self.vocab_size, steps.tuning)
         self._sampler = Sampler(device, self.vocab_size, roles, kernels, self._buffers, self._state)
+        # At once, so that the check around this tells of a program that is wrong.
+        for _, each in steps.programs:
+            self._recorded(each)
 
     def program(
         self,
@@ -136,28 +127,25 @@ class Decoder:
         ]
         return self.device.program(dispatches, label)
 
-    def _record(self) -> _Programs:
-        """Record the programs over the buffers as they are now."""
-        version, steps = self._cache.pool.version, self._steps
-        self._drafts.forget_programs()
-        return _Programs(
-            version,
-            self.program(steps.first_logits, "first logits"),
-            self.program(steps.recall, "recall"),
-            steps.next_logits.map(partial(self.program, label="next logits")),
-            self.program(steps.prefill, "prefill"),
-        )
+    def _recorded(self, steps: tuple[Step, ...]) -> Program:
+        """Return the program of some of the decoder's steps, over the caches as they are now."""
+        self._forget_moved()
+        if id(steps) not in self._programs:
+            label = next(label for label, each in self._steps.programs if each is steps)
+            self._programs[id(steps)] = self.program(steps, label)
+        return self._programs[id(steps)]
 
-    def _refresh(self) -> None:
-        """Record the programs anew where a sequence's growth has moved the caches."""
-        if self._recorded.version != self._cache.pool.version:
-            self._recorded = self._record()
+    def _next(self, n_tokens: int) -> Program:
+        """Return decode's program, for the token with which the sequence has so many."""
+        return self._recorded(self._steps.next_logits.of(n_tokens))
+
+    def _forget_moved(self) -> None:
+        """Drop all programs where a sequence's growth has moved the caches."""
+        if self._version != self._cache.pool.version:
+            self._version = self._cache.pool.version
+            self._programs.clear()
+            self._drafts.forget_programs()
             self._sampler.forget_programs()
-
-    @property
-    def _programs(self) -> _Programs:
-        self._refresh()
-        return self._recorded
 
     def _write_state(self, words: array[int], first: int = 0) -> None:
         self.device.write_buffer(self._state.buffer, self._state.offset + 4 * first, words)
@@ -262,11 +250,11 @@ class Decoder:
 
     def _submit_chunk(self, position: int, n_tokens: int, *, again: bool = False) -> None:
         self._write_state(array("I", [position, n_tokens]))
-        programs = self._programs
         if again:
-            programs.recall.submit()
-        programs.prefill.set_n_tokens(n_tokens)
-        programs.prefill.submit()
+            self._recorded(self._steps.recall).submit()
+        prefill = self._recorded(self._steps.prefill)
+        prefill.set_n_tokens(n_tokens)
+        prefill.submit()
 
     def _lengthened_to(self, n_tokens: int) -> Iterator[None]:
         """Enqueue what must be computed again before the sequence has `n_tokens`, chunk by chunk.
@@ -285,7 +273,7 @@ class Decoder:
 
     def sample(self) -> Awaitable[Draw]:
         """Draw the first token after the last prefill chunk."""
-        return self._draw(self._programs.first)
+        return self._draw(self._recorded(self._steps.first_logits))
 
     def decode(self) -> Awaitable[Draw]:
         """Enqueue one step, which appends the last drawn token and draws the next one.
@@ -304,7 +292,7 @@ class Decoder:
             n_tokens,
             self._may_join,
             # The caches may have moved when it is enqueued.
-            lambda: sampler.draw(self._programs.next.of(n_tokens)),
+            lambda: sampler.draw(self._next(n_tokens)),
         )
         return self._batcher.step(step)
 
@@ -319,12 +307,12 @@ class Decoder:
             position = self._position
             self._append_drawn_tokens(1)
             self._write_state(array("I", [position, 1, token_id]))
-            self._programs.next.of(self._position).submit()
+            self._next(self._position).submit()
         await self.device.synchronize()
 
     def first_logits(self) -> None:
         """Compute the logits after the last prefill chunk; returns at once."""
-        self._programs.first.submit()
+        self._recorded(self._steps.first_logits).submit()
 
     def next_logits(self) -> None:
         """Append the last drawn token and compute the logits after it; returns at once.
@@ -332,7 +320,7 @@ class Decoder:
         There is room: see `reserve`. Raises ContextWindowSizeExceededError at the context's end.
         """
         self._append_drawn_tokens(1)
-        self._programs.next.of(self._position).submit()
+        self._next(self._position).submit()
 
     def draw(self, mask: Any = None) -> Awaitable[Draw]:
         """Draw from the logits at hand; `mask` as in `TextModel.draw`."""
@@ -365,7 +353,7 @@ class Decoder:
         draft = tokens[1:]
         await self.reserve(len(tokens))
         self._append_drawn_tokens(len(tokens))
-        self._refresh()
+        self._forget_moved()
         draws = await self._drafts.run(tokens, position, self._n_draws, self._sampler.roles)
         wrong = (i for i, token in enumerate(draft) if draws[i] != token)
         draws = draws[: next(wrong, len(draft)) + 1]

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Generic, TypeVar
 
 from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import KernelSpec
@@ -30,35 +29,23 @@ from py_engine.models.ops import Step
 from py_engine.models.spec import DecoderSpec
 from py_engine.weights.layouts import Layouts
 
-Form = TypeVar("Form")
-Other = TypeVar("Other")
-
 
 @dataclass(frozen=True)
-class ByLength(Generic[Form]):
-    """What decode has for every sequence, and for short ones, to the same bits.
+class NextLogits:
+    """What takes the token drawn last through embedding, layers and head.
 
-    `of_short` is for those of at most `short_tokens` with the token that they append. Both are the
-    same object, and `short_tokens` 0, where no attention shares keys out.
+    `of_short` is for sequences of at most `short_tokens` with the token that they append, to the
+    same bits as `of_any`, which is for every one. Both are the same object, and `short_tokens` 0,
+    where no attention shares keys out.
     """
 
-    of_any: Form
-    of_short: Form
+    of_any: tuple[Step, ...]
+    of_short: tuple[Step, ...]
     short_tokens: int
 
-    def of(self, n_tokens: int) -> Form:
+    def of(self, n_tokens: int) -> tuple[Step, ...]:
         """Return what is for a sequence that has so many tokens with the one that it appends."""
         return self.of_short if n_tokens <= self.short_tokens else self.of_any
-
-    def map(self, made_of: Callable[[Form], Other]) -> ByLength[Other]:
-        """Return what is made of both, once where they are the same."""
-        of_any = made_of(self.of_any)
-        of_short = of_any if self.of_short is self.of_any else made_of(self.of_short)
-        return ByLength(of_any, of_short, self.short_tokens)
-
-
-NextLogits = ByLength[tuple[Step, ...]]
-"""What takes the token drawn last through embedding, layers and head."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +70,20 @@ class DecoderSteps:
     tuning: Tuning
     batch_logits: Callable[[Batch], NextLogits]
 
+    @property
+    def programs(self) -> tuple[tuple[str, tuple[Step, ...]], ...]:
+        """The steps of each program, with what it is called."""
+        return (
+            ("next logits", self.next_logits.of_any),
+            ("next logits", self.next_logits.of_short),
+            ("prefill", self.prefill),
+            ("first logits", self.first_logits),
+            ("recall", self.recall),
+        )
+
     def __iter__(self) -> Iterator[Step]:
         """Return all steps."""
-        decode = self.next_logits
-        prefill = self.prefill, self.first_logits, self.recall
-        return chain(decode.of_any, decode.of_short, *prefill)
+        return chain.from_iterable(steps for _, steps in self.programs)
 
     @property
     def activation_dtype(self) -> ActivationDtype:
@@ -148,8 +144,8 @@ def _next_logits(
     of_any = (*_next(spec, ops), *head)
     of_short = (*_next(spec, ops.of_short_sequences()), *head)
     if tuning.split_keys is None or len(of_short) == len(of_any):
-        return ByLength(of_any, of_any, 0)
-    return ByLength(of_any, of_short, tuning.split_keys.alone_keys)
+        return NextLogits(of_any, of_any, 0)
+    return NextLogits(of_any, of_short, tuning.split_keys.alone_keys)
 
 
 def _next(spec: DecoderSpec, ops: DecoderOps) -> Iterator[Step]:

@@ -43,7 +43,7 @@ from py_engine.kernels.tuning import SplitKeys, Tuning
 from py_engine.models import decoder_steps, loader
 keys = SplitKeys(64, 14, 9, short_tokens, by_subgroups=False)
 loader.tuning_for = (lambda *arguments: Tuning(split_keys=keys)) if how else tuning.tuning_for
-decoder_steps.ByLength.of = (
+decoder_steps.NextLogits.of = (
     (lambda steps, n_tokens: steps.of_any)
     if how == "always shared"
     else (lambda steps, n: steps.of_short if n <= steps.short_tokens else steps.of_any)
