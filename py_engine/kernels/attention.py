@@ -124,6 +124,7 @@ def attention_constants(
         "QKV_STRIDE": qkv,
         "OUTPUT_STRIDE": output,
         "APPENDS": batch is None or not batch.is_draft,
+        "BATCH": 0 if batch is None else batch.size,
         "ROTARY_DIM": shape.rotated,
         "SINKS": 0 if window is None else window.sinks,
         "WORKGROUP": WORKGROUP,

@@ -1,7 +1,8 @@
-"""Several tokens in one decode step: products and attention take them together, all else in turn.
+"""Several tokens in one decode step: a layer takes them together, embedding and draws in turn.
 
 The rows are tokens of one sequence (`drafts.py`) or of several (`batcher.py`). What takes them in
-turn is decode's own kernel over slices of the batch's buffers, and over what a row has of its own.
+turn is decode's own kernel over slices of the batch's buffers, and over what a row has of its own;
+so is linear attention, whose states lie apart.
 """
 
 from __future__ import annotations
@@ -64,8 +65,7 @@ def batched(
 
 
 def _takes_batches(step: Step) -> bool:
-    has_rows = any(binding.name == "rows" for binding in step.kernel.bindings)
-    return has_rows or step.kernel.name == "gemv"
+    return bool(step.kernel.constants.get("BATCH"))
 
 
 def _together(step: Step, n_rows: int) -> Step:

@@ -56,9 +56,8 @@ class DecoderSteps:
     last row through the head. `recall` puts tokens that the sequence already has where a chunk's
     tokens lie; it is empty where nothing is ever computed again. `caches` are the KV caches of all
     layers, and `split_bytes` what attention that shares keys out needs for its parts. Kernels are
-    in the forms of `tuning`. `batch_logits` returns `next_logits` with products and attention of a
-    batch, for `batched` of `models/batch.py`; it is not among the steps of which `kernels` and
-    `buffers` tell.
+    in the forms of `tuning`. `batch_logits` returns `next_logits` with layers of a batch, for
+    `batched` of `models/batch.py`; it is not among the steps of which `kernels` and `buffers` tell.
     """
 
     next_logits: NextLogits
