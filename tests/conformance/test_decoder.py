@@ -87,7 +87,7 @@ def test_decoder_as_tuned(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         max_compute_workgroup_size_x=1024,
     )
     tuned = tuning_for(AdapterInfo("nvidia", subgroup_size_max=32), limits)
-    tuned = replace(tuned, split_keys=SplitKeys(workgroup=64, workgroups=14, least_keys=5))
+    tuned = replace(tuned, split_keys=SplitKeys(64, workgroups=14, least_keys=5, alone_keys=0))
     monkeypatch.setattr(loader, "tuning_for", lambda *arguments: tuned)
     fixture = load_fixture(name)
     assert_agrees(fixture, decode_on_numpy(tmp_path, fixture))

@@ -38,16 +38,20 @@ NAMES = [
 ]
 
 PATCH = """
+from dataclasses import replace
 from py_engine.kernels import tuning
 from py_engine.kernels.tuning import SplitKeys, Tuning
 from py_engine.models import decoder_steps, loader
+
+def always_shared(*arguments):
+    steps = decoder_steps.decoder_steps(*arguments)
+    of_any = steps.next_logits.of_any
+    return replace(steps, next_logits=decoder_steps.NextLogits(of_any, of_any, 0))
+
 keys = SplitKeys(64, 14, 9, short_tokens, by_subgroups=False)
-loader.tuning_for = (lambda *arguments: Tuning(split_keys=keys)) if how else tuning.tuning_for
-decoder_steps.NextLogits.of = (
-    (lambda steps, n_tokens: steps.of_any)
-    if how == "always shared"
-    else (lambda steps, n: steps.of_short if n <= steps.short_tokens else steps.of_any)
-)
+tuned = Tuning(split_keys=keys)
+loader.tuning_for = (lambda *arguments: tuned) if short_tokens else tuning.tuning_for
+loader.decoder_steps = always_shared if is_shared else decoder_steps.decoder_steps
 """
 
 
@@ -124,11 +128,11 @@ def test_the_same_logits_to_the_last_bit_on_webgpu(
     fixture = load_fixture(name)
     found = []
     try:
-        for how in ("shared when long", "always shared"):
-            engine_worker.run(PATCH, how=how, short_tokens=SHORT_TOKENS)
+        for is_shared in (False, True):
+            engine_worker.run(PATCH, short_tokens=SHORT_TOKENS, is_shared=is_shared)
             found.append(decode_in_worker(tmp_path, fixture, engine_worker))
     finally:
-        engine_worker.run(PATCH, how="", short_tokens=0)
+        engine_worker.run(PATCH, short_tokens=0, is_shared=False)
     assert_agrees(fixture, found[0])
     for some, others in zip(found[0].logits, found[1].logits, strict=True):
         assert some.tobytes() == others.tobytes()

@@ -14,9 +14,6 @@ from tests.conftest import EngineWorker
 from tests.kernels.cases import RunKernel
 
 SPLIT = Tuning(split_keys=SplitKeys(workgroup=64, workgroups=14, least_keys=9, alone_keys=5))
-ALONE = Tuning(split_keys=SplitKeys(workgroup=64, workgroups=1, least_keys=9, alone_keys=5))
-SPLITS = {"split": SPLIT, "split in one part": ALONE}
-PLAINLY = " without subgroups"
 
 
 async def _dispatch(
@@ -82,11 +79,7 @@ def sampled(names: Iterable[str]) -> list[Any]:
 
 
 @pytest.fixture(
-    params=[
-        "one workgroup",
-        "lanes",
-        *sampled(["few threads", *(f"{name}{how}" for name in SPLITS for how in ("", PLAINLY))]),
-    ]
+    params=["one workgroup", "lanes", *sampled(["few threads", "split", "split without subgroups"])]
 )
 def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """The forms of decode's attention; splits are small, so that short sequences have several."""
@@ -96,12 +89,11 @@ def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
         return Tuning(attention_threads=16)
     if request.param == "lanes":
         return lanes_of_four(lanes)
-    name = request.param.removesuffix(PLAINLY)
-    if name != request.param:
-        return SPLITS[name]
-    if lanes is None:
-        pytest.skip("this adapter has no subgroups")
-    return replace(SPLITS[name], lanes=lanes)
+    if request.param == "split":
+        if lanes is None:
+            pytest.skip("this adapter has no subgroups")
+        return replace(SPLIT, lanes=lanes)
+    return SPLIT
 
 
 @pytest.fixture(params=["one thread a query", "lanes"])

@@ -19,7 +19,7 @@ from py_engine.kernels.attention_split import (
     split_bytes,
 )
 from py_engine.kernels.matmul import MAX_BATCH, batch_stride
-from py_engine.kernels.tuning import Tuning
+from py_engine.kernels.tuning import SplitKeys, Tuning
 from py_engine.models.batch import STATE_STRIDE
 from tests.kernels.attention_cases import decode_runner, inputs_for
 from tests.kernels.cases import POISON, RunKernel, expected_and_found, padded, poisoned
@@ -150,22 +150,46 @@ def assert_rows_are_those_alone(
             np.testing.assert_array_equal(cached, expected)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_rows_of_several_sequences(run_kernel: RunKernel, decode_tuning: Tuning, name: str) -> None:
-    shape, batch = CASES[name], Batch(4)
-    spec = attention_decode(LABEL, shape, decode_tuning)
-    singles = single_inputs(spec, shape, POSITIONS)
-    split = key_split(shape, decode_tuning)
-    is_short = split is not None and max(POSITIONS) < split.alone_keys
-    kernels = kernels_of(shape, decode_tuning, batch, is_short=is_short)
-    inputs = batch_inputs(shape, decode_tuning, batch, singles, FIRST_SLOTS, STATES)
-    held = run_batch(run_kernel, kernels, inputs, len(POSITIONS))
-    run = decode_runner(run_kernel, shape, decode_tuning, is_short=is_short)
+def check_sequences(
+    run_kernel: RunKernel, shape: AttentionShape, tuning: Tuning, positions: Sequence[int]
+) -> None:
+    """Run a batch of four with the next tokens of three sequences."""
+    spec = attention_decode(LABEL, shape, tuning)
+    singles = single_inputs(spec, shape, positions)
+    is_short = is_alone(shape, tuning, positions)
+    kernels = kernels_of(shape, tuning, Batch(4), is_short=is_short)
+    inputs = batch_inputs(shape, tuning, Batch(4), singles, FIRST_SLOTS, STATES)
+    held = run_batch(run_kernel, kernels, inputs, len(positions))
+    run = decode_runner(run_kernel, shape, tuning, is_short=is_short)
     alone = [run(spec, {n: padded(x) for n, x in row.items()}, 1) for row in singles]
     assert_rows_are_those_alone(shape, held, alone, FIRST_SLOTS)
     stride = batch_stride(shape.n_heads * shape.head_dim)
-    unused = words_of(held["output"], len(POSITIONS) * stride, stride)
+    unused = words_of(held["output"], len(positions) * stride, stride)
     assert (unused == POISON).all(), "there are three rows only"
+
+
+def is_alone(shape: AttentionShape, tuning: Tuning, positions: Sequence[int]) -> bool:
+    """Return whether all rows have few enough keys for the form that shares none out."""
+    split = key_split(shape, tuning)
+    return split is not None and max(positions) < split.alone_keys
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rows_of_several_sequences(run_kernel: RunKernel, decode_tuning: Tuning, name: str) -> None:
+    check_sequences(run_kernel, CASES[name], decode_tuning, POSITIONS)
+
+
+@pytest.mark.parametrize("by_subgroups", [True, False])
+@pytest.mark.parametrize("name", DRAFTED)
+def test_rows_of_short_sequences(
+    run_kernel: RunKernel, lanes: int | None, name: str, by_subgroups: bool
+) -> None:
+    if by_subgroups and lanes is None:
+        pytest.skip("this adapter has no subgroups")
+    keys = SplitKeys(64, workgroups=14, least_keys=9, alone_keys=10, by_subgroups=by_subgroups)
+    tuning = Tuning(lanes, split_keys=keys)
+    assert is_alone(CASES[name], tuning, [7, 0, 9])
+    check_sequences(run_kernel, CASES[name], tuning, [7, 0, 9])
 
 
 @pytest.mark.parametrize("position", [0, 37])
@@ -183,7 +207,7 @@ def test_rows_of_a_draft(
     # One sequence: what its first token may see, and room for the others.
     inputs |= {cache: words_of(singles[0][cache], 0, inputs[cache].size) for cache in CACHES}
     split = key_split(shape, decode_tuning)
-    is_short = split is not None and max(positions) < split.alone_keys
+    is_short = is_alone(shape, decode_tuning, positions)
     workgroup = decode_tuning.attention_threads if split is None else split.workgroup
     kernels = [
         rope_append(LABEL, shape, batch.size, batch, workgroup),

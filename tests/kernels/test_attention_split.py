@@ -28,6 +28,7 @@ CASES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("place", ["first", "last"])
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("by_subgroups", [True, False])
@@ -51,6 +52,7 @@ def test_few_keys_give_the_same_bits_in_both_forms(
     assert shared == alone
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("head_dim", [8, 24, 64, 80, 256])
 @pytest.mark.parametrize("splits", [1, 2, 5, 64, 100])
 def test_any_number_of_parts_is_joined(run_kernel: RunKernel, splits: int, head_dim: int) -> None:
