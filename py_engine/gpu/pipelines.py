@@ -87,12 +87,13 @@ class PipelineCompiler:
         accesses = tuple(binding.access for binding in bindings)
         if accesses not in self._layouts:
             most = self._limits.max_storage_buffers_per_shader_stage
-            if len(accesses) > most:
+            n_storage = sum(access != "uniform" for access in accesses)
+            if n_storage > most:
                 raise errors.LimitSupportError(
-                    f"A kernel needs {len(accesses)} storage buffers, but this GPU's"
+                    f"A kernel needs {n_storage} storage buffers, but this GPU's"
                     f" maxStorageBuffersPerShaderStage is {most}."
                 )
-            kinds = {"read": "read-only-storage", "read_write": "storage"}
+            kinds = {"read": "read-only-storage", "read_write": "storage", "uniform": "uniform"}
             entries = [
                 {
                     "binding": index,

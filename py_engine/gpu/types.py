@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Workgroups = tuple[int, int, int]
-Access = Literal["read", "read_write"]
+Access = Literal["read", "read_write", "uniform"]
 
 
 INT8_DOT = "packed_4x8_integer_dot_product"
@@ -61,7 +61,7 @@ class GpuMemory:
 
 @dataclass(frozen=True)
 class Binding:
-    """One storage buffer of a kernel: `type` is its WGSL type.
+    """One buffer of a kernel, of storage or uniform: `type` is its WGSL type.
 
     Sizes known when it is built make a kernel faster; an array without one is as long as its
     buffer.
@@ -85,8 +85,8 @@ class KernelSpec:
 
     `name` is the kernel's own name and selects its NumPy reference; `label` names this instance in
     the browser's messages. `constants` are the shapes and switches compiled into `source`.
-    The grid is `groups_x` workgroups wide and one workgroup high for every `tokens_per_group`
-    tokens (0: `groups_y` high, whatever the tokens).
+    The grid is `groups_x` workgroups wide, `groups_y` high and 1 deep, but along `token_axis` has a
+    workgroup for every `tokens_per_group` tokens (0: whatever the tokens).
     """
 
     name: str
@@ -97,12 +97,14 @@ class KernelSpec:
     groups_x: int
     tokens_per_group: int = 0
     groups_y: int = 1
+    token_axis: int = 1
 
     def workgroups(self, n_tokens: int = 1) -> Workgroups:
         """Return the grid for `n_tokens` tokens."""
-        if not self.tokens_per_group:
-            return (self.groups_x, self.groups_y, 1)
-        return (self.groups_x, -(-n_tokens // self.tokens_per_group), 1)
+        grid = [self.groups_x, self.groups_y, 1]
+        if self.tokens_per_group:
+            grid[self.token_axis] = -(-n_tokens // self.tokens_per_group)
+        return (grid[0], grid[1], grid[2])
 
 
 class Buffer(Protocol):
@@ -195,8 +197,8 @@ class Device(Protocol):
         """The most bytes that all buffers may take together; None where that is not known."""
         ...
 
-    def create_buffer(self, nbytes: int, label: str) -> Buffer:
-        """Allocate zeroed bytes (rounded up to a multiple of 16).
+    def create_buffer(self, nbytes: int, label: str, *, is_uniform: bool = False) -> Buffer:
+        """Allocate zeroed bytes (rounded up to a multiple of 16), for storage or for uniforms.
 
         Raises LimitSupportError for more than the adapter can bind, OutOfMemoryError beyond the
         `memory_limit`. Another failed allocation shows at the end of the surrounding `check`.
@@ -222,10 +224,13 @@ class Device(Protocol):
         """Fill a buffer with zeros."""
         ...
 
-    def copy_buffer(self, source: Buffer, target: Buffer, nbytes: int, offset: int = 0) -> None:
-        """Copy the first `nbytes` (a multiple of 4) of `source` to byte `offset` of `target`.
+    def copy_buffer(
+        self, source: Buffer, target: Buffer, nbytes: int, offset: int = 0, source_offset: int = 0
+    ) -> None:
+        """Copy `nbytes` of `source` from a byte on to byte `offset` of another buffer, `target`.
 
-        It happens after all that was submitted before; both may be destroyed at once.
+        All three are multiples of 4. It happens after all that was submitted before; both buffers
+        may be destroyed at once.
         """
         ...
 

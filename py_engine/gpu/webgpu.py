@@ -33,7 +33,7 @@ from py_engine.gpu.types import (
 
 
 class WebGPUBuffer:
-    """A storage buffer; `destroy` frees its memory at once, and tells `on_destroyed`."""
+    """A buffer; `destroy` frees its memory at once, and tells `on_destroyed`."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class WebGPUProgram:
     def set_n_tokens(self, n_tokens: int) -> None:
         """Resize every grid that depends on the number of tokens."""
         for grid, slot, spec in self.variable:
-            grid[slot] = spec.workgroups(n_tokens)[1]
+            grid[slot] = spec.workgroups(n_tokens)[spec.token_axis]
 
     def submit(self) -> None:
         """Replay the program; returns at once. Raises DeviceLostError."""
@@ -110,7 +110,7 @@ class WebGPUDevice:
     def memory(self) -> GpuMemory:
         return GpuMemory(len(self._buffers), self._nbytes)
 
-    def create_buffer(self, nbytes: int, label: str) -> WebGPUBuffer:
+    def create_buffer(self, nbytes: int, label: str, *, is_uniform: bool = False) -> WebGPUBuffer:
         self.require_alive()
         size = max(16, -(-nbytes // 16) * 16)
         for name in ("max_storage_buffer_binding_size", "max_buffer_size"):
@@ -122,8 +122,9 @@ class WebGPUDevice:
                 )
         require_memory(self, size, label)
         usage = js.GPUBufferUsage
+        kind = usage.UNIFORM if is_uniform else usage.STORAGE
         handle = self.handle.createBuffer(
-            size=size, label=label, usage=usage.STORAGE | usage.COPY_SRC | usage.COPY_DST
+            size=size, label=label, usage=kind | usage.COPY_SRC | usage.COPY_DST
         )
         buffer = WebGPUBuffer(handle, size, label, self._forget)
         self._buffers.add(buffer)
@@ -166,10 +167,12 @@ class WebGPUDevice:
         encoder.clearBuffer(_handle(buffer))
         self._queue.submit(to_js([encoder.finish()]))
 
-    def copy_buffer(self, source: Buffer, target: Buffer, nbytes: int, offset: int = 0) -> None:
+    def copy_buffer(
+        self, source: Buffer, target: Buffer, nbytes: int, offset: int = 0, source_offset: int = 0
+    ) -> None:
         self.require_alive()
         encoder = self.handle.createCommandEncoder()
-        encoder.copyBufferToBuffer(_handle(source), 0, _handle(target), offset, nbytes)
+        encoder.copyBufferToBuffer(_handle(source), source_offset, _handle(target), offset, nbytes)
         self._queue.submit(to_js([encoder.finish()]))
 
     async def read_buffer(
@@ -213,7 +216,7 @@ class WebGPUDevice:
         grid_js.assign(grid)
         handle = bridge.createProgram(self.handle, label, to_js(pipelines), to_js(groups), grid_js)
         variable = [
-            (grid_js, 3 * index + 1, dispatch.kernel.spec)
+            (grid_js, 3 * index + dispatch.kernel.spec.token_axis, dispatch.kernel.spec)
             for index, dispatch in enumerate(dispatches)
             if dispatch.kernel.spec.tokens_per_group
         ]

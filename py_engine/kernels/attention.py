@@ -18,10 +18,12 @@ Norms of q and k (Henry et al. 2020) come before RoPE; see `QkNorm` for their we
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.attention_shape import WORKGROUP, AttentionShape
+from py_engine.kernels.matmul import MAX_BATCH, batch_stride
 from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.vision import STATE_IMAGES, state_words
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
@@ -49,7 +51,33 @@ _PREFILL_ACCESS: Mapping[str, _Access] = {**DECODE_ACCESS, "k_cache": "read", "v
 """The same for one that attends to what was appended before."""
 
 
-def snippets(shape: AttentionShape, *, cooperative: bool) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Batch:
+    """A step of several tokens, at most `size`, whose rows of activations are `batch_stride` apart.
+
+    They are the next ones of a sequence each, or one sequence's, one after the other: a draft's.
+    `rows` has four words for each: where its `state` begins in the buffer of all, the first slot of
+    its cache in that buffer, and two of no use. A draft's keys are appended before any row attends.
+    """
+
+    size: int
+    is_draft: bool = False
+
+
+_ROWS = Binding("rows", "uniform", f"array<vec4u, {MAX_BATCH}>")
+
+ROWS_BYTES = 16 * MAX_BATCH
+"""Bytes of the buffer `rows`."""
+
+
+def row_snippet(batch: Batch | None) -> str:
+    """Return the WGSL that tells kernels where a token's sequence is."""
+    return "row_alone" if batch is None else "row_of_batch"
+
+
+def snippets(
+    shape: AttentionShape, *, cooperative: bool, batch: Batch | None = None
+) -> tuple[str, ...]:
     """Return the WGSL that the kernels share.
 
     `cooperative`: all threads of a workgroup work on one token, and so may add up its row together.
@@ -66,6 +94,7 @@ def snippets(shape: AttentionShape, *, cooperative: bool) -> tuple[str, ...]:
     cache = "halfs" if shape.cache_dtype == "float16" else "codes"
     return (
         "halfs",
+        row_snippet(batch),
         "attention_heads",
         f"cache_{cache}",
         *((f"keep_{cache}",) if cooperative else ()),
@@ -78,7 +107,11 @@ def snippets(shape: AttentionShape, *, cooperative: bool) -> tuple[str, ...]:
     )
 
 
-def attention_constants(shape: AttentionShape) -> dict[str, int | float | bool | str]:
+def attention_constants(
+    shape: AttentionShape, batch: Batch | None = None
+) -> dict[str, int | float | bool | str]:
+    """Return what the kernels know of a layer's attention and the rows that they take."""
+    qkv, output = _row_strides(shape, batch)
     coarse, fine_bits = shape.rope_rows
     window, norm, scaling = shape.window, shape.qk_norm, shape.query_scaling
     constants: dict[str, int | float | bool | str] = {
@@ -88,6 +121,10 @@ def attention_constants(shape: AttentionShape) -> dict[str, int | float | bool |
         "FIRST_CACHE_HEAD": shape.first_cache_head,
         "HEAD_DIM": shape.head_dim,
         "HEADS_PER_QUERY": 2 if shape.gated else 1,
+        "QKV_STRIDE": qkv,
+        "OUTPUT_STRIDE": output,
+        "APPENDS": batch is None or not batch.is_draft,
+        "BATCH": 0 if batch is None else batch.size,
         "ROTARY_DIM": shape.rotated,
         "SINKS": 0 if window is None else window.sinks,
         "WORKGROUP": WORKGROUP,
@@ -108,35 +145,58 @@ def attention_constants(shape: AttentionShape) -> dict[str, int | float | bool |
     return constants
 
 
+def _row_strides(shape: AttentionShape, batch: Batch | None) -> tuple[int, int]:
+    """Return the floats from one token's projection to the next, and from output to output."""
+    strides = shape.qkv_heads * shape.head_dim, shape.n_heads * shape.head_dim
+    return strides if batch is None else (batch_stride(strides[0]), batch_stride(strides[1]))
+
+
 def bindings(
-    shape: AttentionShape, max_tokens: int, access: Mapping[str, _Access]
+    shape: AttentionShape,
+    max_tokens: int,
+    access: Mapping[str, _Access],
+    batch: Batch | None = None,
 ) -> tuple[Binding, ...]:
-    """Return the buffers that `access` names, in its order: those of norms and RoPE if any."""
+    """Return the buffers that `access` names, in its order: those of norms and RoPE if any.
+
+    Those of a batch are its sequences' together, whose number kernels do not know, and `rows`.
+    """
+    qkv, output = _row_strides(shape, batch)
+    n_rows = max_tokens if batch is None else batch.size
     coarse, fine_bits = shape.rope_rows
     rope_size = (coarse + (1 << fine_bits)) * shape.rotated
     norm = shape.qk_norm
     shared = norm is None or norm.heads_share_weights
     fours = shape.head_dim // 4
     element, size = ("vec2u", 8) if shape.cache_dtype == "float16" else ("u32", 4)
-    cache = f"array<{element}>" if shape.grows else f"array<{element}, {shape.cache_bytes // size}>"
+    has_size = batch is None and not shape.grows
+    cache = f"array<{element}, {shape.cache_bytes // size}>" if has_size else f"array<{element}>"
     types = {
-        "qkv": f"array<vec4f, {max_tokens * shape.qkv_heads * fours}>",
+        "qkv": f"array<vec4f, {n_rows * qkv // 4}>",
         "q_norm": f"array<vec4f, {(1 if shared else shape.n_heads) * fours}>",
         "k_norm": f"array<vec4f, {(1 if shared else shape.n_kv_heads) * fours}>",
         "rope": f"array<f32, {rope_size}>"
         if shape.rotated % 8
         else f"array<vec4f, {rope_size // 4}>",
-        "state": f"array<u32, {state_words(max_tokens)}>"
-        if shape.image_tokens and "output" in access
-        else STATE.type,
+        "state": _state_type(shape, max_tokens, access, batch),
         "k_cache": cache,
         "v_cache": cache,
-        "output": f"array<vec4f, {max_tokens * shape.n_heads * fours}>",
+        "output": f"array<vec4f, {n_rows * output // 4}>",
     }
     absent = {*(_NORMS if norm is None else ()), *(() if shape.rotated else ("rope",))}
-    return tuple(
+    found = (
         Binding(name, kind, types[name]) for name, kind in access.items() if name not in absent
     )
+    return (*found,) if batch is None else (*found, _ROWS)
+
+
+def _state_type(
+    shape: AttentionShape, max_tokens: int, access: Mapping[str, _Access], batch: Batch | None
+) -> str:
+    if batch is not None:
+        return "array<u32>"
+    reads_images = shape.image_tokens and "output" in access
+    return f"array<u32, {state_words(max_tokens)}>" if reads_images else STATE.type
 
 
 def attends_by_lanes(shape: AttentionShape, tuning: Tuning) -> bool:
@@ -148,23 +208,36 @@ def attends_by_lanes(shape: AttentionShape, tuning: Tuning) -> bool:
     return tuning.attention_by_lanes and tuning.lanes == _LANES and fits
 
 
-def attention_decode(label: str, shape: AttentionShape, tuning: Tuning = PLAIN) -> KernelSpec:
-    """Build the attention of one token: norms, RoPE, append at `state`'s position, attend."""
+def attention_decode(
+    label: str, shape: AttentionShape, tuning: Tuning = PLAIN, batch: Batch | None = None
+) -> KernelSpec:
+    """Build the attention of one token: norms, RoPE, append at `state`'s position, attend.
+
+    Of a batch it is each row's, and `n_tokens` of the dispatch is how many there are; a draft's
+    `rope_append` comes before.
+    """
     queries = min(shape.n_heads // shape.n_kv_heads, _MAX_QUERIES)
     source, constants, directives = _form("attention_decode", shape, tuning, queries)
     return kernel_spec(
         "attention_decode",
         label,
-        snippets=(*snippets(shape, cooperative=True), *source),
-        bindings=bindings(shape, 1, DECODE_ACCESS),
+        snippets=(*snippets(shape, cooperative=True, batch=batch), *source),
+        bindings=bindings(shape, 1, DECODE_ACCESS, batch),
         constants={
-            **attention_constants(shape),
+            **attention_constants(shape, batch),
             "WORKGROUP": tuning.attention_threads,
             **constants,
         },
         groups_x=shape.heads_in_cache,
+        tokens_per_group=tokens_per_layer(batch),
+        token_axis=2,
         directives=directives,
     )
+
+
+def tokens_per_layer(batch: Batch | None) -> int:
+    """Return `tokens_per_group` of a kernel whose grid has a layer for each row of a batch."""
+    return 0 if batch is None else 1
 
 
 def _form(
@@ -176,20 +249,30 @@ def _form(
     return ("attention_lanes", f"{name}_lanes"), {"QUERIES": queries}, SUBGROUP_DIRECTIVES
 
 
-def rope_append(label: str, shape: AttentionShape, max_tokens: int) -> KernelSpec:
-    """Build the first half of prefill attention: write normed, rotated k and v to the cache."""
+def rope_append(
+    label: str,
+    shape: AttentionShape,
+    max_tokens: int,
+    batch: Batch | None = None,
+    workgroup: int = WORKGROUP,
+) -> KernelSpec:
+    """Build the first half of prefill attention: write normed, rotated k and v to the cache.
+
+    Of a draft, in place of a chunk: its rows' at their `state`s' positions. The `workgroup` of the
+    kernel that attends adds up squares as that does, to the bits that decode leaves.
+    """
     is_coded = shape.cache_dtype != "float16"
     units = 2 * shape.heads_in_cache * (shape.head_dim // 8)
     return kernel_spec(
         "rope_append",
         label,
         snippets=(
-            *snippets(shape, cooperative=True),
+            *snippets(shape, cooperative=True, batch=batch),
             "rope_append_codes" if is_coded else "rope_append",
         ),
-        bindings=bindings(shape, max_tokens, APPEND_ACCESS),
-        constants=attention_constants(shape),
-        groups_x=shape.heads_in_cache if is_coded else -(-units // WORKGROUP),
+        bindings=bindings(shape, max_tokens, APPEND_ACCESS, batch),
+        constants=attention_constants(shape, batch) | {"WORKGROUP": workgroup},
+        groups_x=shape.heads_in_cache if is_coded else -(-units // workgroup),
         tokens_per_group=1,
     )
 

@@ -8,12 +8,13 @@ var<workgroup> group_denominators: array<f32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let n_keys = visible_keys(state[STATE_POSITION]);
+  let token = enter_row(id);
+  let n_keys = visible_keys(position_of(token));
   let size = keys_per_split(n_keys);
   let n_splits = (n_keys + size - 1u) / size;
-  let first = id.x * SPLITS;
+  let first = part_at(token, id.x);
   for (var s = thread; s < n_splits; s += WORKGROUP) {
-    softmaxes[s] = split_parts[(first + s) * (HEAD4 + 1u) + HEAD4].xy;
+    softmaxes[s] = split_parts[first + s * PART4 + HEAD4].xy;
   }
   workgroupBarrier();
   var highest = -3.4e38;
@@ -27,7 +28,7 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) threa
   for (var s = group; s < end; s += GROUPS) {
     // Exactly 1 for the highest, as `exp` need not be: a part alone keeps the bits that it has.
     let weight = select(exp(softmaxes[s].x - highest), 1.0, softmaxes[s].x == highest);
-    sum += weight * split_parts[(first + s) * (HEAD4 + 1u) + i];
+    sum += weight * split_parts[first + s * PART4 + i];
     denominator += weight * softmaxes[s].y;
   }
   group_sums[thread] = sum;
@@ -38,5 +39,5 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) threa
     sum += group_sums[g * HEAD4 + i];
     denominator += group_denominators[g * HEAD4 + i];
   }
-  write_head(id.x, i, sum, denominator);
+  write_head(token, id.x, i, sum, denominator);
 }

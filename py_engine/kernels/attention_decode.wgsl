@@ -6,6 +6,7 @@ const MASKED = -3.4e38;
 // Sinks are seen from the query's place in the window, all else from its place in the sequence.
 const SINKS_TURN = SINKS > 0u && ROTARY_DIM > 0u;
 const TURNED = select(N_REP, 2u * N_REP, SINKS_TURN);
+const UNITS = (TURNED + select(0u, 2u, APPENDS)) * HEAD8;
 
 var<workgroup> q: array<vec4f, TURNED * HEAD4>;
 var<workgroup> scores: array<f32, N_REP * WORKGROUP>;
@@ -13,34 +14,35 @@ var<workgroup> weights: array<f32, N_REP * WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let position = state[STATE_POSITION];
+  let row = enter_row(group);
+  let position = position_of(row);
   let n_keys = visible_keys(position);
   let kv_head = FIRST_CACHE_HEAD + group.x;
   let here = cached_at(slot_of(position), group.x);
   let scale = query_scale(position);
-  prepare_norms(0u, thread);
-  for (var unit = thread; unit < (TURNED + 2u) * HEAD8; unit += WORKGROUP) {
+  prepare_norms(row, thread);
+  for (var unit = thread; unit < UNITS; unit += WORKGROUP) {
     let part = unit / HEAD8;
     let i = unit % HEAD8;
-    if (part == TURNED + 1u) {
-      let at = value_at(0u, kv_head) + 2u * i;
+    if (part < TURNED) {
+      let head = head_of(row, kv_head * N_REP + part % N_REP, true);
+      let place = select(position, n_keys - 1u, part >= N_REP);
+      let eight = turned(head, i, place, head_statistics(head));
+      q[part * HEAD4 + low_of(i)] = eight.low * scale;
+      q[part * HEAD4 + high_of(i)] = eight.high * scale;
+    } else if (part == TURNED) {
+      // A constant for a key, as in `rope_append`: compilers divide by constants in other ways.
+      let head = head_of(row, kv_head, false);
+      let eight = turned(head, i, position, head_statistics(head));
+      keep_k(here, low_of(i), eight.low);
+      keep_k(here, high_of(i), eight.high);
+    } else {
+      let at = value_at(row, kv_head) + 2u * i;
       keep_v(here, 2u * i, qkv[at]);
       keep_v(here, 2u * i + 1u, qkv[at + 1u]);
-    } else {
-      let is_query = part < TURNED;
-      let head = head_of(0u, select(kv_head, kv_head * N_REP + part % N_REP, is_query), is_query);
-      let place = select(position, n_keys - 1u, is_query && part >= N_REP);
-      let eight = turned(head, i, place, head_statistics(head));
-      if (is_query) {
-        q[part * HEAD4 + low_of(i)] = eight.low * scale;
-        q[part * HEAD4 + high_of(i)] = eight.high * scale;
-      } else {
-        keep_k(here, low_of(i), eight.low);
-        keep_k(here, high_of(i), eight.high);
-      }
     }
   }
-  keep_head(here, thread);
+  if (APPENDS) { keep_head(here, thread); }
   storageBarrier();
   workgroupBarrier();
 
@@ -54,13 +56,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     // Chromium 156 zeroes a variable without initialiser only in the loop's first round.
     var dots = array<f32, N_REP>();
     if (key < n_keys) {
-      let row = cached_at(slot_of_key(key, oldest), group.x);
+      let cached = cached_at(slot_of_key(key, oldest), group.x);
       let turned = select(0u, OUTPUTS, SINKS_TURN && key < SINKS);
       for (var i = 0u; i < HEAD4; i++) {
-        let k = k_at(row + i);
+        let k = k_at(cached + i);
         for (var r = 0u; r < N_REP; r++) { dots[r] += dot(q[turned + r * HEAD4 + i], k); }
       }
-      for (var r = 0u; r < N_REP; r++) { dots[r] *= k_scale(row); }
+      for (var r = 0u; r < N_REP; r++) { dots[r] *= k_scale(cached); }
     }
     for (var r = 0u; r < N_REP; r++) {
       scores[r * WORKGROUP + thread] = select(MASKED, score_of(dots[r]), key < n_keys);
@@ -86,8 +88,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         for (var j = 0u; j < n_here; j++) {
           let weight = weights[r * WORKGROUP + j];
           denominator += weight;
-          let row = cached_at(slot_of_key(base + j, oldest), group.x);
-          sum += weight * v_scale(row) * v_at(row + i);
+          let cached = cached_at(slot_of_key(base + j, oldest), group.x);
+          sum += weight * v_scale(cached) * v_at(cached + i);
         }
         sums[o] = sum;
         denominators[o] = denominator;
@@ -99,7 +101,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     if (output_index < OUTPUTS) {
       let x = sums[o] / denominators[o];
       let head = kv_head * N_REP + output_index / HEAD4;
-      output[kv_head * OUTPUTS + output_index] = output_of(x, 0u, head, output_index % HEAD4);
+      let i = output_index % HEAD4;
+      output[output_at(row, head) + i] = output_of(x, row, head, i);
     }
   }
 }

@@ -9,22 +9,25 @@ fn row_of(key: u32) -> u32 { return cached_at(slot_of_key(key, oldest), cache_he
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32,
         @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32) {
-  let position = state[STATE_POSITION];
+  let row = enter_row(group);
+  let position = position_of(row);
   let n_keys = visible_keys(position);
   let kv_head = FIRST_CACHE_HEAD + group.x;
   let here = cached_at(slot_of(position), group.x);
   let scale = query_scale(position);
-  prepare_norms(0u, thread);
-  let key_head = head_of(0u, kv_head, false);
-  for (var i = thread; i < HEAD8; i += WORKGROUP) {
-    let eight = turned(key_head, i, position, head_statistics(key_head));
-    keep_k(here, low_of(i), eight.low);
-    keep_k(here, high_of(i), eight.high);
-    let at = value_at(0u, kv_head) + 2u * i;
-    keep_v(here, 2u * i, qkv[at]);
-    keep_v(here, 2u * i + 1u, qkv[at + 1u]);
+  prepare_norms(row, thread);
+  if (APPENDS) {
+    let key_head = head_of(row, kv_head, false);
+    for (var i = thread; i < HEAD8; i += WORKGROUP) {
+      let eight = turned(key_head, i, position, head_statistics(key_head));
+      keep_k(here, low_of(i), eight.low);
+      keep_k(here, high_of(i), eight.high);
+      let at = value_at(row, kv_head) + 2u * i;
+      keep_v(here, 2u * i, qkv[at]);
+      keep_v(here, 2u * i + 1u, qkv[at + 1u]);
+    }
+    keep_head(here, thread);
   }
-  keep_head(here, thread);
   storageBarrier();
   workgroupBarrier();
 
@@ -37,7 +40,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     for (var phase = select(1u, 0u, SINKS > 0u); phase < 2u; phase++) {
       let place = select(n_keys - 1u, position, phase == 1u);
       for (var t = 0u; t < QUERIES; t++) {
-        let head = head_of(0u, kv_head * N_REP + min(first + t, N_REP - 1u), true);
+        let head = head_of(row, kv_head * N_REP + min(first + t, N_REP - 1u), true);
         queries[t] = query_piece(head, place, scale, lane);
       }
       let sinks = min(n_keys, SINKS);
@@ -45,7 +48,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       attend(select(0u, sinks, phase == 1u), end, Sight(vec4u(0u), vec4u(0u), vec4u(end), vec4u(end)), lane);
     }
     for (var t = 0u; t < min(QUERIES, N_REP - first); t++) {
-      finish_query(t, 0u, kv_head * N_REP + first + t, lane);
+      finish_query(t, row, kv_head * N_REP + first + t, lane);
     }
   }
 }

@@ -160,6 +160,6 @@ fn finish_query(t: u32, token: u32, head: u32, lane: u32) {
   for (var e = 0u; e < FOURS; e++) {
     let eight = lane * EIGHTS + e / 2u;
     let i = select(high_of(eight), low_of(eight), e % 2u == 0u);
-    output[(token * N_HEADS + head) * HEAD4 + i] = output_of(sums[t][e] * scale, token, head, i);
+    output[output_at(token, head) + i] = output_of(sums[t][e] * scale, token, head, i);
   }
 }

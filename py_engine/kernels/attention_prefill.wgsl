@@ -58,6 +58,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     }
   }
   for (var i = 0u; i < HEAD4; i++) {
-    output[(token * N_HEADS + head.number) * HEAD4 + i] = output_of(sums[i] / denominator, token, head.number, i);
+    output[output_at(token, head.number) + i] = output_of(sums[i] / denominator, token, head.number, i);
   }
 }

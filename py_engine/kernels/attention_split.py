@@ -16,9 +16,12 @@ from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.attention import (
     APPEND_ACCESS,
     DECODE_ACCESS,
+    Batch,
     attention_constants,
     bindings,
+    row_snippet,
     snippets,
+    tokens_per_layer,
 )
 from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.tuning import Tuning
@@ -81,29 +84,35 @@ def _workgroup_bytes(shape: AttentionShape, workgroup: int, lanes: int | None) -
     return 4 * (queries + workgroup * per_thread + n_rep * workgroup // (lanes or 1))
 
 
-def attention_split(label: str, shape: AttentionShape, split: KeySplit) -> KernelSpec:
+def attention_split(
+    label: str, shape: AttentionShape, split: KeySplit, batch: Batch | None = None
+) -> KernelSpec:
     """Build the attention of one token to a part of the keys; norms, RoPE and append included.
 
     Bindings: those of `attention_decode`, with split_parts for the output.
     """
-    parts = Binding("split_parts", "read_write", _parts_type(shape, split))
+    parts = Binding("split_parts", "read_write", _parts_type(shape, split, batch))
     return kernel_spec(
         "attention_split",
         label,
         snippets=(
-            *snippets(shape, cooperative=True)[:-1],
+            *snippets(shape, cooperative=True, batch=batch)[:-1],
             *_to_a_part(split),
             "attention_split_parts",
         ),
-        bindings=(*bindings(shape, 1, APPEND_ACCESS), parts),
-        constants=attention_constants(shape) | split.constants,
+        bindings=(*bindings(shape, 1, APPEND_ACCESS, batch), parts),
+        constants=attention_constants(shape, batch) | split.constants,
         groups_x=shape.heads_in_cache,
         groups_y=split.splits,
+        tokens_per_group=tokens_per_layer(batch),
+        token_axis=2,
         directives=_directives(split),
     )
 
 
-def attention_alone(label: str, shape: AttentionShape, split: KeySplit) -> KernelSpec:
+def attention_alone(
+    label: str, shape: AttentionShape, split: KeySplit, batch: Batch | None = None
+) -> KernelSpec:
     """Build the attention of one token that sees at most `alone_keys`, or of a split in one part.
 
     Bindings: those of `attention_decode`.
@@ -112,14 +121,16 @@ def attention_alone(label: str, shape: AttentionShape, split: KeySplit) -> Kerne
         "attention_alone",
         label,
         snippets=(
-            *snippets(shape, cooperative=True),
+            *snippets(shape, cooperative=True, batch=batch),
             *_to_a_part(split),
             "joined_head",
             "attention_split_alone",
         ),
-        bindings=bindings(shape, 1, DECODE_ACCESS),
-        constants=attention_constants(shape) | split.constants,
+        bindings=bindings(shape, 1, DECODE_ACCESS, batch),
+        constants=attention_constants(shape, batch) | split.constants,
         groups_x=shape.heads_in_cache,
+        tokens_per_group=tokens_per_layer(batch),
+        token_axis=2,
         directives=_directives(split),
     )
 
@@ -134,18 +145,21 @@ def _directives(split: KeySplit) -> tuple[str, ...]:
     return () if split.lanes is None else SUBGROUP_DIRECTIVES
 
 
-def attention_combine(label: str, shape: AttentionShape, split: KeySplit) -> KernelSpec:
+def attention_combine(
+    label: str, shape: AttentionShape, split: KeySplit, batch: Batch | None = None
+) -> KernelSpec:
     """Build the second half: join the parts.
 
     Bindings: qkv where it has gates, `state`, split_parts, output.
     """
     n_heads = shape.heads_in_cache * (shape.n_heads // shape.n_kv_heads)
-    qkv = bindings(shape, 1, {"qkv": "read"}) if shape.gated else ()
-    state, output = bindings(shape, 1, {"state": "read", "output": "read_write"})
+    qkv = bindings(shape, 1, {"qkv": "read"}, batch)[:1] if shape.gated else ()
+    state, output, *rows = bindings(shape, 1, {"state": "read", "output": "read_write"}, batch)
     return kernel_spec(
         "attention_combine",
         label,
         snippets=(
+            row_snippet(batch),
             "attention_heads",
             "cache_whole" if shape.window is None else "cache_ring",
             "output_gated" if shape.gated else "output_plain",
@@ -156,19 +170,23 @@ def attention_combine(label: str, shape: AttentionShape, split: KeySplit) -> Ker
         bindings=(
             *qkv,
             state,
-            Binding("split_parts", "read", _parts_type(shape, split)),
+            Binding("split_parts", "read", _parts_type(shape, split, batch)),
             output,
+            *rows,
         ),
-        constants=attention_constants(shape) | split.constants,
+        constants=attention_constants(shape, batch) | split.constants,
         groups_x=n_heads,
+        tokens_per_group=tokens_per_layer(batch),
+        token_axis=2,
     )
 
 
 def split_bytes(shape: AttentionShape, split: KeySplit) -> int:
-    """Return the bytes of the buffer between the two kernels, `split_parts`."""
+    """Return the bytes of a token in the buffer between the two kernels, `split_parts`."""
     n_heads = shape.heads_in_cache * (shape.n_heads // shape.n_kv_heads)
     return 4 * n_heads * split.splits * (shape.head_dim + 4)
 
 
-def _parts_type(shape: AttentionShape, split: KeySplit) -> str:
-    return f"array<vec4f, {split_bytes(shape, split) // 16}>"
+def _parts_type(shape: AttentionShape, split: KeySplit, batch: Batch | None) -> str:
+    rows = 1 if batch is None else batch.size
+    return f"array<vec4f, {rows * split_bytes(shape, split) // 16}>"

@@ -13,8 +13,14 @@ var<workgroup> weights: array<f32, N_REP * WORKGROUP>;
 var<workgroup> reduced: array<f32, N_REP * TEAMS>;
 var<workgroup> group_sums: array<vec4f, WORKGROUP>;
 
-fn attend(split: u32, cache_head: u32, thread: u32, team: u32, lane: u32) {
-  let position = state[STATE_POSITION];
+// Of a token, a head of the cache at hand, and a part of the keys.
+struct Part { token: u32, cached: u32, split: u32 }
+
+fn attend(group: vec3u, thread: u32, team: u32, lane: u32) {
+  let token = enter_row(group);
+  let cache_head = group.x;
+  let split = group.y;
+  let position = position_of(token);
   let n_keys = visible_keys(position);
   let size = keys_per_split(n_keys);
   let first_key = split * size;
@@ -23,24 +29,24 @@ fn attend(split: u32, cache_head: u32, thread: u32, team: u32, lane: u32) {
   let kv_head = FIRST_CACHE_HEAD + cache_head;
   let here = cached_at(slot_of(position), cache_head);
   let scale = query_scale(position);
-  let appends = end_key == n_keys;
-  prepare_norms(0u, thread);
+  let appends = APPENDS && end_key == n_keys;
+  prepare_norms(token, thread);
   for (var unit = thread; unit < (TURNED + 2u) * HEAD8; unit += WORKGROUP) {
     let part = unit / HEAD8;
     let i = unit % HEAD8;
     if (part < TURNED) {
-      let head = head_of(0u, kv_head * N_REP + part % N_REP, true);
+      let head = head_of(token, kv_head * N_REP + part % N_REP, true);
       let place = select(position, n_keys - 1u, part >= N_REP);
       let eight = turned(head, i, place, head_statistics(head));
       q[part * HEAD4 + low_of(i)] = eight.low * scale;
       q[part * HEAD4 + high_of(i)] = eight.high * scale;
     } else if (appends && part == TURNED) {
-      let head = head_of(0u, kv_head, false);
+      let head = head_of(token, kv_head, false);
       let eight = turned(head, i, position, head_statistics(head));
       keep_k(here, low_of(i), eight.low);
       keep_k(here, high_of(i), eight.high);
     } else if (appends) {
-      let at = value_at(0u, kv_head) + 2u * i;
+      let at = value_at(token, kv_head) + 2u * i;
       keep_v(here, 2u * i, qkv[at]);
       keep_v(here, 2u * i + 1u, qkv[at + 1u]);
     }
@@ -107,7 +113,7 @@ fn attend(split: u32, cache_head: u32, thread: u32, team: u32, lane: u32) {
       for (var g = 0u; g < KEY_GROUPS; g++) { sum += group_sums[g * HEAD4 + thread]; }
       var denominator = 0.0;
       for (var t = 0u; t < TEAMS; t++) { denominator += reduced[r * TEAMS + t]; }
-      keep_part(cache_head * N_REP + r, split, thread, sum, maxima[r], denominator);
+      keep_part(Part(token, cache_head * N_REP + r, split), thread, sum, maxima[r], denominator);
     }
     workgroupBarrier();
   }

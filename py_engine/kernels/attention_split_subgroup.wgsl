@@ -5,5 +5,5 @@ fn team_sum(value: f32) -> f32 { return subgroupAdd(value); }
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32,
         @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32) {
-  attend(group.y, group.x, thread, subgroup, lane);
+  attend(group, thread, subgroup, lane);
 }

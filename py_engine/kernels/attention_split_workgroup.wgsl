@@ -4,5 +4,5 @@ fn team_sum(value: f32) -> f32 { return value; }
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  attend(group.y, group.x, thread, thread, 0u);
+  attend(group, thread, thread, 0u);
 }

@@ -146,7 +146,7 @@ class NumpyDevice:
     def live_buffers(self) -> list[str]:
         return [buffer.label for buffer in self.buffers if buffer.data is not None]
 
-    def create_buffer(self, nbytes: int, label: str) -> NumpyBuffer:
+    def create_buffer(self, nbytes: int, label: str, *, is_uniform: bool = False) -> NumpyBuffer:
         buffer = NumpyBuffer(nbytes, label)
         require_memory(self, buffer.nbytes, label)
         self.buffers.append(buffer)
@@ -168,8 +168,12 @@ class NumpyDevice:
     def clear_buffer(self, buffer: Buffer) -> None:
         buffer.view(np.uint8)[:] = 0  # type: ignore[attr-defined]
 
-    def copy_buffer(self, source: Buffer, target: Buffer, nbytes: int, offset: int = 0) -> None:
-        target.view(np.uint8)[offset : offset + nbytes] = source.view(np.uint8)[:nbytes]  # type: ignore[attr-defined]
+    def copy_buffer(
+        self, source: Buffer, target: Buffer, nbytes: int, offset: int = 0, source_offset: int = 0
+    ) -> None:
+        assert source is not target, "WebGPU copies between different buffers only"
+        data = source.view(np.uint8)[source_offset : source_offset + nbytes]  # type: ignore[attr-defined]
+        target.view(np.uint8)[offset : offset + nbytes] = data  # type: ignore[attr-defined]
 
     async def read_buffer(
         self, buffer: Buffer, offset: int = 0, nbytes: int | None = None

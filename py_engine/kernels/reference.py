@@ -142,9 +142,11 @@ def embed(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
 
 def row_norm(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Normalise rows."""
-    count = int(buffers["state"][constants["STATE_N_TOKENS"]])
-    x = buffers["x"].reshape(-1, constants["COLUMNS"])[:count]
-    output = buffers.get("output", buffers["x"]).reshape(-1, constants["COLUMNS"])[:count]
+    count = n_tokens if constants["BATCH"] else int(buffers["state"][constants["STATE_N_TOKENS"]])
+    x, output = (
+        rows.reshape(-1, constants["ROW_STRIDE"])[:count, : constants["COLUMNS"]]
+        for rows in (buffers["x"], buffers.get("output", buffers["x"]))
+    )
     normed = _normed(constants, x, buffers)
     output[:] = output + normed if constants["target"] == "add" else normed
 

@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from py_engine.kernels.reference import Array, Buffers, Constants
+
+    Reference = Callable[[Constants, int, Buffers], None]
+
+
+def _by_rows(reference: Reference) -> Reference:
+    """Let the reference of one token take those of a batch, row by row."""
+
+    @wraps(reference)
+    def of_batch(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
+        if "rows" not in buffers:
+            reference(constants, n_tokens, buffers)
+            return
+        for row in range(n_tokens):
+            reference(constants, 1, dict(_of_row(constants, row, buffers)))
+
+    return of_batch
+
+
+def _of_row(constants: Constants, row: int, buffers: Buffers) -> Iterator[tuple[str, Array]]:
+    """Return what each buffer of a batch has of a row."""
+    state, first_slot = map(int, buffers["rows"][4 * row : 4 * row + 2])
+    size = constants["HEAD_DIM"]
+    queries = constants["HEADS_PER_QUERY"] * constants["N_HEADS"]
+    parts = constants["CACHE_HEADS"] * constants["N_HEADS"] // constants["N_KV_HEADS"]
+    parts *= constants.get("SPLITS", 0) * (size + 4)
+    head_bytes = size + 4 if constants["cache_dtype"] == "int8" else 2 * size
+    first = first_slot * constants["CACHE_HEADS"] * head_bytes // 4
+    places = {
+        "qkv": (row * constants["QKV_STRIDE"], (queries + 2 * constants["N_KV_HEADS"]) * size),
+        "output": (row * constants["OUTPUT_STRIDE"], constants["N_HEADS"] * size),
+        "split_parts": (row * parts, parts),
+        "state": (state, 4),
+        "k_cache": (first, None),
+        "v_cache": (first, None),
+    }
+    for name, buffer in buffers.items():
+        begin, length = places.get(name, (0, None))
+        if name != "rows":
+            yield name, buffer[begin : None if length is None else begin + length]
 
 
 def _rotate(constants: Constants, buffers: Buffers, x: Array, positions: Array) -> Array:
@@ -189,11 +230,13 @@ def _scores(
     return np.where(visible, scores, -np.inf), v
 
 
+@_by_rows
 def attention_decode(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Norms of heads, RoPE, append to the cache, attend: one token."""
     at = np.array([int(buffers["state"][constants["STATE_POSITION"]])])
     q, k, v, gates = _split_heads(constants, buffers, 1)
-    _append(constants, buffers, k, v, at)
+    if constants["APPENDS"]:
+        _append(constants, buffers, k, v, at)
     _attend(constants, buffers, q, gates, at)
 
 
@@ -211,17 +254,20 @@ def _split_starts(constants: Constants, buffers: Buffers) -> range:
     return range(0, n_keys, size)
 
 
+@_by_rows
 def attention_alone(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """As `attention_decode`, but only while there is one part."""
     assert len(_split_starts(constants, buffers)) == 1, "keys would be left out"
     attention_decode(constants, n_tokens, buffers)
 
 
+@_by_rows
 def attention_split(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """As `attention_decode`, but leave for each part of the keys what joins it to the others."""
     at = np.array([int(buffers["state"][constants["STATE_POSITION"]])])
     q, k, v, _ = _split_heads(constants, buffers, 1)
-    _append(constants, buffers, k, v, at)
+    if constants["APPENDS"]:
+        _append(constants, buffers, k, v, at)
     scores, v = _scores(constants, buffers, q, at)
     parts, size = _split_parts(constants, buffers), constants["HEAD_DIM"]
     starts = _split_starts(constants, buffers)
@@ -235,6 +281,7 @@ def attention_split(constants: Constants, n_tokens: int, buffers: Buffers) -> No
         parts[:, part, size + 2 :] = 0
 
 
+@_by_rows
 def attention_combine(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Join the parts."""
     n_parts, size = len(_split_starts(constants, buffers)), constants["HEAD_DIM"]
@@ -248,6 +295,7 @@ def attention_combine(constants: Constants, n_tokens: int, buffers: Buffers) -> 
     _write_output(constants, buffers, out[None], gates)
 
 
+@_by_rows
 def rope_append(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Append normed, rotated keys and values to the cache."""
     at = int(buffers["state"][constants["STATE_POSITION"]]) + np.arange(n_tokens)

@@ -6,7 +6,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let unit = group.x * WORKGROUP + thread;
   let number = unit / HEAD8 % CACHE_HEADS;
   let i = unit % HEAD8;
-  let position = state[STATE_POSITION] + token;
+  let position = position_of(token);
   let here = cached_at(slot_of(position), number);
   if (unit < CACHE_HEADS * HEAD8) {
     let head = head_of(token, FIRST_CACHE_HEAD + number, false);

@@ -5,18 +5,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let token = group.y;
   prepare_norms(token, thread);
   let number = group.x;
-  let i = thread % HEAD8;
-  let position = state[STATE_POSITION] + token;
+  let position = position_of(token);
   let here = cached_at(slot_of(position), number);
-  if (thread < HEAD8) {
-    let head = head_of(token, FIRST_CACHE_HEAD + number, false);
-    let key = turned(head, i, position, head_statistics(head));
-    keep_k(here, low_of(i), key.low);
-    keep_k(here, high_of(i), key.high);
-  } else if (thread < 2u * HEAD8) {
-    let at = value_at(token, FIRST_CACHE_HEAD + number) + 2u * i;
-    keep_v(here, 2u * i, qkv[at]);
-    keep_v(here, 2u * i + 1u, qkv[at + 1u]);
+  for (var unit = thread; unit < 2u * HEAD8; unit += WORKGROUP) {
+    let i = unit % HEAD8;
+    if (unit < HEAD8) {
+      let head = head_of(token, FIRST_CACHE_HEAD + number, false);
+      let key = turned(head, i, position, head_statistics(head));
+      keep_k(here, low_of(i), key.low);
+      keep_k(here, high_of(i), key.high);
+    } else {
+      let at = value_at(token, FIRST_CACHE_HEAD + number) + 2u * i;
+      keep_v(here, 2u * i, qkv[at]);
+      keep_v(here, 2u * i + 1u, qkv[at + 1u]);
+    }
   }
   keep_head(here, thread);
 }

@@ -1,2 +1,2 @@
-fn read4(token: u32, i: u32) -> vec4f { return x[token * (COLUMNS / 4u) + i]; }
-fn write4(token: u32, i: u32, value: vec4f) { output[token * (COLUMNS / 4u) + i] += value; }
+fn read4(token: u32, i: u32) -> vec4f { return x[token * (ROW_STRIDE / 4u) + i]; }
+fn write4(token: u32, i: u32, value: vec4f) { output[token * (ROW_STRIDE / 4u) + i] += value; }

@@ -6,6 +6,7 @@ from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
+from py_engine.kernels.matmul import batch_stride
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
@@ -83,14 +84,17 @@ def row_norm(
     *,
     target: Target = "copy",
     tuning: Tuning = PLAIN,
+    batch: int = 1,
 ) -> KernelSpec:
     """Build a norm of each token's row.
 
     Buffers: x f32 (max_tokens, columns), the norm's, `state`, then output like x; in place they are
     the norm's, `state`, x. With "add" this is the norm of a branch's output, added onto the
-    residual. With subgroups each has a row of its own, else a workgroup has.
+    residual. With subgroups each has a row of its own, else a workgroup has. In place of a chunk a
+    `batch` of tokens has rows `batch_stride` apart.
     """
-    rows = f"array<vec4f, {max_tokens * columns // 4}>"
+    stride = columns if batch == 1 else batch_stride(columns)
+    rows = f"array<vec4f, {max(max_tokens, batch) * stride // 4}>"
     read = () if target == "in_place" else (Binding("x", "read", rows),)
     written = Binding("x" if target == "in_place" else "output", "read_write", rows)
     variant = "workgroup" if tuning.lanes is None else "subgroup"
@@ -108,6 +112,8 @@ def row_norm(
         bindings=(*read, *norm.bindings(columns), STATE, written),
         constants={
             "COLUMNS": columns,
+            "ROW_STRIDE": stride,
+            "BATCH": 0 if batch == 1 else batch,
             "EPSILON": float(norm.eps),
             "WORKGROUP": _WORKGROUP,
             **STATE_WORDS,

@@ -40,6 +40,10 @@ def _literal(value: int | float | bool) -> str:
     return f"{value}u" if isinstance(value, int) else f"{value!r}f"
 
 
+def _space(binding: Binding) -> str:
+    return "uniform" if binding.access == "uniform" else f"storage, {binding.access}"
+
+
 def kernel_spec(
     name: str,
     label: str,
@@ -50,6 +54,7 @@ def kernel_spec(
     groups_x: int,
     tokens_per_group: int = 0,
     groups_y: int = 1,
+    token_axis: int = 1,
     directives: Sequence[str] = (),
 ) -> KernelSpec:
     """Compose the kernel `name` from snippets (file names in this folder without `.wgsl`).
@@ -63,10 +68,18 @@ def kernel_spec(
         if not isinstance(value, str)
     ]
     lines += [
-        f"@group(0) @binding({i}) var<storage, {binding.access}> {binding.name}: {binding.type};"
+        f"@group(0) @binding({i}) var<{_space(binding)}> {binding.name}: {binding.type};"
         for i, binding in enumerate(bindings)
     ]
     source = "\n".join([*lines, "", *(_SNIPPETS[snippet] for snippet in snippets)])
     return KernelSpec(
-        name, label, source, tuple(bindings), dict(constants), groups_x, tokens_per_group, groups_y
+        name,
+        label,
+        source,
+        tuple(bindings),
+        dict(constants),
+        groups_x,
+        tokens_per_group,
+        groups_y,
+        token_axis,
     )

@@ -1,19 +1,29 @@
-"""Several tokens in one decode step: products take them together, all else one after the other.
+"""Several tokens in one decode step: a layer takes them together, embedding and draws in turn.
 
-The rows are tokens of one sequence (`drafts.py`) or of several (`batcher.py`). What is not a
-product is decode's own kernel over slices of the batch's buffers, and over what a row has of its
-own.
+The rows are tokens of one sequence (`drafts.py`) or of several (`batcher.py`). What takes them in
+turn is decode's own kernel over slices of the batch's buffers, and over what a row has of its own;
+so is linear attention, whose states lie apart.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain, groupby
 
-from py_engine.gpu.types import Buffer, BufferSlice, Device, Kernel, KernelSpec
+from py_engine.gpu.types import (
+    SLICE_ALIGNMENT,
+    Buffer,
+    BufferSlice,
+    Device,
+    Kernel,
+    KernelSpec,
+)
+from py_engine.kernels.attention import ROWS_BYTES
 from py_engine.kernels.matmul import batch_stride
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.decoder_ops import ROWS, row_widths
+from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.kv_cache import destroy_buffers
 from py_engine.models.ops import Step
 from py_engine.models.spec import DecoderSpec
@@ -21,31 +31,46 @@ from py_engine.models.spec import DecoderSpec
 PER_ROW = ROWS | {"state", "logits"}
 """The buffers of which every row has its own."""
 
+_OF_BATCH = PER_ROW | {"split_parts"}
+
 STATES = "batch state"
 """The buffer with a `state` for each row."""
 
 STATE_STRIDE = batch_stride(len(STATE_WORDS))
 """Words from one row's state to the next."""
 
+ROW_TABLE = "batch rows"
+"""The buffer of what kernels know of their rows: see `rows` of `kernels/attention.py`."""
+
+ROW_TABLE_STRIDE = -(-ROWS_BYTES // SLICE_ALIGNMENT) * SLICE_ALIGNMENT
+"""Bytes from one kernel's part of it to the next."""
+
 
 def batched(
     steps: Iterable[Step], n_rows: int, per_row: Collection[str] = PER_ROW
 ) -> tuple[Step, ...]:
-    """Return the steps of a batch, given decode's with products of at least `n_rows` tokens.
+    """Return the steps of `n_rows` tokens, given decode's for a batch of at least so many.
 
     Each row has its own of the buffers `per_row`, by the name that `row_name` gives.
     """
-    groups = groupby(steps, key=lambda step: step.kernel.name == "gemv")
+    groups = groupby(steps, key=_takes_batches)
     return tuple(
         chain.from_iterable(
-            map(_together, group) if is_product else _row_by_row(tuple(group), n_rows, per_row)
-            for is_product, group in groups
+            (_together(step, n_rows) for step in group)
+            if is_together
+            else _row_by_row(tuple(group), n_rows, per_row)
+            for is_together, group in groups
         )
     )
 
 
-def _together(step: Step) -> Step:
-    return Step(step.kernel, tuple(f"batch {n}" if n in PER_ROW else n for n in step.buffers))
+def _takes_batches(step: Step) -> bool:
+    return bool(step.kernel.constants.get("BATCH"))
+
+
+def _together(step: Step, n_rows: int) -> Step:
+    names = tuple(f"batch {n}" if n in _OF_BATCH else n for n in step.buffers)
+    return Step(step.kernel, names, n_rows)
 
 
 def _row_by_row(steps: tuple[Step, ...], n_rows: int, per_row: Collection[str]) -> Iterator[Step]:
@@ -74,16 +99,29 @@ def row_name(name: str, row: int) -> str:
 
 
 async def create_batch(
-    device: Device, spec: DecoderSpec, batch: int, without: Collection[str] = ()
+    device: Device,
+    spec: DecoderSpec,
+    steps: DecoderSteps,
+    batch: int,
+    n_rows: int,
+    without: Collection[str] = (),
 ) -> dict[str, Buffer]:
-    """Make a batch's buffers. Raises OutOfMemoryError and DeviceLostError; nothing is left then."""
+    """Make a batch's buffers, and one for so many kernels' `rows`, ROW_TABLE.
+
+    Raises OutOfMemoryError and DeviceLostError; nothing is left then.
+    """
     made: dict[str, Buffer] = {}
+    sizes = {name: 4 * batch_stride(width) for name, width in _widths(spec).items()}
+    sizes["split_parts"] = steps.split_bytes
     try:
         async with device.check("making room for several tokens at once"):
-            for name, width in _widths(spec).items():
-                if name not in without:
-                    nbytes = 4 * batch * batch_stride(width)
-                    made[f"batch {name}"] = device.create_buffer(nbytes, f"batch {name}")
+            for name, nbytes in sizes.items():
+                if nbytes and name not in without:
+                    label = f"batch {name}"
+                    made[label] = device.create_buffer(batch * nbytes, label)
+            made[ROW_TABLE] = device.create_buffer(
+                n_rows * ROW_TABLE_STRIDE, ROW_TABLE, is_uniform=True
+            )
     except BaseException:
         destroy_buffers(made)
         raise
@@ -113,6 +151,14 @@ def batch_rows(
         if f"batch {name}" in buffers
         for row in range(batch)
     }
+
+
+def row_words(states: Iterable[int], first_slots: Iterable[int]) -> array[int]:
+    """Return what a kernel knows of its rows: which state, and its cache's first slot."""
+    words = array("I")
+    for state, first_slot in zip(states, first_slots, strict=True):
+        words.extend((state * STATE_STRIDE, first_slot, 0, 0))
+    return words
 
 
 def _widths(spec: DecoderSpec) -> dict[str, int]:

@@ -9,17 +9,23 @@ from itertools import chain
 
 from py_engine.errors import DeviceError
 from py_engine.gpu.types import Buffer, BufferSlice, Device, Dispatch, Kernel, KernelSpec, Program
+from py_engine.kernels.attention import Batch
 from py_engine.models.batch import (
     PER_ROW,
+    ROW_TABLE,
+    ROW_TABLE_STRIDE,
+    STATES,
     batch_rows,
     batched,
     compile_missing,
     create_batch,
     row_name,
     row_steps,
+    row_words,
 )
+from py_engine.models.cache_pool import CachePool
 from py_engine.models.decoder_steps import DecoderSteps, NextLogits
-from py_engine.models.kv_cache import destroy_buffers
+from py_engine.models.kv_cache import KvCache, destroy_buffers
 from py_engine.models.ops import Step
 from py_engine.models.sampler import draw_steps
 from py_engine.models.spec import DecoderSpec
@@ -32,19 +38,35 @@ MOST_PROGRAMS = 8
 class Row:
     """One sequence's part of a step.
 
-    `buffers` are its own, the same object as long as they are the same buffers; `roles` are the
-    kernels of its draw. It has `n_tokens` with the one that it appends.
+    `buffers` are its own, always the same object, beside those of its `cache`; `slot` is the place
+    of its state in the buffer of all states; `roles` are the kernels of its draw. It has `n_tokens`
+    with the one that it appends.
     """
 
     buffers: Mapping[str, Buffer | BufferSlice]
+    cache: KvCache
+    slot: int
     roles: tuple[str, ...]
     n_tokens: int
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A program, with its rows, so that no others' buffers get the ids of theirs.
+
+    `place` is its part of what tells kernels of their rows.
+    """
+
+    rows: Sequence[Row]
+    place: int
+    program: Program
 
 
 class BatchPrograms:
     """Makes the programs of a model's batches, and keeps them.
 
-    `shared` are the buffers of all sequences, `kernels` the model's: those of batches come to them.
+    `shared` are the buffers of all sequences, and `pool` has those of their KV caches. `kernels`
+    are the model's: those of batches come to them.
     """
 
     def __init__(
@@ -54,18 +76,20 @@ class BatchPrograms:
         steps: DecoderSteps,
         kernels: dict[KernelSpec, Kernel],
         shared: Mapping[str, Buffer],
+        pool: CachePool,
     ) -> None:
         self._device = device
         self._spec = spec
         self._steps = steps
         self._kernels = kernels
         self._shared = shared
+        self._pool = pool
+        self._version = pool.version  # that the programs are of
         self._forward: dict[int, NextLogits] = {}  # by the rows of a batch
         self._failed: set[int] = set()
         self._is_destroyed = False
         self._buffers: dict[str, Buffer] = {}  # of the largest batch
-        # With the rows, so that no other buffers get the ids of theirs.
-        self._kept: OrderedDict[tuple[object, ...], tuple[Sequence[Row], Program]] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
 
     def has(self, n_rows: int) -> bool:
         """Return whether there can be programs of so many rows."""
@@ -81,12 +105,15 @@ class BatchPrograms:
         Raises OutOfMemoryError, DeviceLostError and ShaderCompilationError.
         """
         batch = _batch(n_rows)
-        steps = self._steps.batch_logits(batch)
+        steps = self._steps.batch_logits(Batch(batch))
         try:
             await compile_missing(self._device, (*steps.of_any, *steps.of_short), self._kernels)
             if batch > max(self._forward, default=0):
                 # Each sequence has its own state.
-                made = await create_batch(self._device, self._spec, batch, without=("state",))
+                n_rows = MOST_PROGRAMS * len(self._pool.layers)
+                made = await create_batch(
+                    self._device, self._spec, self._steps, batch, n_rows, without=("state",)
+                )
                 if self._is_destroyed:
                     destroy_buffers(made)
                     return
@@ -100,20 +127,30 @@ class BatchPrograms:
 
     def program(self, rows: Sequence[Row]) -> Program:
         """Return the program of these rows, at least two; there are programs of so many."""
+        if self._version != self._pool.version:
+            self.forget()
+            self._version = self._pool.version
         # Attention that shares no keys out needs all rows to be short.
         forward = self._forward[_batch(len(rows))].of(max(row.n_tokens for row in rows))
         key = (id(forward), *((id(row.buffers), row.roles) for row in rows))
         if key not in self._kept:
-            self._kept[key] = rows, self._record(rows, forward)
+            place = len(self._kept)
+            if place == MOST_PROGRAMS:
+                place = self._kept.popitem(last=False)[1].place
+            self._kept[key] = _Kept(rows, place, self._record(rows, place, forward))
         self._kept.move_to_end(key)
-        while len(self._kept) > MOST_PROGRAMS:
-            self._kept.popitem(last=False)
-        return self._kept[key][1]
+        return self._kept[key].program
 
-    def _record(self, rows: Sequence[Row], forward: tuple[Step, ...]) -> Program:
+    def _record(self, rows: Sequence[Row], place: int, forward: tuple[Step, ...]) -> Program:
         spec, tuning, batch = self._spec, self._steps.tuning, _batch(len(rows))
         per_row = PER_ROW | rows[0].buffers.keys()
-        buffers: dict[str, Buffer | BufferSlice] = {**self._shared, **self._buffers}
+        buffers: dict[str, Buffer | BufferSlice] = {
+            **self._shared,
+            **self._buffers,
+            **self._pool.buffers,
+            **self._rows_of_caches(rows, place),
+            STATES: self._shared["state"],
+        }
         for number, row in enumerate(rows):
             buffers |= {row_name(name, number): own for name, own in row.buffers.items()}
         # The logits among them are the batch's, whose head writes all of them at once.
@@ -125,11 +162,22 @@ class BatchPrograms:
         steps = (*batched(forward, len(rows), per_row), *draws)
         return self._device.program(
             [
-                Dispatch(self._kernels[s.kernel], tuple(buffers[n] for n in s.buffers))
+                Dispatch(self._kernels[s.kernel], tuple(buffers[n] for n in s.buffers), s.n_tokens)
                 for s in steps
             ],
             "batch step",
         )
+
+    def _rows_of_caches(self, rows: Sequence[Row], place: int) -> dict[str, BufferSlice]:
+        """Write where the rows' sequences are in each cache; return what tells its kernels."""
+        found = {}
+        slots, size = [row.slot for row in rows], ROW_TABLE_STRIDE
+        for number, layer in enumerate(self._pool.layers, place * len(self._pool.layers)):
+            part = BufferSlice(self._buffers[ROW_TABLE], number * size, size)
+            words = row_words(slots, [layer.regions[row.cache].first for row in rows])
+            self._device.write_buffer(part.buffer, part.offset, words)
+            found[layer.cache.rows] = part
+        return found
 
     def forget(self) -> None:
         """Drop the programs that were made."""

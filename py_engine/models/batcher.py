@@ -32,11 +32,9 @@ _TOKEN = STATE_WORDS["STATE_TOKEN"]
 class NextStep(Row):
     """The next step of one sequence.
 
-    `slot` is the place of its state in the buffer of all states. `alone` enqueues the step by
-    itself; one that `may_join` can be a row of a batch.
+    `alone` enqueues the step by itself; one that `may_join` can be a row of a batch.
     """
 
-    slot: int
     may_join: bool
     alone: Callable[[], Awaitable[Draw]]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from py_engine.errors import ContextWindowSizeExceededError, OutOfMemoryError
@@ -82,7 +81,7 @@ class Decoder:
             self._kernels = dict(kernels)
             self._buffers = buffers
             self._ropes = RopeTables(device, spec, buffers)
-            programs = BatchPrograms(device, spec, steps, self._kernels, buffers)
+            programs = BatchPrograms(device, spec, steps, self._kernels, buffers, cache.pool)
             self._batcher = Batcher(programs, buffers["state"], most_sequences(spec))
         else:
             self._kernels = base._kernels
@@ -94,13 +93,21 @@ class Decoder:
         # Images put more into the state of a model's only sequence.
         size = 4 * len(STATE_WORDS) if most_sequences(spec) > 1 else states.nbytes
         self._state = BufferSlice(states, 4 * STATE_STRIDE * slot, size)
+        self._own: Mapping[str, Buffer | BufferSlice] = {
+            **{name: self._buffers[name] for name in sequence_sizes(spec)},
+            "state": self._state,
+        }
         self._is_exact = is_exact(steps.next_logits.of_any)
         self._may_join = True
         self._states = DeltaStates(device, spec, self._buffers)
+        self._version = cache.pool.version
+        self._programs: dict[int, Program] = {}  # by the ids of their steps
         self._drafts = Drafts(device, spec, steps, self._kernels, self.program)
-        self._record()
         roles = sampler_roles(self.vocab_size, steps.tuning)
         self._sampler = Sampler(device, self.vocab_size, roles, kernels, self._buffers, self._state)
+        # At once, so that the check around this tells of a program that is wrong.
+        for _, each in steps.programs:
+            self._recorded(each)
 
     def program(
         self,
@@ -109,25 +116,36 @@ class Decoder:
         others: Mapping[str, Buffer | BufferSlice] | None = None,
     ) -> Program:
         """Record a program of kernels that the decoder has, over its buffers as they are now."""
-        buffers = {**self._buffers, **self._own, **(others or {})}
+        buffers = {**self._buffers, **self._own, **self._cache.buffers, **(others or {})}
         dispatches = [
-            Dispatch(self._kernels[step.kernel], tuple(buffers[name] for name in step.buffers))
+            Dispatch(
+                self._kernels[step.kernel],
+                tuple(buffers[name] for name in step.buffers),
+                step.n_tokens,
+            )
             for step in steps
         ]
         return self.device.program(dispatches, label)
 
-    def _record(self) -> None:
-        """Record the programs over the buffers as they are now."""
-        self._own: dict[str, Buffer | BufferSlice] = {
-            **{name: self._buffers[name] for name in sequence_sizes(self.spec)},
-            **self._cache.buffers,
-            "state": self._state,
-        }
-        self._first = self.program(self._steps.first_logits, "first logits")
-        self._recall = self.program(self._steps.recall, "recall")
-        self._next = self._steps.next_logits.map(partial(self.program, label="next logits"))
-        self._prefill = self.program(self._steps.prefill, "prefill")
-        self._drafts.forget_programs()
+    def _recorded(self, steps: tuple[Step, ...]) -> Program:
+        """Return the program of some of the decoder's steps, over the caches as they are now."""
+        self._forget_moved()
+        if id(steps) not in self._programs:
+            label = next(label for label, each in self._steps.programs if each is steps)
+            self._programs[id(steps)] = self.program(steps, label)
+        return self._programs[id(steps)]
+
+    def _next(self, n_tokens: int) -> Program:
+        """Return decode's program, for the token with which the sequence has so many."""
+        return self._recorded(self._steps.next_logits.of(n_tokens))
+
+    def _forget_moved(self) -> None:
+        """Drop all programs where a sequence's growth has moved the caches."""
+        if self._version != self._cache.pool.version:
+            self._version = self._cache.pool.version
+            self._programs.clear()
+            self._drafts.forget_programs()
+            self._sampler.forget_programs()
 
     def _write_state(self, words: array[int], first: int = 0) -> None:
         self.device.write_buffer(self._state.buffer, self._state.offset + 4 * first, words)
@@ -223,23 +241,20 @@ class Decoder:
         if self._cache.has_room(wanted):
             return
         try:
-            try:
-                await self._cache.ensure(wanted)
-            except OutOfMemoryError:
-                if not self.free_memory():
-                    raise
-                await self._cache.ensure(wanted)
-        finally:
-            if self._cache.buffers:
-                self._record()
-            self._sampler.forget_programs()
+            await self._cache.ensure(wanted)
+        except OutOfMemoryError:
+            if not self.free_memory():
+                raise
+            await self._cache.pool.compact()
+            await self._cache.ensure(wanted)
 
     def _submit_chunk(self, position: int, n_tokens: int, *, again: bool = False) -> None:
         self._write_state(array("I", [position, n_tokens]))
         if again:
-            self._recall.submit()
-        self._prefill.set_n_tokens(n_tokens)
-        self._prefill.submit()
+            self._recorded(self._steps.recall).submit()
+        prefill = self._recorded(self._steps.prefill)
+        prefill.set_n_tokens(n_tokens)
+        prefill.submit()
 
     def _lengthened_to(self, n_tokens: int) -> Iterator[None]:
         """Enqueue what must be computed again before the sequence has `n_tokens`, chunk by chunk.
@@ -258,7 +273,7 @@ class Decoder:
 
     def sample(self) -> Awaitable[Draw]:
         """Draw the first token after the last prefill chunk."""
-        return self._draw(self._first)
+        return self._draw(self._recorded(self._steps.first_logits))
 
     def decode(self) -> Awaitable[Draw]:
         """Enqueue one step, which appends the last drawn token and draws the next one.
@@ -268,9 +283,17 @@ class Decoder:
         """
         self._append_drawn_tokens(1)
         self._n_draws += 1
-        n_tokens, roles = self._position, self._sampler.roles
-        alone = partial(self._sampler.draw, self._next.of(n_tokens))
-        step = NextStep(self._own, roles, n_tokens, self._slot, self._may_join, alone)
+        n_tokens, sampler = self._position, self._sampler
+        step = NextStep(
+            self._own,
+            self._cache,
+            self._slot,
+            sampler.roles,
+            n_tokens,
+            self._may_join,
+            # The caches may have moved when it is enqueued.
+            lambda: sampler.draw(self._next(n_tokens)),
+        )
         return self._batcher.step(step)
 
     async def replay(self, token_ids: Sequence[int]) -> None:
@@ -284,12 +307,12 @@ class Decoder:
             position = self._position
             self._append_drawn_tokens(1)
             self._write_state(array("I", [position, 1, token_id]))
-            self._next.of(self._position).submit()
+            self._next(self._position).submit()
         await self.device.synchronize()
 
     def first_logits(self) -> None:
         """Compute the logits after the last prefill chunk; returns at once."""
-        self._first.submit()
+        self._recorded(self._steps.first_logits).submit()
 
     def next_logits(self) -> None:
         """Append the last drawn token and compute the logits after it; returns at once.
@@ -297,7 +320,7 @@ class Decoder:
         There is room: see `reserve`. Raises ContextWindowSizeExceededError at the context's end.
         """
         self._append_drawn_tokens(1)
-        self._next.of(self._position).submit()
+        self._next(self._position).submit()
 
     def draw(self, mask: Any = None) -> Awaitable[Draw]:
         """Draw from the logits at hand; `mask` as in `TextModel.draw`."""
@@ -330,6 +353,7 @@ class Decoder:
         draft = tokens[1:]
         await self.reserve(len(tokens))
         self._append_drawn_tokens(len(tokens))
+        self._forget_moved()
         draws = await self._drafts.run(tokens, position, self._n_draws, self._sampler.roles)
         wrong = (i for i, token in enumerate(draft) if draws[i] != token)
         draws = draws[: next(wrong, len(draft)) + 1]
@@ -381,10 +405,13 @@ class Decoder:
         cache: KvCache | None = None
         fork: Decoder | None = None
         try:
+            cache = await self._cache.another()
+            if not self._batcher.has_slot:
+                cache.destroy()
+                return None
             async with self.device.check("making room for another sequence"):
                 for name, nbytes in sequence_sizes(self.spec).items():
                     own[name] = self.device.create_buffer(nbytes, name)
-                cache = KvCache(self.device, self._steps.caches)
                 fork = Decoder(
                     self.device, self.spec, self._steps, self._kernels, own, cache, None, self
                 )
@@ -405,17 +432,28 @@ class Decoder:
         """
         if other.reusable_tokens(n_tokens) != n_tokens or not self._states.are_empty:
             return 0
-        n_written = other._n_written if self._windows else n_tokens
         self._batcher.flush(self._slot)
         try:
-            await self._make_room(min(n_written, self.context_window_size))
+            await self._make_room(self._adopted(other, n_tokens))
+            scratch = await self._cache.pool.scratch()
         except OutOfMemoryError:
             return 0
-        if not other._cache.buffers:  # they were freed to make room
-            return 0
-        self._cache.copy_from(other._cache, n_written)
+        try:
+            # The other one may have been freed to make room, or have gone on.
+            is_there = not other._cache.is_freed and other.reusable_tokens(n_tokens) == n_tokens
+            n_written = self._adopted(other, n_tokens)
+            if not is_there or not self._cache.has_room(n_written):
+                return 0
+            self._cache.copy_from(other._cache, n_written, scratch)
+        finally:
+            scratch.destroy()
         self._position, self._n_written = n_tokens, n_written
         return n_tokens
+
+    def _adopted(self, other: Decoder, n_tokens: int) -> int:
+        """Return the tokens whose slots must be copied: a window's hold later ones, too."""
+        n_written = other._n_written if self._windows else n_tokens
+        return min(n_written, self.context_window_size)
 
     def destroy(self) -> None:
         """Free everything the model holds on the GPU; of a fork, what it holds itself."""

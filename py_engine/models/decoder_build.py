@@ -8,7 +8,7 @@ from py_engine.gpu.types import Buffer, Device
 from py_engine.models.decoder import Decoder, Kernels
 from py_engine.models.decoder_memory import allocate
 from py_engine.models.decoder_steps import DecoderSteps
-from py_engine.models.kv_cache import KvCache
+from py_engine.models.kv_cache import KvCache, first_cache
 from py_engine.models.spec import DecoderSpec
 from py_engine.models.vision_plan import Vision
 
@@ -40,7 +40,7 @@ async def build_decoder(
         if improve is not None:
             steps, kernels = await improve(buffers)
         async with device.check("making the model's programs"):
-            cache = KvCache(device, steps.caches)
+            cache = first_cache(device, steps.caches)
             return Decoder(device, spec, steps, kernels, buffers, cache, vision)
     except BaseException:
         if cache is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from copy import copy
+from typing import Any
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
+from py_engine.kernels.attention import Batch, attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.attention_split import (
     attention_alone,
@@ -19,8 +20,8 @@ from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import last_row
 from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.vision import image_rows
+from py_engine.models.cache_pool import LayerCache
 from py_engine.models.delta_states import state_names
-from py_engine.models.kv_cache import LayerCache
 from py_engine.models.ops import Ops, Step
 from py_engine.models.spec import DecoderSpec
 from py_engine.weights.layouts import Layouts
@@ -65,7 +66,7 @@ def row_widths(spec: DecoderSpec) -> dict[str, int]:
 class DecoderOps(Ops):
     """Pieces of a decoder, for one token (`chunk` None) or for a chunk of at most so many.
 
-    With a `batch` its products are of so many tokens: see `models/batch.py`.
+    With a `batch` its products, norms and attention are of several tokens: see `models/batch.py`.
     """
 
     def __init__(
@@ -76,14 +77,14 @@ class DecoderOps(Ops):
         tuning: Tuning,
         chunk: int | None,
         *,
-        batch: int = 1,
+        batch: Batch | None = None,
     ) -> None:
         super().__init__(
             layouts,
             spec.norm,
             row_widths(spec),
             tuning=tuning,
-            batch=batch,
+            batch=1 if batch is None else batch.size,
             max_tokens=chunk,
             prefix="" if chunk is None else PREFILL,
             rows=ROWS,
@@ -91,6 +92,7 @@ class DecoderOps(Ops):
         self._layers = spec.layers
         self._delta = spec.delta
         self._caches = caches
+        self._token_batch = batch
         self._normed = ""  # the norm whose result lies in "normed"
         self._is_short = False
 
@@ -139,24 +141,30 @@ class DecoderOps(Ops):
         }
         for cache in self._caches[index]:
             for kernel in self._attention_kernels(cache.shape):
-                yield self.step(kernel, buffers | {"k_cache": cache.k, "v_cache": cache.v})
+                own = {"k_cache": cache.k, "v_cache": cache.v, "rows": cache.rows}
+                yield self.step(kernel, buffers | own)
 
     def _attention_kernels(self, shape: AttentionShape) -> Iterator[KernelSpec]:
-        chunk = self.max_tokens
+        chunk, tuning, batch = self.max_tokens, self._tuning, self._token_batch
         if chunk is None:
-            split = key_split(shape, self._tuning)
+            of_rows: dict[str, Any] = {"shape": shape, "batch": batch}
+            split = key_split(shape, tuning)
+            if batch is not None and batch.is_draft:
+                workgroup = tuning.attention_threads if split is None else split.workgroup
+                yield self.kernel(
+                    rope_append, "rope", max_tokens=batch.size, workgroup=workgroup, **of_rows
+                )
             if split is None:
-                tuning = self._tuning
-                yield self.kernel(attention_decode, "attention", shape=shape, tuning=tuning)
+                yield self.kernel(attention_decode, "attention", tuning=tuning, **of_rows)
             elif self._is_short or split.splits == 1:
-                yield self.kernel(attention_alone, "attention", shape=shape, split=split)
+                yield self.kernel(attention_alone, "attention", split=split, **of_rows)
             else:
-                yield self.kernel(attention_split, "attention", shape=shape, split=split)
-                yield self.kernel(attention_combine, "combine", shape=shape, split=split)
+                yield self.kernel(attention_split, "attention", split=split, **of_rows)
+                yield self.kernel(attention_combine, "combine", split=split, **of_rows)
             return
         yield self.kernel(rope_append, "rope", shape=shape, max_tokens=chunk)
         yield self.kernel(
-            attention_prefill, "attention", shape=shape, max_tokens=chunk, tuning=self._tuning
+            attention_prefill, "attention", shape=shape, max_tokens=chunk, tuning=tuning
         )
 
     def image_rows(self, n_rows: int) -> Step:

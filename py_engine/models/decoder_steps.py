@@ -14,50 +14,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Generic, TypeVar
 
 from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.attention import Batch
 from py_engine.kernels.attention_split import key_split, split_bytes
 from py_engine.kernels.history import recall, remember
 from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import Ids
 from py_engine.kernels.tuning import Tuning
+from py_engine.models.cache_pool import LayerCache
 from py_engine.models.decoder_ops import DecoderOps, layer_caches
-from py_engine.models.kv_cache import LayerCache
 from py_engine.models.ops import Step
 from py_engine.models.spec import DecoderSpec
 from py_engine.weights.layouts import Layouts
 
-Form = TypeVar("Form")
-Other = TypeVar("Other")
-
 
 @dataclass(frozen=True)
-class ByLength(Generic[Form]):
-    """What decode has for every sequence, and for short ones, to the same bits.
+class NextLogits:
+    """What takes the token drawn last through embedding, layers and head.
 
-    `of_short` is for those of at most `short_tokens` with the token that they append. Both are the
-    same object, and `short_tokens` 0, where no attention shares keys out.
+    `of_short` is for sequences of at most `short_tokens` with the token that they append, to the
+    same bits as `of_any`, which is for every one. Both are the same object, and `short_tokens` 0,
+    where no attention shares keys out.
     """
 
-    of_any: Form
-    of_short: Form
+    of_any: tuple[Step, ...]
+    of_short: tuple[Step, ...]
     short_tokens: int
 
-    def of(self, n_tokens: int) -> Form:
+    def of(self, n_tokens: int) -> tuple[Step, ...]:
         """Return what is for a sequence that has so many tokens with the one that it appends."""
         return self.of_short if n_tokens <= self.short_tokens else self.of_any
-
-    def map(self, made_of: Callable[[Form], Other]) -> ByLength[Other]:
-        """Return what is made of both, once where they are the same."""
-        of_any = made_of(self.of_any)
-        of_short = of_any if self.of_short is self.of_any else made_of(self.of_short)
-        return ByLength(of_any, of_short, self.short_tokens)
-
-
-NextLogits = ByLength[tuple[Step, ...]]
-"""What takes the token drawn last through embedding, layers and head."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +56,8 @@ class DecoderSteps:
     last row through the head. `recall` puts tokens that the sequence already has where a chunk's
     tokens lie; it is empty where nothing is ever computed again. `caches` are the KV caches of all
     layers, and `split_bytes` what attention that shares keys out needs for its parts. Kernels are
-    in the forms of `tuning`. `batch_logits` returns `next_logits` with products of so many tokens,
-    for `batched` of `models/batch.py`; it is not among the steps of which `kernels` and `buffers`
-    tell.
+    in the forms of `tuning`. `batch_logits` returns `next_logits` with layers of a batch, for
+    `batched` of `models/batch.py`; it is not among the steps of which `kernels` and `buffers` tell.
     """
 
     next_logits: NextLogits
@@ -80,13 +67,22 @@ class DecoderSteps:
     caches: tuple[LayerCache, ...]
     split_bytes: int
     tuning: Tuning
-    batch_logits: Callable[[int], NextLogits]
+    batch_logits: Callable[[Batch], NextLogits]
+
+    @property
+    def programs(self) -> tuple[tuple[str, tuple[Step, ...]], ...]:
+        """The steps of each program, with what it is called."""
+        return (
+            ("next logits", self.next_logits.of_any),
+            ("next logits", self.next_logits.of_short),
+            ("prefill", self.prefill),
+            ("first logits", self.first_logits),
+            ("recall", self.recall),
+        )
 
     def __iter__(self) -> Iterator[Step]:
         """Return all steps."""
-        decode = self.next_logits
-        prefill = self.prefill, self.first_logits, self.recall
-        return chain(decode.of_any, decode.of_short, *prefill)
+        return chain.from_iterable(steps for _, steps in self.programs)
 
     @property
     def activation_dtype(self) -> ActivationDtype:
@@ -125,7 +121,7 @@ def decoder_steps(
     every_cache = tuple(chain.from_iterable(caches.values()))
     splits = ((cache.shape, key_split(cache.shape, tuning)) for cache in every_cache)
 
-    def batch_logits(batch: int) -> NextLogits:
+    def batch_logits(batch: Batch) -> NextLogits:
         ops = DecoderOps(spec, layouts, caches, tuning, None, batch=batch)
         return _next_logits(spec, ops, tuple(_head(spec, ops)), tuning)
 
@@ -147,8 +143,8 @@ def _next_logits(
     of_any = (*_next(spec, ops), *head)
     of_short = (*_next(spec, ops.of_short_sequences()), *head)
     if tuning.split_keys is None or len(of_short) == len(of_any):
-        return ByLength(of_any, of_any, 0)
-    return ByLength(of_any, of_short, tuning.split_keys.alone_keys)
+        return NextLogits(of_any, of_any, 0)
+    return NextLogits(of_any, of_short, tuning.split_keys.alone_keys)
 
 
 def _next(spec: DecoderSpec, ops: DecoderOps) -> Iterator[Step]:

@@ -12,15 +12,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from py_engine.gpu.types import Buffer, BufferSlice, Device, Kernel, KernelSpec, Program
+from py_engine.kernels.attention import Batch
 from py_engine.kernels.matmul import MAX_BATCH
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.batch import (
+    ROW_TABLE,
+    ROW_TABLE_STRIDE,
     STATE_STRIDE,
     STATES,
     batch_rows,
     batched,
     compile_missing,
     create_batch,
+    row_words,
 )
 from py_engine.models.decoder_steps import DecoderSteps, NextLogits
 from py_engine.models.kv_cache import destroy_buffers
@@ -79,13 +83,15 @@ class Drafts:
         return most
 
     async def _make(self, batch: int) -> None:
-        forward = self._steps.batch_logits(batch)
+        forward = self._steps.batch_logits(Batch(batch, is_draft=True))
         await compile_missing(self._device, (*forward.of_any, *forward.of_short), self._kernels)
         if batch > max(self._forward, default=0):
-            made = await create_batch(self._device, self._spec, batch)
+            made = await create_batch(self._device, self._spec, self._steps, batch, 1)
             self.forget_programs()
             destroy_buffers(self._buffers)
             self._buffers = made
+            rows = row_words(range(batch), [0] * batch)
+            self._device.write_buffer(made[ROW_TABLE], 0, rows)
         self._forward[batch] = forward
 
     def forget_programs(self) -> None:
@@ -99,8 +105,12 @@ class Drafts:
         if key not in self._programs:
             draw = draw_steps(self._spec.active_vocab_size, self._steps.tuning, roles)
             rows = batch_rows(self._spec, batch, self._buffers)
+            # Kernels get the sequence's part of each cache, which begins at its first slot.
+            same = BufferSlice(self._buffers[ROW_TABLE], 0, ROW_TABLE_STRIDE)
+            of_caches = {cache.rows: same for cache in self._steps.caches}
+            others: dict[str, Buffer | BufferSlice] = {**self._buffers, **rows, **of_caches}
             steps = batched((*forward, *draw), batch)
-            self._programs[key] = self._record(steps, "draft", {**self._buffers, **rows})
+            self._programs[key] = self._record(steps, "draft", others)
         return self._programs[key]
 
     def run(

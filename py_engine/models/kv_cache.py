@@ -1,7 +1,7 @@
-"""Keys and values of a sequence in GPU buffers that grow with it.
+"""Keys and values of a sequence on the GPU, in regions of its model's buffers that grow with it.
 
 A cache is (slots, kv_heads, head_dim) in slot-major order, f16 or codes, and attention's kernels
-take as many slots as a buffer has, so growing is a larger buffer that begins with the same bytes:
+take as many slots as a region has, so growing is a larger region that begins with the same bytes:
 one copy, no new pipeline. Room doubles each time, so a token is copied less than once on average.
 Small caches have all their room at once (`AttentionShape.grows`).
 """
@@ -9,11 +9,11 @@ Small caches have all their room at once (`AttentionShape.grows`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from py_engine.errors import ValidationError
-from py_engine.gpu.types import Buffer, Device
+from py_engine.gpu.types import Buffer, BufferSlice, Device
 from py_engine.kernels.attention_shape import AttentionShape
+from py_engine.models.cache_pool import CachePool, LayerCache, LayerPool, Owner
 
 FIRST_TOKENS = 512
 """Tokens that caches which grow have room for at first."""
@@ -22,39 +22,52 @@ _UNSYNCHRONIZED_BYTES = 64 << 20
 """Replaced buffers are freed when the GPU is done with them; wait for it once they are so many."""
 
 
-@dataclass(frozen=True)
-class LayerCache:
-    """The names of a buffer of keys and one of values, and their shape.
+class KvCache(Owner):
+    """A sequence's caches of all layers: those that slide stop growing at their window's slots.
 
-    They are of all KV heads of a layer, or of some.
+    `first_cache` makes a model's first one, and `another` more in its `pool`, all with room for
+    `first_tokens`. Destroy each; the buffers go with the last one.
     """
 
-    k: str
-    v: str
-    shape: AttentionShape
+    def __init__(self, pool: CachePool, first_tokens: int) -> None:
+        self.pool = pool
+        self._first_tokens = first_tokens
+        self._tokens = 0
 
-
-class KvCache:
-    """The caches of all layers: those that slide stop growing at their window's slots.
-
-    `buffers` has the buffers by name. They are replaced when they grow, after which programs over
-    them have to be recorded anew. Make it inside a `check` of the device: a first allocation that
-    fails shows there.
-    """
-
-    def __init__(
-        self, device: Device, caches: Sequence[LayerCache], first_tokens: int = FIRST_TOKENS
-    ) -> None:
-        self._device = device
-        self._room = {cache: first_room(cache.shape, first_tokens) for cache in caches}
-        self.buffers: dict[str, Buffer] = {}
-        try:
-            for cache, room in self._room.items():
-                self.buffers |= self._allocate(cache, room)
-        except BaseException:
-            self.destroy()
-            raise
+    def begin(self) -> None:
+        """Make the pool's buffers."""
+        self.pool.begin(self, [self._first_room(layer) for layer in self.pool.layers])
         self._tokens = self._count_tokens()
+
+    def _first_room(self, layer: LayerPool) -> int:
+        return first_room(layer.cache.shape, self._first_tokens)
+
+    async def another(self) -> KvCache:
+        """Return the cache of one more sequence.
+
+        Raises OutOfMemoryError, DeviceLostError, and ValidationError when this one was destroyed
+        meanwhile.
+        """
+        made, what = KvCache(self.pool, self._first_tokens), "making room for another sequence"
+        try:
+            async with self.pool.growing:
+                for layer in self.pool.layers:
+                    self._require_life()
+                    await self.pool.place(layer, made, self._first_room(layer), what)
+        except BaseException:
+            made.destroy()
+            raise
+        made._tokens = made._count_tokens()
+        return made
+
+    @property
+    def buffers(self) -> Mapping[str, BufferSlice]:
+        """What the sequence has of each buffer, by name, until the pool's `version` changes."""
+        return {
+            name: part
+            for layer in self.pool.layers
+            for name, part in zip(layer.cache.names, layer.slices(self), strict=True)
+        }
 
     def has_room(self, n_tokens: int) -> bool:
         """Return whether a sequence of `n_tokens` fits as it is."""
@@ -62,76 +75,70 @@ class KvCache:
 
     def _count_tokens(self) -> int:
         """Return the longest sequence that fits: a cache that has all its slots fits any."""
-        growing = [room for cache, room in self._room.items() if room < cache.shape.slots]
-        return min(growing, default=max(cache.shape.context for cache in self._room))
+        rooms = ((self._room(layer), layer.cache.shape) for layer in self.pool.layers)
+        growing = [room for room, shape in rooms if room < shape.slots]
+        contexts = (layer.cache.shape.context for layer in self.pool.layers)
+        return min(growing, default=max(contexts))
 
-    async def ensure(self, n_tokens: int) -> bool:
-        """Make room for a sequence of `n_tokens`; True when buffers were replaced.
+    def _room(self, layer: LayerPool) -> int:
+        return layer.regions[self].slots
+
+    async def ensure(self, n_tokens: int) -> None:
+        """Make room for a sequence of `n_tokens`.
 
         The copies run after all that was submitted before. One layer grows after the other, so the
         GPU holds little more than the larger caches. When one cannot be had the others' new sizes
-        stay: every cache has what it had, `buffers` are valid, and programs have to be recorded
-        anew as well.
+        stay: every cache has what it had.
         Raises OutOfMemoryError, DeviceLostError, and ValidationError when it was destroyed
         meanwhile.
         """
         if self.has_room(n_tokens):
-            return False
-        room = self._tokens
-        while room < n_tokens:
-            room *= 2
-        replaced = 0
-        for cache in self._room:
-            target = min(room, cache.shape.slots)
-            if self._room[cache] < target:
-                replaced += await self._grow(cache, target)
-            if replaced > _UNSYNCHRONIZED_BYTES:
-                await self._device.synchronize()
-                replaced = 0
-        return True
+            return
+        async with self.pool.growing:
+            self._require_life()
+            room = self._tokens
+            while room < n_tokens:
+                room *= 2
+            replaced = 0
+            for layer in self.pool.layers:
+                target = min(room, layer.cache.shape.slots)
+                if self._room(layer) < target:
+                    what = f"making room for {target} tokens in the KV cache"
+                    replaced += await self.pool.place(layer, self, target, what)
+                    self._tokens = self._count_tokens()
+                if replaced > _UNSYNCHRONIZED_BYTES:
+                    await self.pool.device.synchronize()
+                    self._require_life()
+                    replaced = 0
 
-    def copy_from(self, other: KvCache, n_tokens: int) -> None:
-        """Copy the slots of another sequence's first `n_tokens`; there is room for them here."""
-        for cache, room in self._room.items():
-            nbytes = min(n_tokens, room, other._room[cache]) * cache.shape.slot_bytes
-            for name in (cache.k, cache.v):
-                self._device.copy_buffer(other.buffers[name], self.buffers[name], nbytes)
+    def _require_life(self) -> None:
+        if self.is_freed:
+            raise ValidationError("The KV cache was freed while it grew.")
 
-    async def _grow(self, cache: LayerCache, room: int) -> int:
-        """Replace the two buffers of a cache; return the bytes that they had."""
-        made: dict[str, Buffer] = {}
-        try:
-            async with self._device.check(f"making room for {room} tokens in the KV cache"):
-                made = self._allocate(cache, room)
-            if not self.buffers:
-                raise ValidationError("The KV cache was freed while it grew.")
-        except BaseException:
-            destroy_buffers(made)
-            raise
-        replaced = {name: self.buffers[name] for name in made}
-        for name, old in replaced.items():
-            self._device.copy_buffer(old, made[name], old.nbytes)
-        self.buffers |= made
-        self._room[cache] = room
-        self._tokens = self._count_tokens()
-        destroy_buffers(replaced)
-        return sum(old.nbytes for old in replaced.values())
+    def copy_from(self, other: KvCache, n_tokens: int, scratch: Buffer) -> None:
+        """Copy the slots of another sequence's first `n_tokens`; there is room for them here.
 
-    def _allocate(self, cache: LayerCache, room: int) -> dict[str, Buffer]:
-        nbytes = room * cache.shape.slot_bytes
-        made: dict[str, Buffer] = {}
-        try:
-            for name in (cache.k, cache.v):
-                made[name] = self._device.create_buffer(nbytes, name)
-        except BaseException:
-            destroy_buffers(made)
-            raise
-        return made
+        `scratch` is the pool's.
+        """
+        for layer in self.pool.layers:
+            slots = min(n_tokens, self._room(layer), other._room(layer))
+            layer.copy(other, self, slots, scratch)
 
     def destroy(self) -> None:
-        """Free all buffers."""
-        destroy_buffers(self.buffers)
-        self.buffers.clear()
+        """Give all up; may be called twice."""
+        self.pool.release(self)
+
+
+def first_cache(
+    device: Device, caches: Sequence[LayerCache], first_tokens: int = FIRST_TOKENS
+) -> KvCache:
+    """Return the cache of a model's first sequence, with buffers of its own.
+
+    Call it inside a `check` of the device: an allocation that fails shows there.
+    """
+    cache = KvCache(CachePool(device, caches), first_tokens)
+    cache.begin()
+    return cache
 
 
 def first_room(shape: AttentionShape, first_tokens: int = FIRST_TOKENS) -> int:

@@ -25,12 +25,13 @@ class Step:
 
     kernel: KernelSpec
     buffers: tuple[str, ...]
+    n_tokens: int = 1
 
 
 class Ops:
     """Pieces for one token (`max_tokens` None), or for up to so many tokens at once.
 
-    With a `batch` the products of the former are of so many tokens.
+    With a `batch` the products and norms of the former are of so many tokens.
 
     Matrices and norms are named by role. `rows` are the names of activations, which stand for
     buffers whose names begin with `prefix`; so do the labels of kernels. `columns` has the widths
@@ -137,6 +138,7 @@ class Ops:
             norm=self._norm,
             target=how,
             tuning=self._tuning,
+            batch=self._batch,
         )
         return self.step(kernel, {"x": source, "output": target, **_norm_buffers(role)})
 

@@ -23,7 +23,7 @@ from py_engine.models.base import LoadProgress, SamplingParams
 from py_engine.models.decoder import Decoder, Kernels
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.form_choice import ChoiceStore, choice_key
-from py_engine.models.kv_cache import KvCache
+from py_engine.models.kv_cache import first_cache
 from py_engine.models.spec import DecoderSpec
 from py_engine.weights.checkpoint import Checkpoint
 
@@ -166,7 +166,7 @@ async def _read(
 ) -> AsyncIterator[array[float]]:
     """Yield the logits after the first tokens, read by steps or as a chunk, and after each next."""
     async with device.check("making room for a text that is read twice"):
-        cache = KvCache(device, programs[0].caches)
+        cache = first_cache(device, programs[0].caches)
     try:
         model = Decoder(device, spec, *programs, dict(buffers), cache)
         model.start(SamplingParams(temperature=0), prompt_tokens=len(tokens))

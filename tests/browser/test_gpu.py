@@ -238,16 +238,18 @@ async def _copied() -> list[bytes]:
         device.write_buffer(source, 0, bytes(range(32)))
         device.write_buffer(target, 0, b"\xff" * 64)
         device.copy_buffer(source, target, 20)
+        device.copy_buffer(source, target, 8, 48, 12)
         source.destroy()
         copied = await device.read_buffer(target)
     device.destroy()
-    return [copied[:20], copied[20:]]
+    return [copied[:20], copied[20:48], copied[48:56], copied[56:]]
 
 
-def test_copies_the_beginning_of_a_buffer_that_may_be_destroyed_at_once(
+def test_copies_a_part_of_a_buffer_that_may_be_destroyed_at_once(
     engine_worker: EngineWorker,
 ) -> None:
-    assert engine_worker.run(_copied) == [bytes(range(20)), b"\xff" * 44]
+    expected = [bytes(range(20)), b"\xff" * 28, bytes(range(12, 20)), b"\xff" * 8]
+    assert engine_worker.run(_copied) == expected
 
 
 _COUNT_LONG = "@group(0) @binding(0) var<storage, read_write> x: array<u32, 4>; \

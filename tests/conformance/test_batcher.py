@@ -18,7 +18,10 @@ from py_engine.kernels.tuning import Tuning
 from py_engine.models.base import SamplingParams
 from tests.conformance.fixtures import fixture_names, load_fixture, write_model_folder
 from tests.conformance.running import drive_in_worker, drive_on_numpy, load_on_numpy
-from tests.conformance.test_growing_cache import small_caches  # noqa: F401 (a fixture)
+from tests.conformance.test_growing_cache import (  # noqa: F401 (one is a fixture)
+    small_caches,
+    small_caches_in,
+)
 from tests.conftest import EngineWorker
 from tests.support.event_loop import in_event_loop
 from tests.support.numpy_device import NumpyDevice
@@ -162,6 +165,44 @@ def test_on_webgpu(name: str, tmp_path: Path, engine_worker: EngineWorker) -> No
     fixture = load_fixture(name)
     write_model_folder(fixture, tmp_path)
     check(drive_in_worker(drive, tmp_path, fixture, engine_worker), name)
+
+
+@pytest.mark.parametrize("name", ON_WEBGPU[:2])
+def test_while_caches_grow_on_webgpu(
+    name: str, tmp_path: Path, engine_worker: EngineWorker
+) -> None:
+    """Each growth moves the caches of all sequences, steps of which are in flight."""
+    fixture = load_fixture(name)
+    write_model_folder(fixture, tmp_path)
+    with small_caches_in(engine_worker):
+        check(drive_in_worker(drive, tmp_path, fixture, engine_worker), name)
+
+
+@pytest.mark.usefixtures("small_caches")
+@in_event_loop
+async def test_a_full_gpu_ends_one_reply_and_the_one_beside_it_goes_on(tmp_path: Path) -> None:
+    fixture, device = load_fixture("gqa_tied_q4f16"), SmallGpu()
+    model = await load_on_numpy(tmp_path, fixture, device)
+    fork = await model.fork()
+    assert fork is not None
+    ids, most = fixture.prompt_ids, len(fixture.greedy_ids)
+    assert await decoded_together((model, fork), ids, 6) == [fixture.greedy_ids[:6]] * 2
+    model.start(SamplingParams(temperature=0))
+    await model.reserve(len(ids) + most)
+    device.budget = device.held
+    found = await asyncio.gather(
+        decoded_together((model,), ids, most),
+        decoded_together((fork,), ids, 4 * most),
+        return_exceptions=True,
+    )
+    assert found[0] == [fixture.greedy_ids]
+    assert isinstance(found[1], OutOfMemoryError)
+    device.budget = 1 << 30
+    await fork.reserve(most)
+    assert await decoded_together((fork, model), ids, most) == [fixture.greedy_ids] * 2
+    model.destroy()  # in any order
+    fork.destroy()
+    assert device.live_buffers == []
 
 
 @in_event_loop

@@ -16,10 +16,10 @@ import pytest
 
 from py_engine.errors import OutOfMemoryError
 from py_engine.kernels import attention_shape
-from py_engine.models import decoder, decoder_build, loader
+from py_engine.models import decoder_build, loader
 from py_engine.models.base import SamplingParams
 from py_engine.models.decoder import Decoder
-from py_engine.models.kv_cache import KvCache
+from py_engine.models.kv_cache import first_cache
 from tests.conformance.fixtures import load_fixture
 from tests.conformance.running import decode_in_worker, decode_on_numpy, load_on_numpy
 from tests.conformance.test_decoder import assert_agrees
@@ -35,13 +35,14 @@ PATCH = """
 from functools import partial
 from py_engine.kernels import attention_shape
 from py_engine.models import attention_limits, decoder_build, loader
-from py_engine.models.kv_cache import KvCache
+from py_engine.models.kv_cache import first_cache
 attention_shape.SMALL_CACHE_BYTES = 0 if first_tokens else 512 << 10
 if first_tokens:
-    decoder_build.KvCache = partial(KvCache, first_tokens=first_tokens)
+    decoder_build.first_cache = partial(first_cache, first_tokens=first_tokens)
     loader.most_cache_bytes = lambda limits: 1
 else:
-    decoder_build.KvCache, loader.most_cache_bytes = KvCache, attention_limits.most_cache_bytes
+    decoder_build.first_cache = first_cache
+    loader.most_cache_bytes = attention_limits.most_cache_bytes
 """
 
 
@@ -50,8 +51,8 @@ def small_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let caches begin with room for a few tokens, with a buffer for each KV head."""
     monkeypatch.setattr(attention_shape, "SMALL_CACHE_BYTES", 0)
     monkeypatch.setattr(loader, "most_cache_bytes", lambda limits: 1)
-    for module in (decoder_build, decoder):
-        monkeypatch.setattr(module, "KvCache", partial(KvCache, first_tokens=FIRST_TOKENS))
+    small = partial(first_cache, first_tokens=FIRST_TOKENS)
+    monkeypatch.setattr(decoder_build, "first_cache", small)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ from py_engine.models import decoder_steps, loader
 def always_shared(*arguments):
     steps = decoder_steps.decoder_steps(*arguments)
     of_any = steps.next_logits.of_any
-    return replace(steps, next_logits=decoder_steps.ByLength(of_any, of_any, 0))
+    return replace(steps, next_logits=decoder_steps.NextLogits(of_any, of_any, 0))
 
 keys = SplitKeys(64, 14, 9, short_tokens, by_subgroups=False)
 tuned = Tuning(split_keys=keys)

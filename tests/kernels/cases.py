@@ -52,7 +52,7 @@ def expected_and_found(
     REFERENCES[spec.name](spec.constants, n_tokens, views)
     results = {}
     for binding in spec.bindings:
-        if binding.access == "read":
+        if binding.access != "read_write":
             continue
         got = np.frombuffer(found[binding.name], np.uint8).copy()
         untouched = expected[binding.name].view(np.uint32) == POISON

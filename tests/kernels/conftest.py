@@ -29,7 +29,10 @@ async def _dispatch(
         adapter.device_under_test = await adapter.request_device()
     device = adapter.device_under_test
     spec["bindings"] = tuple(Binding(**binding) for binding in spec["bindings"])
-    made = {b.name: device.create_buffer(len(buffers[b.name]), b.name) for b in spec["bindings"]}
+    made = {
+        b.name: device.create_buffer(len(buffers[b.name]), b.name, is_uniform=b.access == "uniform")
+        for b in spec["bindings"]
+    }
     try:
         async with device.check("testing a kernel"):
             for name, data in buffers.items():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from py_engine.kernels.formats import WeightFormat
+from py_engine.kernels.matmul import batch_stride
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.rows import Target, embed, last_row, row_norm
 from py_engine.kernels.tuning import Tuning
@@ -131,6 +132,36 @@ def test_row_norm(
     inputs = {binding.name: inputs[binding.name] for binding in spec.bindings}
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)["output"]
     assert_close(result, 1e-6 if norm.kind == "rms" else 1e-5)
+
+
+@pytest.mark.parametrize("hidden", [96, 320])
+@pytest.mark.parametrize(("kind", "target"), [("rms", "add"), ("layer bias", "copy")])
+def test_row_norm_of_a_batch(
+    run_kernel: RunKernel, tuning: Tuning, kind: str, target: Target, hidden: int
+) -> None:
+    """Rows lie apart, and have the bits that each has alone."""
+    rng, norm, stride = np.random.default_rng(hidden), NORMS[kind], batch_stride(hidden)
+    inputs = {
+        "norm": rng.normal(1, 0.3, hidden).astype(np.float32),
+        "norm_bias": rng.normal(0, 0.3, hidden).astype(np.float32),
+        "state": np.array([0, 1, 0, 0], np.uint32),
+    }
+    rows = {name: rng.normal(2, 3, (8, hidden)).astype(np.float32) for name in ("x", "output")}
+    for batch in (2, 4, 8):
+        spec = row_norm("batch", hidden, 1, norm, target=target, tuning=tuning, batch=batch)
+        apart = {name: poisoned(batch * stride).reshape(batch, stride) for name in rows}
+        for name, words in apart.items():
+            words[:, :hidden] = rows[name][:batch].view(np.uint32)
+        held = {b.name: {**inputs, **apart}[b.name] for b in spec.bindings}
+        result = expected_and_found(run_kernel, spec, held, batch)["output"]
+        assert_close(result, 1e-5)
+        one = row_norm("one", hidden, 1, norm, target=target, tuning=tuning)
+        for row in range(batch):
+            own = {name: values[row] for name, values in rows.items()}
+            held = {b.name: {**inputs, **own}[b.name] for b in one.bindings}
+            alone = expected_and_found(run_kernel, one, held)["output"][1]
+            found = result[1].reshape(-1)[row * stride :][:hidden]
+            np.testing.assert_array_equal(found, alone.reshape(-1)[:hidden])
 
 
 def test_row_norm_in_place(run_kernel: RunKernel, tuning: Tuning) -> None:

@@ -26,13 +26,15 @@ class SmallGpu(NumpyDevice):
     def held(self) -> int:
         return sum(buffer.nbytes for buffer in self.buffers if buffer.data is not None)
 
-    def create_buffer(self, nbytes: int, label: str) -> NumpyBuffer:
+    def create_buffer(self, nbytes: int, label: str, *, is_uniform: bool = False) -> NumpyBuffer:
         self._is_full |= self.held + nbytes > self.budget
-        return super().create_buffer(nbytes, label)
+        return super().create_buffer(nbytes, label, is_uniform=is_uniform)
 
-    def copy_buffer(self, source: Any, target: Any, nbytes: int, offset: int = 0) -> None:
+    def copy_buffer(
+        self, source: Any, target: Any, nbytes: int, offset: int = 0, source_offset: int = 0
+    ) -> None:
         self.copied += nbytes
-        super().copy_buffer(source, target, nbytes, offset)
+        super().copy_buffer(source, target, nbytes, offset, source_offset)
 
     @asynccontextmanager
     async def check(self, what: str) -> AsyncIterator[None]:

@@ -97,7 +97,13 @@ class Model:
 
     def ask(self, slot: int, *, may_join: bool = True) -> asyncio.Future[Draw]:
         step = NextStep(
-            {}, ("sample",), 1, slot, may_join, lambda: self.gpu.enqueue((slot,), Draw(slot))
+            {},
+            None,  # type: ignore[arg-type]
+            slot,
+            ("sample",),
+            1,
+            may_join,
+            lambda: self.gpu.enqueue((slot,), Draw(slot)),
         )
         return asyncio.ensure_future(self.batcher.step(step))
 

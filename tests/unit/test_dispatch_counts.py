@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 
 from py_engine.gpu.types import AdapterInfo
+from py_engine.kernels.attention import Batch
 from py_engine.kernels.tuning import Tuning, tuning_for
+from py_engine.models.batch import batched
 from py_engine.models.decoder_parameters import decoder_parameters
 from py_engine.models.decoder_steps import DecoderSteps, decoder_steps
+from py_engine.models.drafts import longest_draft
 from py_engine.models.kernel_costs import step_of_token
 from py_engine.models.spec import DecoderSpec
 from tests.support.layouts import uniform_layouts
@@ -115,3 +118,24 @@ def test_other_adapters_have_one_kind_of_step() -> None:
     short = steps_of(spec_of("llama", LLAMA, context=256), GPUS["nvidia"])
     assert short.next_logits.of_short is short.next_logits.of_any
     assert "split_parts" not in short.buffers
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 4, 8])
+@pytest.mark.parametrize("is_draft", [False, True])
+@pytest.mark.parametrize("name", PER_LAYER)
+def test_several_tokens_take_a_layer_together(name: str, is_draft: bool, n_rows: int) -> None:
+    """Only what is before and behind the layers, and linear attention, is there for each."""
+    family, model, per_layer = PER_LAYER[name]
+    spec, tuning = spec_of(family, model, context=1024), GPUS["nvidia"]
+    if is_draft and not longest_draft(spec):
+        pytest.skip("it verifies no drafts")
+    size = 1 << (n_rows - 1).bit_length()
+    logits = steps_of(spec, tuning).batch_logits(Batch(size, is_draft))
+    n_linear, n_attention = len(spec.delta_layers), len(spec.attention_layers)
+    layers = per_layer * spec.n_layers + (n_rows - 1) * n_linear + is_draft * n_attention
+    around = n_rows * (1 + bool(spec.n_positions) + bool(spec.long_rope)) + 1
+    assert len(batched(logits.of_short, n_rows)) == layers + around
+    # Windows may be too short for keys to be shared out.
+    n_combined = len(logits.of_any) - len(logits.of_short)
+    assert len(batched(logits.of_any, n_rows)) == layers + around + n_combined
+    assert 0 < n_combined <= n_attention

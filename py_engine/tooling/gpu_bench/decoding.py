@@ -58,7 +58,7 @@ async def measure_decode(
     decoder.start(GREEDY)
     set_position(decoder, position)
     await decoder.decode()
-    forward = decoder._next.of(position + 1)
+    forward = decoder._next(position + 1)
     step = decoder._sampler._chained((forward, decoder._sampler._parts[draw_role(GREEDY)]))
     set_position(decoder, position)
     started = time.perf_counter()
@@ -154,7 +154,7 @@ async def measure_kernels(
     await place(model, data, position, 600)
     decoder = model.decoder
     steps = model.steps.next_logits.of(position + 1)
-    whole = await clock.seconds(decoder._next.of(position + 1), rounds=2)
+    whole = await clock.seconds(decoder._next(position + 1), rounds=2)
     rows = []
     for timing in await time_kernels(decoder, clock, steps, position):
         kernel, n = timing.cost.kernel, len(timing.cost.steps)

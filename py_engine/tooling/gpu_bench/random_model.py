@@ -100,7 +100,7 @@ async def place(model: RandomModel, data: RandomData, position: int, n_more: int
     decoder = model.decoder
     decoder.start(GREEDY)
     await decoder.reserve(position + n_more)
-    for buffer in decoder._cache.buffers.values():
+    for buffer in decoder._cache.pool.buffers.values():
         data.fill(buffer, "halfs")
     set_position(decoder, position)
 
