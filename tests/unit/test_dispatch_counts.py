@@ -16,7 +16,7 @@ import pytest
 from py_engine.gpu.types import AdapterInfo
 from py_engine.kernels.attention import Batch
 from py_engine.kernels.tuning import Tuning, tuning_for
-from py_engine.models.batch import batched
+from py_engine.models.batch import batched, is_exact
 from py_engine.models.decoder_parameters import decoder_parameters
 from py_engine.models.decoder_steps import DecoderSteps, decoder_steps
 from py_engine.models.drafts import longest_draft
@@ -139,3 +139,9 @@ def test_several_tokens_take_a_layer_together(name: str, is_draft: bool, n_rows:
     n_combined = len(logits.of_any) - len(logits.of_short)
     assert len(batched(logits.of_any, n_rows)) == layers + around + n_combined
     assert 0 < n_combined <= n_attention
+
+
+@pytest.mark.parametrize(("gpu", "exact"), [("nvidia", False), ("unknown", True)])
+def test_attention_does_not_keep_exact_products_from_batches(gpu: str, exact: bool) -> None:
+    steps = steps_of(spec_of("llama", LLAMA, context=1024), GPUS[gpu])
+    assert is_exact(steps.next_logits.of_any) is exact
