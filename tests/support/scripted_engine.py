@@ -109,9 +109,9 @@ class ScriptedEngine:
         return "scripted"
 
     async def profile_kernels(self, model_id: str | None = None, n_tokens: int = 128) -> ApiObject:
-        """Return a profile of few kernels, unless "NO ROOM" or "NO DEVICE" was said last."""
+        """Return a profile of few kernels, unless something in capitals was said last."""
         self._is_interrupted = False
-        for _ in range(400):  # seen to go on, on a busy machine too
+        while "FOR EVER" in self.last_message:
             await asyncio.sleep(self.seconds_per_word)
             if self._is_interrupted:
                 raise errors.AbortError("interrupt_generate() ended the profile.")
