@@ -169,6 +169,7 @@ def test_rows_of_several_sequences(run_kernel: RunKernel, decode_tuning: Tuning,
     check_sequences(run_kernel, CASES[name], decode_tuning, POSITIONS)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("by_subgroups", [True, False])
 @pytest.mark.parametrize("name", CASES)
 def test_rows_of_short_sequences(
@@ -182,6 +183,7 @@ def test_rows_of_short_sequences(
     check_sequences(run_kernel, CASES[name], tuning, [7, 0, 9])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("position", [0, 37])
 @pytest.mark.parametrize("name", CASES)
 def test_rows_of_a_draft(
