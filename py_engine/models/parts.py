@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from py_engine.errors import ConversionError
 from py_engine.gpu.types import Buffer, Device
 from py_engine.models.base import LoadPhase, LoadProgress
 from py_engine.models.kv_cache import destroy_buffers
@@ -75,7 +76,12 @@ async def _load(
     on_bytes: OnProgress,
 ) -> dict[str, Buffer]:
     """Load weights from files that are still coming, again if they came damaged at first."""
-    weights = await load_weights(device, source, plan, on_bytes)
+    try:
+        weights = await load_weights(device, source, plan, on_bytes)
+    except ConversionError:
+        if await fetching:  # the weights are like that
+            raise
+        return await load_weights(device, source, plan, on_bytes)
     try:
         if await fetching:
             return weights

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from py_engine.errors import NetworkError
+from py_engine.errors import ConversionError, NetworkError
 from py_engine.models.base import LoadProgress
 from py_engine.models.parts import load_parts
 from py_engine.storage.folder import FolderSource
@@ -27,12 +27,15 @@ class Coming(FolderSource):
     """A source that downloads while it is read; what it gives `damaged` is found so at the end."""
 
     damaged = False
+    is_refused = False
     failure: Exception | None = None
     reads = 0
 
     async def read_range(self, path: str, begin: int, end: int, on_bytes: Any = None) -> bytes:
         self.reads += 1
         data = await super().read_range(path, begin, end, on_bytes)
+        if self.is_refused and (self.damaged or self.reads == 1):
+            raise ConversionError("too large")  # as the kernels tell at the end
         return bytes(len(data)) if self.damaged else data
 
     async def download(self, paths: list[str], on_bytes: Any = None) -> bool:
@@ -77,6 +80,23 @@ def test_what_came_damaged_is_read_again(tmp_path: Path, damaged: bool, n_reads:
 
     asyncio.run(run())
     assert (seen[-1].phase, seen[-1].done, seen[-1].total) == ("weights", NORM.nbytes, NORM.nbytes)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_weights_that_do_not_fit_are_read_again_only_if_they_came_damaged(
+    tmp_path: Path, damaged: bool
+) -> None:
+    async def run() -> int:
+        source, plan = await planned(tmp_path)
+        source.damaged, source.is_refused = damaged, True
+        device = NumpyDevice()
+        try:
+            await load_parts(device, source, plan, kernels(), lambda progress: None)
+        except ConversionError:
+            assert device.live_buffers == []
+        return source.reads
+
+    assert asyncio.run(run()) == (2 if damaged else 1)
 
 
 def test_failed_download_leaves_nothing(tmp_path: Path) -> None:
