@@ -197,16 +197,20 @@ def pack_spec(weight_format: GgufFormat, columns: int) -> KernelSpec:
     assert form.block_bytes is not None
     head = 2 if form.scale else 0
     spare = head + 4 * form.block_words - form.block_bytes
+    scales = (_shared("scales"),) if form.scale else ()
+    scale = "pack_scale_f16" if form.scale else "pack_scale_none"
+    snippets: tuple[str, ...] = (scale, "pack_order_file", "pack_blocks")
+    if weight_format == "q4_0":
+        snippets = (scale, "q4_0_order", "pack_order_codes", "pack_blocks")
     in_pairs = weight_format == "q4_0" and columns % (2 * form.block_columns) == 0
-    order = ("q4_0_order", "pack_order_codes") if weight_format == "q4_0" else ("pack_order_file",)
-    words = Binding("scales", "read_write", "array<u32>") if in_pairs else _shared("scales")
+    if in_pairs:
+        scales = (Binding("scales", "read_write", "array<u32>"),)
+        snippets = ("q4_0_order", "pack_pairs")
     return _relay(
         "pack_blocks",
         f"{'pairs of ' if in_pairs else ''}blocks of {weight_format}",
-        ("q4_0_order", "pack_pairs")
-        if in_pairs
-        else ("pack_scale_f16" if form.scale else "pack_scale_none", *order, "pack_blocks"),
-        (Binding("weights", "read_write", "array<u32>"), *((words,) if form.scale else ())),
+        snippets,
+        (Binding("weights", "read_write", "array<u32>"), *scales),
         {
             "PER_UNIT": form.block_columns * (2 if in_pairs else 1),
             "BLOCK_COLUMNS": form.block_columns,

@@ -81,12 +81,12 @@ async def _load(
     except ConversionError:
         if await fetching:  # the weights are like that
             raise
-        return await load_weights(device, source, plan, on_bytes)
-    try:
-        if await fetching:
-            return weights
-    except BaseException:
+    else:
+        try:
+            if await fetching:
+                return weights
+        except BaseException:
+            destroy_buffers(weights)
+            raise
         destroy_buffers(weights)
-        raise
-    destroy_buffers(weights)
     return await load_weights(device, source, plan, on_bytes)

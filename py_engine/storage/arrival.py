@@ -18,8 +18,7 @@ class Arrival:
         self._file: StoredFile | None = None
         self._begun = asyncio.Event()
         self._is_over = False
-        self._given: set[tuple[int, int]] = set()
-        self._files: list[StoredFile] = []  # that were read from, so that their ids stay theirs
+        self._given: list[tuple[StoredFile, int]] = []  # with its drops until then
 
     def begin(self, file: StoredFile) -> None:
         """Say which stored file is being filled."""
@@ -48,15 +47,14 @@ class Arrival:
         while not self._is_over:
             file = self._file
             if file is not None and file.pieces.issuperset(file.covering(begin, end)):
-                self._files.append(file)
-                self._given.add((id(file), file.n_drops))
+                self._given.append((file, file.n_drops))
                 return file
             await self._news()
         return None
 
     def gave(self, file: StoredFile) -> bool:
         """Return whether all that was given is what `file` has now."""
-        return self._given <= {(id(file), file.n_drops)}
+        return all(each is file and drops == file.n_drops for each, drops in self._given)
 
     async def _news(self) -> None:
         await (self._begun.wait() if self._file is None else self._file.news())

@@ -23,7 +23,7 @@ from py_engine.errors import (
     StorageFullError,
 )
 from py_engine.storage.arrival import Arrival
-from py_engine.storage.download import RemoteFile, is_right
+from py_engine.storage.download import OnBegin, RemoteFile, is_right
 from py_engine.storage.expected import WANTED_NOTE
 from py_engine.storage.host_bytes import to_bytes
 from py_engine.storage.identity import sha256_of
@@ -96,11 +96,11 @@ class StoredSource:
     ) -> HostBytes:
         """Return a part of a file, also of one that is only being downloaded: see `download`."""
         data = await self._read_coming(path, begin, end)
-        if data is None and (path in self._coming or path in self._wanted):
-            await self._verified(path)
-        elif data is None:
-            await self._have_range(path, begin, end)
         if data is None:
+            if path in self._coming or path in self._wanted:
+                await self._verified(path)
+            else:
+                await self._have_range(path, begin, end)
             data = await self._read(path, begin, end)
         if on_bytes is not None:
             on_bytes(end - begin)
@@ -168,7 +168,7 @@ class StoredSource:
                 self._files[path] = file
                 coming[path].begin(file)
             async with places:
-                await self._ready(path, advance, coming[path])
+                await self._ready(path, advance, coming[path].begin)
             coming[path].end()
 
         await run_together(map(bring, remotes))
@@ -180,23 +180,22 @@ class StoredSource:
         return await self._ready(path, advance)
 
     async def _ready(
-        self, path: str, advance: Advance, arrival: Arrival | None = None
+        self, path: str, advance: Advance, on_begin: OnBegin = lambda file: None
     ) -> StoredFile:
         """Return a file that is all there; only the first call in a load may ask the server."""
         file = self._files.get(path)
         if file is not None and file.is_verified:
             advance(file.size)
             return file
-        return await self._fetch(await self._known.file(path), advance, arrival)
+        return await self._fetch(await self._known.file(path), advance, on_begin)
 
     async def _fetch(
         self,
         remote: RemoteFile,
         advance: Advance = lambda n: None,
-        arrival: Arrival | None = None,
+        on_begin: OnBegin = lambda file: None,
     ) -> StoredFile:
         path = remote.path
-        on_begin = (arrival or Arrival()).begin
         file = await self._told(path, self._storage.downloader.fetch(remote, advance, on_begin))
         await self._check_early(path, file)
         self._files[path] = file

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ROUNDS = 2
-PROMPT_TOKENS = 128
 N_TOKENS = 16
 THREADS = 2
 MODEL = "model"
@@ -135,7 +134,7 @@ def measure_peers(
 
 
 def engines_of(
-    prompt_tokens: int = PROMPT_TOKENS, n_tokens: int = N_TOKENS, *, with_onnx: bool
+    prompt_tokens: int, n_tokens: int = N_TOKENS, *, with_onnx: bool
 ) -> dict[str, Measure]:
     """Return what measures each engine, ours first."""
     context = _CONTEXT_UNIT * -(-(prompt_tokens + n_tokens) // _CONTEXT_UNIT)
