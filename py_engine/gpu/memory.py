@@ -6,8 +6,10 @@ device with every model on it. So a limit, if there is one, holds for all buffer
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from py_engine.errors import OutOfMemoryError
-from py_engine.gpu.types import Device
+from py_engine.gpu.types import Buffer, Device
 
 _LARGEST_TOLD_GIB = 8
 """Browsers tell no more than this of a machine's memory: at least so much may be there."""
@@ -40,3 +42,9 @@ def require_memory(device: Device, nbytes: int, label: str) -> None:
             f"GPU's buffers may take {free:,} are free. Unload another model, use a smaller one or "
             "a smaller context_window_size, or raise gpuMemoryLimitMB in the AppConfig."
         )
+
+
+def destroy_buffers(buffers: Iterable[Buffer]) -> None:
+    """Free buffers."""
+    for buffer in buffers:
+        buffer.destroy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Binding, Buffer, Clock, Device, Dispatch, KernelSpec
 
 MEASURED_BYTES = 64 << 20
@@ -100,8 +101,7 @@ async def measure_rates(device: Device, clock: RatesClock) -> Rates:
         operations = await _operations_per_s(device, clock, source, output)
         return Rates(copied, read, operations)
     finally:
-        for buffer in made:
-            buffer.destroy()
+        destroy_buffers(made)
 
 
 async def copy_bytes_per_s(device: Device, clock: RatesClock, nbytes: int) -> float:

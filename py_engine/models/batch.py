@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain, groupby
 
+from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import (
     SLICE_ALIGNMENT,
     Buffer,
@@ -24,7 +25,6 @@ from py_engine.kernels.matmul import batch_stride
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.decoder_ops import ROWS, row_widths
 from py_engine.models.decoder_steps import DecoderSteps
-from py_engine.models.kv_cache import destroy_buffers
 from py_engine.models.ops import Step
 from py_engine.models.spec import DecoderSpec
 
@@ -124,7 +124,7 @@ async def create_batch(
                 n_rows * ROW_TABLE_STRIDE, ROW_TABLE, is_uniform=True
             )
     except BaseException:
-        destroy_buffers(made)
+        destroy_buffers(made.values())
         raise
     return made
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from py_engine.errors import DeviceError
+from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, BufferSlice, Device, Dispatch, Kernel, KernelSpec, Program
 from py_engine.kernels.attention import Batch
 from py_engine.models.batch import (
@@ -25,7 +26,7 @@ from py_engine.models.batch import (
 )
 from py_engine.models.cache_pool import CachePool
 from py_engine.models.decoder_steps import DecoderSteps, NextLogits
-from py_engine.models.kv_cache import KvCache, destroy_buffers
+from py_engine.models.kv_cache import KvCache
 from py_engine.models.ops import Step
 from py_engine.models.sampler import draw_steps
 from py_engine.models.spec import DecoderSpec
@@ -115,10 +116,10 @@ class BatchPrograms:
                     self._device, self._spec, self._steps, batch, n_rows, without=("state",)
                 )
                 if self._is_destroyed:
-                    destroy_buffers(made)
+                    destroy_buffers(made.values())
                     return
                 self.forget()
-                destroy_buffers(self._buffers)
+                destroy_buffers(self._buffers.values())
                 self._buffers = made
         except DeviceError:
             self._failed.add(batch)
@@ -188,7 +189,7 @@ class BatchPrograms:
         self._is_destroyed = True
         self.forget()
         self._forward.clear()
-        destroy_buffers(self._buffers)
+        destroy_buffers(self._buffers.values())
         self._buffers = {}
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from py_engine.errors import OutOfMemoryError, ValidationError
+from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import SLICE_ALIGNMENT, Buffer, BufferSlice, Device
 from py_engine.kernels.attention_shape import AttentionShape
 
@@ -116,7 +117,7 @@ class LayerPool:
             if not self.regions or (owner is not None and owner.is_freed):
                 raise ValidationError("The KV cache was freed while it grew.")
         except BaseException:
-            _destroy(made)
+            destroy_buffers(made)
             raise
         # Who gave up a region meanwhile left its room.
         layout, old, size = self._layout(owner, slots), self.buffers, self.cache.shape.slot_bytes
@@ -125,7 +126,7 @@ class LayerPool:
                 to, begin = layout[each].first * size, region.first * size
                 self._device.copy_buffer(source, target, region.slots * size, to, begin)
         self.regions, self.buffers, self.slots = layout, made, n_slots
-        _destroy(old)
+        destroy_buffers(old)
         return sum(buffer.nbytes for buffer in old)
 
     @property
@@ -164,7 +165,7 @@ class LayerPool:
                 nbytes = slots * self.cache.shape.slot_bytes
                 made.append(self._device.create_buffer(nbytes, name))
         except BaseException:
-            _destroy(made)
+            destroy_buffers(made)
             raise
         return tuple(made)
 
@@ -184,7 +185,7 @@ class LayerPool:
         """Take an owner's region back; the last one's takes the buffers along."""
         self.regions.pop(owner, None)
         if not self.regions:
-            _destroy(self.buffers)
+            destroy_buffers(self.buffers)
             self.buffers, self.slots = (), 0
 
 
@@ -249,7 +250,7 @@ class CachePool:
             async with self.device.check("making room to copy a KV cache"):
                 made.append(self.device.create_buffer(nbytes, "copied keys or values"))
         except BaseException:
-            _destroy(made)
+            destroy_buffers(made)
             raise
         return made[0]
 
@@ -262,8 +263,3 @@ class CachePool:
 
 def _end(layout: Mapping[Owner, Region]) -> int:
     return max(region.end for region in layout.values())
-
-
-def _destroy(buffers: Sequence[Buffer]) -> None:
-    for buffer in buffers:
-        buffer.destroy()

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from py_engine.errors import ContextWindowSizeExceededError, OutOfMemoryError
+from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import (
     Buffer,
     BufferSlice,
@@ -30,7 +31,7 @@ from py_engine.models.decoder_memory import RopeTables, most_sequences, sequence
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.delta_states import DeltaStates
 from py_engine.models.drafts import Drafts
-from py_engine.models.kv_cache import KvCache, destroy_buffers
+from py_engine.models.kv_cache import KvCache
 from py_engine.models.ops import Step
 from py_engine.models.read_backs import FEWEST_STEPS
 from py_engine.models.sampler import Sampler, sampler_roles
@@ -420,7 +421,7 @@ class Decoder:
                 fork.destroy()
             elif cache is not None:
                 cache.destroy()
-            destroy_buffers(own)
+            destroy_buffers(own.values())
             raise
         fork.steps_in_flight = self.steps_in_flight
         return fork
@@ -463,5 +464,5 @@ class Decoder:
             self._batcher.leave(self._slot)
         self._drafts.destroy()
         self._cache.destroy()
-        destroy_buffers(self._owned)
+        destroy_buffers(self._owned.values())
         self._owned.clear()

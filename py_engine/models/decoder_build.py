@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, Device
 from py_engine.models.decoder import Decoder, Kernels
 from py_engine.models.decoder_memory import allocate
@@ -45,6 +46,5 @@ async def build_decoder(
     except BaseException:
         if cache is not None:
             cache.destroy()
-        for buffer in buffers.values():
-            buffer.destroy()
+        destroy_buffers(buffers.values())
         raise

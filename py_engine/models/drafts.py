@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, BufferSlice, Device, Kernel, KernelSpec, Program
 from py_engine.kernels.attention import Batch
 from py_engine.kernels.matmul import MAX_BATCH
@@ -27,7 +28,6 @@ from py_engine.models.batch import (
     row_words,
 )
 from py_engine.models.decoder_steps import DecoderSteps, NextLogits
-from py_engine.models.kv_cache import destroy_buffers
 from py_engine.models.ops import Step
 from py_engine.models.sampler import draw_steps
 from py_engine.models.spec import DecoderSpec
@@ -88,7 +88,7 @@ class Drafts:
         if batch > max(self._forward, default=0):
             made = await create_batch(self._device, self._spec, self._steps, batch, 1)
             self.forget_programs()
-            destroy_buffers(self._buffers)
+            destroy_buffers(self._buffers.values())
             self._buffers = made
             rows = row_words(range(batch), [0] * batch)
             self._device.write_buffer(made[ROW_TABLE], 0, rows)
@@ -135,7 +135,7 @@ class Drafts:
 
     def destroy(self) -> None:
         """Free the batch's buffers."""
-        destroy_buffers(self._buffers)
+        destroy_buffers(self._buffers.values())
         self._buffers = {}
         self._forward.clear()
         self._programs.clear()

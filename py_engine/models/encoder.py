@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain, pairwise
 
 from py_engine.errors import LimitSupportError
+from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Limits
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.encoder_spec import EncoderSpec
@@ -110,8 +111,7 @@ class Encoder:
 
     def destroy(self) -> None:
         """Free everything the model holds on the GPU."""
-        for buffer in self._buffers.values():
-            buffer.destroy()
+        destroy_buffers(self._buffers.values())
         self._buffers.clear()
 
 
@@ -134,6 +134,5 @@ async def build_encoder(
                 buffers[name] = device.create_buffer(nbytes, name)
             return Encoder(device, spec, steps, kernels, buffers)
     except BaseException:
-        for buffer in buffers.values():
-            buffer.destroy()
+        destroy_buffers(buffers.values())
         raise

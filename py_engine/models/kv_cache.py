@@ -144,9 +144,3 @@ def first_cache(
 def first_room(shape: AttentionShape, first_tokens: int = FIRST_TOKENS) -> int:
     """Return the tokens that a cache of this shape has room for at first."""
     return min(first_tokens, shape.slots) if shape.grows else shape.slots
-
-
-def destroy_buffers(buffers: Mapping[str, Buffer]) -> None:
-    """Free buffers."""
-    for buffer in buffers.values():
-        buffer.destroy()

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from py_engine.errors import ConversionError
+from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, Device
 from py_engine.models.base import LoadPhase, LoadProgress
-from py_engine.models.kv_cache import destroy_buffers
 from py_engine.storage.source import ModelSource
 from py_engine.weights.loader import OnProgress, load_weights
 from py_engine.weights.plan import WeightPlan
@@ -47,7 +47,7 @@ async def load_parts(
             task.cancel()
         weights, *_ = await asyncio.gather(*tasks, return_exceptions=True)
         if isinstance(weights, dict):
-            destroy_buffers(weights)
+            destroy_buffers(weights.values())
         raise
     return loading.result(), compiling.result()
 
@@ -86,7 +86,7 @@ async def _load(
             if await fetching:
                 return weights
         except BaseException:
-            destroy_buffers(weights)
+            destroy_buffers(weights.values())
             raise
-        destroy_buffers(weights)
+        destroy_buffers(weights.values())
     return await load_weights(device, source, plan, on_bytes)

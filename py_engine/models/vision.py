@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from weakref import WeakValueDictionary
 
 from py_engine.errors import LimitSupportError
+from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Limits, Program
 from py_engine.kernels.vision import IMAGE_BYTES
 from py_engine.kernels.wgsl import STATE_WORDS
@@ -157,8 +158,7 @@ class VisionTower:
                 nbytes = self._row_bytes * spec.n_tokens
                 device.copy_buffer(own["embedded"], self._rows, nbytes, slot * nbytes)
         finally:
-            for buffer in own.values():
-                buffer.destroy()
+            destroy_buffers(own.values())
         self.n_encoded += 1
 
     def _write_inputs(self, own: Mapping[str, Buffer], image: HostImage) -> None:

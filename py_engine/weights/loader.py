@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from py_engine.errors import ConversionError
+from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Program
 from py_engine.kernels.relay import PIECE_BYTES, REPORT_BYTES, piece, units
 from py_engine.storage.source import HostBytes, ModelSource
@@ -85,8 +86,7 @@ class _Loading:
     def destroy(self) -> None:
         """Free what has been made."""
         self._relays.destroy()
-        for buffer in self.buffers.values():
-            buffer.destroy()
+        destroy_buffers(self.buffers.values())
         self.buffers.clear()
 
     def _read_ahead(
@@ -180,8 +180,7 @@ class _Relays:
 
     def destroy(self) -> None:
         """Free the working buffers; may be called twice."""
-        for buffer in self._own:
-            buffer.destroy()
+        destroy_buffers(self._own)
         self._own.clear()
 
     def _program(self, relay: Relay) -> Program:
