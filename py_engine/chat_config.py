@@ -19,9 +19,9 @@ CHAT_CONFIG_FILE = "mlc-chat-config.json"
 KvCacheDtype = Literal["float16", "int8"]
 """How keys and values are kept: "int8" is codes from -127 to 127 and an f32 scale for each head."""
 
-ActivationDtype = Literal["float32", "int8"]
-"""What products with 4-bit codes take their input as: "int8" is codes from -127 to 127 and an f32
-scale for every 32 columns."""
+ActivationDtype = Literal["float32", "float16", "int8"]
+"""What products may round their input to: f16, in those of a chunk, or, in those with 4-bit codes,
+"int8", codes from -127 to 127. Both have an f32 scale for every 32 columns."""
 
 MAX_NUM_SEQUENCE = 4
 """`max_num_sequence` where nothing is said."""
@@ -60,7 +60,8 @@ class ChatConfig:
     included, and the sequence may become longer than that. Of `vocab_size` logits the first
     `active_vocab_size` are of tokens, the rest is padding. `max_num_sequence` replies (MLC LLM's
     name) are generated at once at most. `kv_cache_dtype` (vLLM's) is how keys and values are kept,
-    `activation_dtype` what products may round their input to.
+    `activation_dtype` what products may round their input to: unless said otherwise f16, but for a
+    `quantization` of f32.
     `model_config` holds the architecture's hyper-parameters as they are in the file. `overridden`
     names the fields that `overrides` or `chat_opts` set, and `data` is the merged object itself.
     """
@@ -134,6 +135,7 @@ def _chat_config(fields: JsonFields, overridden: frozenset[str]) -> ChatConfig:
     model = fields.object("model_config")
     vocab_size = (fields if "vocab_size" in fields else model).integer("vocab_size", minimum=1)
     active = fields.integer("active_vocab_size", vocab_size, minimum=1)
+    quantization = fields.string("quantization")
 
     def size(name: str, default: int, minimum: int = -1) -> int:
         return fields.integer(name, model.integer(name, default, minimum=-1), minimum=minimum)
@@ -141,7 +143,7 @@ def _chat_config(fields: JsonFields, overridden: frozenset[str]) -> ChatConfig:
     return ChatConfig(
         file=fields.source,
         model_type=fields.string("model_type"),
-        quantization=fields.string("quantization"),
+        quantization=quantization,
         model_config=model.data,
         vocab_size=vocab_size,
         active_vocab_size=min(active, vocab_size),
@@ -149,9 +151,17 @@ def _chat_config(fields: JsonFields, overridden: frozenset[str]) -> ChatConfig:
         sliding_window_size=size("sliding_window_size", -1),
         attention_sink_size=size("attention_sink_size", -1),
         prefill_chunk_size=size("prefill_chunk_size", -1),
-        kv_cache_dtype=cast(KvCacheDtype, _dtype(fields, "kv_cache_dtype", get_args(KvCacheDtype))),
+        kv_cache_dtype=cast(
+            KvCacheDtype, _dtype(fields, "kv_cache_dtype", get_args(KvCacheDtype), "float16")
+        ),
         activation_dtype=cast(
-            ActivationDtype, _dtype(fields, "activation_dtype", get_args(ActivationDtype))
+            ActivationDtype,
+            _dtype(
+                fields,
+                "activation_dtype",
+                get_args(ActivationDtype),
+                "float32" if "f32" in quantization else "float16",
+            ),
         ),
         max_num_sequence=fields.integer(
             "max_num_sequence", MAX_NUM_SEQUENCE, minimum=1, maximum=MOST_SEQUENCES
@@ -173,9 +183,9 @@ def _chat_config(fields: JsonFields, overridden: frozenset[str]) -> ChatConfig:
     )
 
 
-def _dtype(fields: JsonFields, name: str, known: tuple[str, ...]) -> str:
-    """Return one of the known values, the first where nothing is said."""
-    value = fields.string(name, known[0])
+def _dtype(fields: JsonFields, name: str, known: tuple[str, ...], default: str) -> str:
+    """Return one of the known values, the default where nothing is said."""
+    value = fields.string(name, default)
     if value not in known:
         raise fields.invalid(name, " or ".join(f'"{each}"' for each in known))
     return value

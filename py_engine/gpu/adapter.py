@@ -111,5 +111,6 @@ def _adapter_info(gpu: Any, adapter: Any, features: Sequence[str]) -> AdapterInf
         description=str(info.description),
         is_fallback=bool(getattr(info, "isFallbackAdapter", False)),
         subgroup_size_max=int(info.subgroupMaxSize) if has_subgroups else None,
+        has_f16="shader-f16" in features,
         has_int8_dot=bool(gpu.wgslLanguageFeatures.has(INT8_DOT)),
     )

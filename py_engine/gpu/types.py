@@ -23,7 +23,7 @@ INT8_DOT = "packed_4x8_integer_dot_product"
 class AdapterInfo:
     """What the browser tells about the GPU. `subgroup_size_max` is None without subgroups.
 
-    `has_int8_dot` tells whether its WGSL has INT8_DOT.
+    `has_f16` tells whether shaders may compute in f16, `has_int8_dot` whether WGSL has INT8_DOT.
     """
 
     vendor: str = ""
@@ -32,6 +32,7 @@ class AdapterInfo:
     description: str = ""
     is_fallback: bool = False
     subgroup_size_max: int | None = None
+    has_f16: bool = False
     has_int8_dot: bool = False
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 
 from py_engine.chat_config import ActivationDtype
-from py_engine.gpu.types import Limits
+from py_engine.gpu.types import AdapterInfo, Limits
 from py_engine.kernels.tuning import PLAIN_INT8, Forms, GemmTile, GemvForm
 
 _GEMV = (
@@ -24,7 +24,8 @@ _GEMV_INT8 = (
     GemvForm(2, 256, staged=True, int8=True),
 )
 _GEMM = (GemmTile(64, 64, 32), GemmTile(128, 64, 16))
-_GEMM_INT8 = (GemmTile(64, 64, 64, int8=True), GemmTile(128, 64, 64, int8=True))
+_GEMM_F16 = (GemmTile(64, 64, 32, "float16"), GemmTile(128, 64, 32, "float16"))
+_GEMM_INT8 = (GemmTile(64, 64, 64, "int8"), GemmTile(128, 64, 64, "int8"))
 _GEMM_WORKGROUP = 256
 _KINDS: dict[str, type[GemvForm | GemmTile]] = {"gemv": GemvForm, "gemm": GemmTile}
 
@@ -44,11 +45,14 @@ def gemv_candidates(
     return tuple(form for form in forms if lanes * form.split <= form.workgroup <= most)
 
 
-def gemm_candidates(limits: Limits, activation_dtype: ActivationDtype) -> tuple[GemmTile, ...]:
+def gemm_candidates(
+    info: AdapterInfo, limits: Limits, activation_dtype: ActivationDtype
+) -> tuple[GemmTile, ...]:
     """Return the tiles that an adapter with these limits can have."""
     if _most_threads(limits) < _GEMM_WORKGROUP:
         return ()
-    return (*_GEMM, *(_GEMM_INT8 if activation_dtype == "int8" else ()))
+    in_f16 = _GEMM_F16 if info.has_f16 and activation_dtype != "float32" else ()
+    return (*_GEMM, *in_f16, *(_GEMM_INT8 if activation_dtype == "int8" else ()))
 
 
 def _most_threads(limits: Limits) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import SLICE_ALIGNMENT, Binding, KernelSpec
 from py_engine.kernels.formats import WeightFormat
 from py_engine.kernels.norm import Norm
@@ -63,7 +64,8 @@ def gemv(
     """
     product = matrix_product(weight_format, rows, columns, epilogue, first_output, n_outputs)
     form = _form(product, norm, tuning)
-    product = replace(product, int8=form is not None and form.int8)
+    if form is not None:
+        product = replace(product, activation_dtype=form.activation_dtype)
     if form is None or not form.is_team or batch > 1:
         product = _by_subgroups(product, tuning)
     if batch > 1:
@@ -271,10 +273,19 @@ def _input_norm(norm: Norm | None) -> tuple[str, ...]:
     return (norm.shift, "statistics_layer", "input_norm_layer")
 
 
+_TILE_STAGES: dict[ActivationDtype, tuple[str, ...]] = {
+    "float32": (),
+    "float16": ("tile_blocks", "gemm_tile_f16"),
+    "int8": ("operand_int8", "tile_blocks", "gemm_tile_int8"),
+}
+"""How a tile's blocks are brought into workgroup memory and multiplied where x is rounded."""
+
+
 def _tile(product: MatrixProduct, tuning: Tuning) -> GemmTile | None:
     """Return the tile that `tuning` asks for; None for other formats than one in 8 bits is for."""
     tile = tuning.gemm_tile(product.rows, product.columns)
-    return None if tile is not None and tile.int8 and not product.has_codes else tile
+    is_int8 = tile is not None and tile.activation_dtype == "int8"
+    return None if is_int8 and not product.has_codes else tile
 
 
 def gemm(
@@ -296,14 +307,16 @@ def gemm(
     """
     product = matrix_product(weight_format, rows, columns, epilogue, first_output, n_outputs)
     lanes, tile = tuning.lanes, _tile(product, tuning)
-    product = replace(product, int8=tile is not None and tile.int8)
+    if tile is not None:
+        product = replace(product, activation_dtype=tile.activation_dtype)
     constants = {**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS}
     directives: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
     if tile is not None:
         variant, tokens_per_group = "gemm_tile", tile.tokens
-        if tile.int8:
-            variant, directives, shared = "gemm_tile_int8", product.directives, (product.operand,)
+        directives, shared = product.directives, _TILE_STAGES[tile.activation_dtype]
+        if shared:
+            variant = "gemm_tile_rounded"
         constants |= tile.constants
         groups = product.groups(tile.rows // 4)
     elif lanes is not None:

@@ -129,7 +129,11 @@ class NumpyDevice:
 
     def __init__(self) -> None:
         self.info = AdapterInfo(
-            vendor="numpy", description="NumPy reference", is_fallback=True, has_int8_dot=True
+            vendor="numpy",
+            description="NumPy reference",
+            is_fallback=True,
+            has_f16=True,
+            has_int8_dot=True,
         )
         self.features: frozenset[str] = frozenset()
         self.limits = Limits()

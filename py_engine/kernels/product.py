@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import Binding
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
-from py_engine.kernels.wgsl import INT8_DIRECTIVES
+from py_engine.kernels.wgsl import F16_DIRECTIVES, INT8_DIRECTIVES
 
 Activation = Literal["none", "silu", "gelu", "gelu_tanh"]
 """`gelu` is the one with the error function (Hendrycks and Gimpel 2016), `gelu_tanh` its
 approximation with tanh."""
+
+_DIRECTIVES: dict[ActivationDtype, tuple[str, ...]] = {
+    "float32": (),
+    "float16": F16_DIRECTIVES,
+    "int8": INT8_DIRECTIVES,
+}
 
 _CODES = "weight_q4"
 """The snippet of formats of 4-bit codes."""
@@ -45,8 +52,8 @@ def has_codes(weight_format: WeightFormat) -> bool:
 class MatrixProduct:
     """What GEMV and GEMM of one matrix, or of a part of it, have in common.
 
-    With `masks_codes` subgroups unpack 4-bit codes without shifts; with `int8`, which is for these
-    codes only, x is rounded to 8 bits.
+    With `masks_codes` subgroups unpack 4-bit codes without shifts. x is rounded to
+    `activation_dtype`; "int8" is for 4-bit codes only.
     """
 
     weight_format: WeightFormat
@@ -56,7 +63,7 @@ class MatrixProduct:
     first_output: int
     n_outputs: int
     masks_codes: bool = False
-    int8: bool = False
+    activation_dtype: ActivationDtype = "float32"
 
     @property
     def quads(self) -> int:
@@ -85,13 +92,14 @@ class MatrixProduct:
             "GATED": self.epilogue.gated,
             "format": self.weight_format,
             "activation": self.epilogue.activation,
-            "activation_dtype": "int8" if self.int8 else "float32",
+            "activation_dtype": self.activation_dtype,
         }
 
     @property
     def snippets(self) -> tuple[str, ...]:
         """What unpacks the weights, then what stores the outputs."""
-        epilogue, masks = self.epilogue, self.masks_codes and not self.int8
+        epilogue = self.epilogue
+        masks = self.masks_codes and self.activation_dtype != "int8"
         unpacking = MATRIX_FORMATS[self.weight_format].snippets
         return (
             "block",
@@ -106,12 +114,12 @@ class MatrixProduct:
     @property
     def operand(self) -> str:
         """The snippet of what a GEMV multiplies: x and weights in f32, or in 8 bits."""
-        return "operand_int8" if self.int8 else "operand_float"
+        return "operand_int8" if self.activation_dtype == "int8" else "operand_float"
 
     @property
     def directives(self) -> tuple[str, ...]:
         """What the kernels need of WGSL."""
-        return INT8_DIRECTIVES if self.int8 else ()
+        return _DIRECTIVES[self.activation_dtype]
 
     @property
     def weights(self) -> tuple[Binding, ...]:

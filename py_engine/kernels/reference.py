@@ -103,11 +103,22 @@ def rounded_to_int8(x: Array) -> Array:
     return rounded.reshape(x.shape)
 
 
+def rounded_to_f16(x: Array) -> Array:
+    """Return rows x (tokens, COLUMNS) in f16 relative to the largest of each block, as float64."""
+    blocks = x.astype(np.float32).reshape(len(x), -1, BLOCK)
+    largest = np.maximum(np.abs(blocks).max(axis=2, keepdims=True), np.float32(1e-30))
+    rounded: Array = (blocks / largest).astype(np.float16).astype(np.float64) * largest
+    return rounded.reshape(x.shape)
+
+
 def _product(constants: Constants, x: Array, buffers: Buffers) -> Array:
     """Return W x for each token of x (tokens, COLUMNS)."""
+    w = unpack_matrix(constants, buffers)
     if constants["activation_dtype"] == "int8":
         x = rounded_to_int8(x)
-    y: Array = x.astype(np.float64) @ unpack_matrix(constants, buffers).T
+    elif constants["activation_dtype"] == "float16":
+        x, w = rounded_to_f16(x), w.astype(np.float16).astype(np.float64)
+    y: Array = x.astype(np.float64) @ w.T
     return y
 
 

@@ -1,8 +1,8 @@
 """Which form of a kernel an adapter gets.
 
-What kernels compute is the same in every form, but for those that round x to 8 bits, which only
-an `activation_dtype` of "int8" allows. Forms of the table were measured on an adapter. On other
-GPUs products are measured when a model is first loaded (`models/form_choice.py`).
+What kernels compute is the same in every form, but for those that round x to f16 or to 8 bits,
+which `activation_dtype` must allow. Forms of the table were measured on an adapter. On other GPUs
+products are measured when a model is first loaded (`models/form_choice.py`).
 """
 
 from __future__ import annotations
@@ -47,6 +47,11 @@ class GemvForm:
     unroll: int = 1
     staged: bool = False
     int8: bool = False
+
+    @property
+    def activation_dtype(self) -> ActivationDtype:
+        """What x is rounded to."""
+        return "int8" if self.int8 else "float32"
 
     @property
     def has_quads(self) -> bool:
@@ -99,14 +104,14 @@ class GemmTile:
 
     `rows` are a multiple of 64 and `tokens` of 16; each thread sums rows / 16 x tokens / 16 outputs
     in registers. `columns` is 16 or 32: so many of both, in f32 because f16 would round x, must fit
-    into 16 KiB of workgroup memory, which is all that an adapter promises. With `int8` both are in
-    8 bits, and `columns` a multiple of 32.
+    into 16 KiB of workgroup memory, which is all that an adapter promises. In tiles of "float16"
+    and "int8" both are in that `activation_dtype`, and `columns` a multiple of 32.
     """
 
     rows: int = 64
     tokens: int = 64
     columns: int = 32
-    int8: bool = False
+    activation_dtype: ActivationDtype = "float32"
 
     @property
     def constants(self) -> dict[str, int]:
@@ -118,7 +123,9 @@ class GemmTile:
         }
 
 
-Product = tuple[Literal["gemv", "gemm"], int, int]
+ProductKind = Literal["gemv", "gemm"]
+
+Product = tuple[ProductKind, int, int]
 """A product of one token or of a chunk, with the rows and columns of its matrix, or of a part."""
 
 Forms = Mapping[Product, GemvForm | GemmTile | None]
@@ -140,7 +147,7 @@ class Tuning:
     (0: it looks at all). Attention where keys are not shared out takes `attention_threads`, and
     `attention_by_lanes` if subgroups are of four (attention_lanes.wgsl). With `masks_codes`
     subgroups unpack 4-bit codes without shifts (weight_q4_masked.wgsl). Where `activation_dtype` is
-    "int8", some forms round x to 8 bits.
+    "int8", some forms round x to 8 bits; with "float16" only forms that were `measured` do.
     """
 
     lanes: int | None = None
@@ -260,7 +267,7 @@ _INT8_FORMS = {
 }
 """Products of one token with x in 8 bits, for the adapters of the table."""
 
-_INT8_TILES = ((0, GemmTile(64, 64, 64, int8=True)),)
+_INT8_TILES = ((0, GemmTile(64, 64, 64, "int8")),)
 
 _BYTES_PER_SAMPLE_THREAD = 26
 """What the sums of a draw take of a workgroup's memory."""
@@ -277,9 +284,19 @@ def _in_table(info: AdapterInfo, limits: Limits) -> Tuning | None:
     return found if needed <= limits.max_compute_workgroup_storage_size else None
 
 
-def is_unknown_gpu(info: AdapterInfo, limits: Limits) -> bool:
-    """Tell whether an adapter is a GPU, and not one of the table."""
-    return not info.is_fallback and _in_table(info, limits) is None
+def kinds_to_measure(
+    info: AdapterInfo, limits: Limits, activation_dtype: ActivationDtype
+) -> frozenset[ProductKind]:
+    """Return the products whose forms must be measured on an adapter.
+
+    Those are all on a GPU that is not in the table. What was measured for the table was in f32, or
+    of one token; adapters on the CPU stay as they are.
+    """
+    if info.is_fallback:
+        return frozenset()
+    if _in_table(info, limits) is None:
+        return frozenset(("gemv", "gemm"))
+    return frozenset(() if activation_dtype == "float32" else ("gemm",))
 
 
 def tuning_for(

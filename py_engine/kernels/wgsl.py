@@ -31,6 +31,7 @@ STATE_WORDS = {
 }
 
 SUBGROUP_DIRECTIVES = ("enable subgroups;", "requires subgroup_id;")
+F16_DIRECTIVES = ("enable f16;",)
 INT8_DIRECTIVES = (f"requires {INT8_DOT};",)
 
 

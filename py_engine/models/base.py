@@ -99,7 +99,7 @@ class TextModel(Protocol):
     def prefill_chunk_size(self) -> int: ...
     @property
     def activation_dtype(self) -> ActivationDtype:
-        """Whether any product rounds its input to "int8"."""
+        """What products round their input to at the most."""
         ...
 
     @property

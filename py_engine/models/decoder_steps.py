@@ -86,9 +86,9 @@ class DecoderSteps:
 
     @property
     def activation_dtype(self) -> ActivationDtype:
-        """Whether any product rounds its input to "int8"."""
+        """What products round their input to at the most."""
         dtypes = {step.kernel.constants.get("activation_dtype") for step in self}
-        return "int8" if "int8" in dtypes else "float32"
+        return next(dtype for dtype in ("int8", "float16", "float32") if dtype in dtypes)
 
     @property
     def kernels(self) -> list[KernelSpec]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -23,7 +23,15 @@ from py_engine.kernels.form_candidates import (
     gemm_candidates,
     gemv_candidates,
 )
-from py_engine.kernels.tuning import Forms, GemmTile, GemvForm, Product, Tuning, is_unknown_gpu
+from py_engine.kernels.tuning import (
+    Forms,
+    GemmTile,
+    GemvForm,
+    Product,
+    ProductKind,
+    Tuning,
+    kinds_to_measure,
+)
 from py_engine.kernels.wgsl import SNIPPETS_DIGEST
 from py_engine.models.base import LoadProgress
 from py_engine.models.decoder_steps import DecoderSteps
@@ -38,17 +46,18 @@ _MOST_STEPS = {"gemv": 8, "gemm": 1}
 """Matrices that are read in turn: one of a GEMV's alone might stay in a cache."""
 
 _TOKENS = 64
-"""Tokens of the chunk on which a GEMM is measured."""
+"""Tokens of the chunk on which a GEMM is measured, on GPUs that may be slow."""
+
+_TOKENS_OF_TABLE = 256
+"""Tokens of that chunk on the GPUs of the table: fewer would leave most of one idle."""
 
 _COMPARED = 8192
 """Outputs that are compared with the plain form's, the first ones."""
 
-_TOLERANCE = 1e-3
-"""By how much sums in another order may differ, relative to the largest."""
-
-_INT8_TOLERANCE = 2e-2
-"""By how much they may where x is rounded to 8 bits: 0.4 % of the largest, twice that of a gate
-times its up, and room for bad luck."""
+_TOLERANCES: dict[ActivationDtype, float] = {"float32": 1e-3, "float16": 5e-3, "int8": 2e-2}
+"""By how much sums in another order may differ, relative to the largest; and where x is rounded,
+which in 8 bits costs 0.4 % of the largest, twice that for a gate times its up. The rest is room for
+bad luck."""
 
 _MOST_ATTEMPTS = 2
 """Measurements that may come to no end before the GPU is not asked again."""
@@ -101,12 +110,11 @@ class FormChooser:
         """Return the forms for all products of a model, after measuring those that are not known.
 
         `tuning` has what is known; `buffers` are the model's, by name: activations are overwritten.
-        A GPU of the table is not measured, nor one on which this came to no end before. Raises
+        What the table tells is not measured, nor a GPU on which this came to no end before. Raises
         DeviceLostError.
         """
-        if not is_unknown_gpu(device.info, device.limits):
-            return tuning.measured
-        wanted = _products(steps_in(tuning)).keys() - tuning.measured.keys()
+        kinds = kinds_to_measure(device.info, device.limits, tuning.activation_dtype)
+        wanted = _unmeasured(tuning, steps_in, kinds)
         if not wanted:
             return tuning.measured
         key = _key(device, tuning.activation_dtype)
@@ -117,9 +125,16 @@ class FormChooser:
             logger.warning("measuring kernels has failed on this GPU: they stay as they are")
             return tuning.measured
         await self._store.save(attempts, str(n_before + 1))
-        clock = self._clock_of(device)
+        n_tokens = _TOKENS if "gemv" in kinds else _TOKENS_OF_TABLE
         timings = await measure_forms(
-            device, clock, tuning, steps_in, buffers, prefill_chunk_size, on_progress
+            device,
+            self._clock_of(device),
+            tuning,
+            steps_in,
+            buffers,
+            min(n_tokens, prefill_chunk_size),
+            on_progress,
+            kinds,
         )
         chosen = {**tuning.measured, **dict.fromkeys(wanted), **fastest_forms(timings)}
         await self._store.save(key, forms_as_json(chosen))
@@ -133,19 +148,21 @@ async def measure_forms(
     tuning: Tuning,
     steps_in: StepsIn,
     buffers: Mapping[str, Buffer],
-    prefill_chunk_size: int,
+    n_tokens: int,
     on_progress: Callable[[LoadProgress], None],
+    kinds: Collection[ProductKind] = ("gemv", "gemm"),
 ) -> list[Timing]:
-    """Time every form of the products that `tuning` has not measured, the plain one first.
+    """Time every form of the products of `kinds` that `tuning` has not measured.
 
-    Those that have but one are left out. Raises DeviceLostError.
+    Those of a chunk have `n_tokens`. The plain form comes first. Products that have but one are
+    left out. Raises DeviceLostError.
     """
-    unknown = _products(steps_in(tuning)).keys() - tuning.measured.keys()
+    unknown = _unmeasured(tuning, steps_in, kinds)
     plain = _products(steps_in(replace(tuning, measured=dict.fromkeys(unknown))))
     trials: list[tuple[Product, GemvForm | GemmTile | None, Sequence[Step]]] = []
     for kind, forms in (
         ("gemv", gemv_candidates(tuning.lanes, device.limits, tuning.activation_dtype)),
-        ("gemm", gemm_candidates(device.limits, tuning.activation_dtype)),
+        ("gemm", gemm_candidates(device.info, device.limits, tuning.activation_dtype)),
     ):
         products = [product for product in plain if product[0] == kind and product in unknown]
         for form in forms:
@@ -157,11 +174,11 @@ async def measure_forms(
             ]
     with_choice = dict.fromkeys(product for product, *_ in trials)
     trials = [*((product, None, plain[product]) for product in with_choice), *trials]
-    bench = _Bench(device, clock, buffers, min(_TOKENS, prefill_chunk_size))
+    bench = _Bench(device, clock, buffers, n_tokens)
     timings = []
     for done, (product, tried, steps) in enumerate(trials):
         on_progress(LoadProgress("choice", done, len(trials)))
-        tolerance = _INT8_TOLERANCE if tried is not None and tried.int8 else _TOLERANCE
+        tolerance = _TOLERANCES["float32" if tried is None else tried.activation_dtype]
         seconds = await bench.seconds(steps, plain[product], tolerance)
         timings.append(Timing(product, tried, seconds))
     on_progress(LoadProgress("choice", len(trials), len(trials)))
@@ -276,6 +293,16 @@ def _products(steps: DecoderSteps) -> dict[Product, list[Step]]:
                 if len(of_product) < _MOST_STEPS[kind]:
                     of_product.append(step)
     return found
+
+
+def _unmeasured(
+    tuning: Tuning, steps_in: StepsIn, kinds: Collection[ProductKind]
+) -> frozenset[Product]:
+    """Return a model's products of these kinds that `tuning` has not measured."""
+    if not kinds:
+        return frozenset()
+    found = _products(steps_in(tuning)).keys() - tuning.measured.keys()
+    return frozenset(product for product in found if product[0] in kinds)
 
 
 def _sources(steps: Sequence[Step]) -> list[str]:

@@ -93,10 +93,10 @@ async def allowed_dtype(
 ) -> tuple[ActivationDtype, bool]:
     """Return what activations may be as far as is known, and whether that must still be judged.
 
-    What an application asked for and does not get is logged.
+    An application that asked for 8 bits and does not get them reads so in the log.
     """
-    if config.activation_dtype == "float32":
-        return "float32", False
+    if config.activation_dtype != "int8":
+        return config.activation_dtype if device.info.has_f16 else "float32", False
     if not device.info.has_int8_dot:
         logger.warning(
             "activation_dtype is float32: this browser's WGSL has no integer dot products"

@@ -52,7 +52,7 @@ class Refinement:
 
     async def _tried(self, programs: Programs, buffers: Mapping[str, Buffer]) -> Programs:
         """Return programs in f32 where those that round change the model too much."""
-        if self.trial is None or programs[0].activation_dtype == "float32":
+        if self.trial is None or programs[0].activation_dtype != "int8":
             return programs
         info, limits = self.device.info, self.device.limits
         known = {} if self.chooser is None else await self.chooser.known(self.device, "float32")

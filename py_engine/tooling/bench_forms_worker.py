@@ -19,6 +19,9 @@ from py_engine.storage.choices_browser import BrowserChoices
 from py_engine.storage.fetch_browser import FetchSource
 from py_engine.weights.checkpoint import open_checkpoint
 
+N_TOKENS = 64
+"""Tokens of a product of a chunk."""
+
 
 class Recorder(FormChooser):
     """Measures on every adapter, known or not, and changes nothing."""
@@ -41,9 +44,9 @@ class Recorder(FormChooser):
         on_progress: Callable[[LoadProgress], None],
     ) -> Forms:
         """Measure, and leave the forms as they are."""
-        clock = clock_of(device)
+        clock, n_tokens = clock_of(device), min(N_TOKENS, prefill_chunk_size)
         self.timings = await measure_forms(
-            device, clock, tuning, steps_in, buffers, prefill_chunk_size, on_progress
+            device, clock, tuning, steps_in, buffers, n_tokens, on_progress
         )
         return tuning.measured
 

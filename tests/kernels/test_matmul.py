@@ -57,7 +57,8 @@ GEMV_SHAPES = [(66, 256), (6, 512), (2, 256), (1030, 256), (130, 4864)]
 GPU_TILES = [
     GemmTile(*sizes) for sizes in ((64, 64, 32), (128, 64, 16), (64, 128, 16), (128, 128, 16))
 ]
-INT8_TILES = [GemmTile(*sizes, int8=True) for sizes in ((64, 64, 64), (128, 64, 64), (64, 64, 32))]
+F16_TILES = [GemmTile(*s, "float16") for s in ((64, 64, 32), (128, 64, 32), (64, 48, 64))]
+INT8_TILES = [GemmTile(*s, "int8") for s in ((64, 64, 64), (128, 64, 64), (64, 64, 32))]
 
 GEMM_SHAPES = [(66, 256, 7, 8), (10, 512, 1, 8), (130, 256, 64, 64), (64, 768, 33, 64)]
 """Rows, columns, tokens, room for tokens: on, one past and below the tile's border."""
@@ -261,6 +262,7 @@ def check_gemm(
     epilogue: Epilogue,
     shape: tuple[int, int, int, int],
     tuning: Tuning,
+    tolerance: float = TOLERANCE,
 ) -> None:
     rows, columns, n_tokens, max_tokens = shape
     rng = np.random.default_rng(rows * columns + n_tokens)
@@ -280,7 +282,7 @@ def check_gemm(
         tuning=tuning,
     )
     result = expected_and_found(run_kernel, spec, inputs, n_tokens)
-    assert_close(result["output"], TOLERANCE)
+    assert_close(result["output"], tolerance)
 
 
 @pytest.mark.parametrize(("name", "shape"), cases(GEMM_SHAPES))
@@ -351,14 +353,15 @@ def test_gemm_by_several_gpu_tiles(run_kernel: RunKernel, tile: GemmTile) -> Non
 
 
 def test_gpu_tiles_fit_into_the_memory_that_every_adapter_has() -> None:
-    def bytes_of_column(tile: GemmTile) -> float:
-        return 1 + 8 / 32 if tile.int8 else 4
+    bytes_of_column = {"float32": 4, "float16": 2 + 4 / 32, "int8": 1 + 8 / 32}
+    for tile in (*GPU_TILES, *F16_TILES, *INT8_TILES):
+        nbytes = bytes_of_column[tile.activation_dtype] * tile.columns * (tile.rows + tile.tokens)
+        assert nbytes <= 16384
 
-    for tile in (*GPU_TILES, *INT8_TILES):
-        assert bytes_of_column(tile) * tile.columns * (tile.rows + tile.tokens) <= 16384
 
-
-def check_gemm_of_a_part(run_kernel: RunKernel, gated: bool, tuning: Tuning) -> None:
+def check_gemm_of_a_part(
+    run_kernel: RunKernel, gated: bool, tuning: Tuning, tolerance: float = TOLERANCE
+) -> None:
     epilogue = Epilogue(bias=True, activation="silu", gated=gated)
     rng = np.random.default_rng(gated)
     inputs = matrix_inputs(rng, "q4f16_1", 10, 96)
@@ -377,7 +380,7 @@ def check_gemm_of_a_part(run_kernel: RunKernel, gated: bool, tuning: Tuning) -> 
         n_outputs=31,
         tuning=tuning,
     )
-    assert_close(expected_and_found(run_kernel, spec, inputs, 6)["output"], TOLERANCE)
+    assert_close(expected_and_found(run_kernel, spec, inputs, 6)["output"], tolerance)
 
 
 @pytest.mark.parametrize("gated", [False, True])

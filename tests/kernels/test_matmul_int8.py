@@ -22,7 +22,7 @@ from tests.kernels.cases import RunKernel, expected_and_found, matrix_inputs, po
 from tests.kernels.conftest import INT8_WITHOUT_SUBGROUPS
 
 STAGED = GemvForm(2, 16, staged=True, int8=True)
-TILE = GemmTile(64, 64, 64, int8=True)
+TILE = GemmTile(64, 64, 64, "int8")
 ROWS, COLUMNS = 66, 512
 CODES = [name for name in get_args(WeightFormat) if has_codes(name)]
 

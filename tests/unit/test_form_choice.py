@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from py_engine.chat_config import ActivationDtype
 from py_engine.config import ChatConfig
 from py_engine.errors import DeviceLostError, ShaderCompilationError
 from py_engine.gpu.types import AdapterInfo, Dispatch, Kernel, KernelSpec, Limits
@@ -30,9 +31,11 @@ from py_engine.weights.checkpoint import open_checkpoint
 from tests.conformance.fixtures import load_fixture, write_model_folder
 from tests.conformance.running import logits_after
 from tests.support.numpy_device import NumpyDevice
+from tests.unit.test_tuning import H200
 
 FIXTURE = load_fixture("gqa_tied_q4f16")
 UNKNOWN = AdapterInfo("acme", "roadrunner", subgroup_size_max=4, has_int8_dot=True)
+NVIDIA = AdapterInfo("nvidia", subgroup_size_max=32, has_f16=True, has_int8_dot=True)
 STAGED = GemvForm(2, 256, unroll=2, staged=True)
 SPLIT = GemvForm(4, 128, split=4)
 TILE = GemmTile(64, 64, 32)
@@ -214,7 +217,7 @@ def test_int8_forms_are_chosen_where_they_are_allowed_and_faster(folder: Path) -
     rounded = forms_of(model)
     assert rounded[head] is None
     chosen = {form for product, form in rounded.items() if product != head}
-    assert chosen == {PLAIN_INT8, GemmTile(64, 64, 64, int8=True)}
+    assert chosen == {PLAIN_INT8, GemmTile(64, 64, 64, "int8")}
 
     floats = forms_of(load(Gpu(), folder, chooser))
     assert floats.keys() == rounded.keys()
@@ -254,7 +257,48 @@ def test_candidates_fit_the_adapter() -> None:
     assert gemv_candidates(None, Limits(), "int8") == (PLAIN_INT8,)
     few = Limits(max_compute_invocations_per_workgroup=128)
     assert all(form.workgroup <= 128 for form in gemv_candidates(4, few, "int8"))
-    assert gemm_candidates(few, "int8") == ()
+    assert gemm_candidates(UNKNOWN, few, "int8") == ()
+
+
+@pytest.mark.parametrize(
+    ("info", "activation_dtype", "dtypes"),
+    [
+        (UNKNOWN, "float32", {"float32"}),
+        (UNKNOWN, "float16", {"float32"}),
+        (UNKNOWN, "int8", {"float32", "int8"}),
+        (NVIDIA, "float32", {"float32"}),
+        (NVIDIA, "float16", {"float32", "float16"}),
+        (NVIDIA, "int8", {"float32", "float16", "int8"}),
+    ],
+)
+def test_tiles_round_as_the_model_and_the_adapter_allow(
+    info: AdapterInfo, activation_dtype: ActivationDtype, dtypes: set[ActivationDtype]
+) -> None:
+    tiles = gemm_candidates(info, Limits(), activation_dtype)
+    assert {tile.activation_dtype for tile in tiles} == dtypes
+
+
+def f16_is_fast(spec: KernelSpec) -> float:
+    return 0.5 if spec.constants["activation_dtype"] == "float16" else 0.9
+
+
+def test_products_of_a_chunk_are_in_f16_where_that_is_faster(folder: Path) -> None:
+    """On a GPU of the table, too, which has not been measured in f16; its other forms stay."""
+    clock, device = Clock(f16_is_fast), Gpu()
+    device.info, device.limits = NVIDIA, H200
+    chooser = FormChooser(Store(), lambda device: clock)
+    model = load(device, folder, chooser)
+    assert model.activation_dtype == "float16"
+    assert {kind for kind, *_ in forms_of(model)} == {"gemm"}
+    assert set(forms_of(model).values()) == {GemmTile(64, 64, 32, "float16")}
+
+    # The option, and a GPU without f16, keep f32.
+    n_measured = clock.n_measured
+    for other in ("float32", "float16"):
+        model = load(device, folder, chooser, activation_dtype=other)
+        assert (model.activation_dtype, forms_of(model)) == ("float32", {})
+        device.info = replace(NVIDIA, has_f16=False)
+    assert clock.n_measured == n_measured
 
 
 def test_forms_as_text() -> None:
@@ -263,6 +307,7 @@ def test_forms_as_text() -> None:
         ("gemv", 2048, 2048): None,
         ("gemv", 8192, 2048): PLAIN_INT8,
         ("gemm", 2048, 2048): TILE,
+        ("gemm", 2048, 4096): GemmTile(128, 64, 32, "float16"),
     }
     assert forms_from_json(forms_as_json(forms)) == forms
     for text in ("", "7", "[1]", '[["gemv", 1, 2, {"size": 3}]]', '[["conv", 1, 2, {}]]'):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
+from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import AdapterInfo, Limits
 from py_engine.kernels.attention_shape import AttentionShape, QkNorm, SlidingWindow
 from py_engine.kernels.attention_split import (
@@ -23,7 +25,7 @@ from py_engine.kernels.tuning import (
     GemvForms,
     SplitKeys,
     Tuning,
-    is_unknown_gpu,
+    kinds_to_measure,
     tuning_for,
 )
 
@@ -46,7 +48,8 @@ H200 = Limits(
 def test_other_gpus_share_keys_out_and_are_measured(info: AdapterInfo) -> None:
     keys = SplitKeys(128, 64, 64, 128, by_subgroups=False)
     assert tuning_for(info, H200) == Tuning(info.subgroup_size_max, 49152, keys, sample_slices=64)
-    assert is_unknown_gpu(info, H200)
+    for dtype in get_args(ActivationDtype):
+        assert kinds_to_measure(info, H200, dtype) == {"gemv", "gemm"}
     forms: Forms = {("gemv", 64, 32): None}
     assert tuning_for(info, H200, forms).measured == forms
 
@@ -55,7 +58,7 @@ def test_other_gpus_share_keys_out_and_are_measured(info: AdapterInfo) -> None:
 def test_adapters_on_the_cpu_have_the_plain_forms(lanes: int | None) -> None:
     info = AdapterInfo("mesa", "llvmpipe", is_fallback=True, subgroup_size_max=lanes)
     assert tuning_for(info, Limits()) == Tuning(lanes)
-    assert not is_unknown_gpu(info, Limits())
+    assert kinds_to_measure(info, Limits(), "float16") == frozenset()
 
 
 def test_nvidia_has_its_own_where_the_limits_allow() -> None:
@@ -63,7 +66,10 @@ def test_nvidia_has_its_own_where_the_limits_allow() -> None:
     tuned = tuning_for(info, H200)
     assert tuned.split_keys is not None and tuned.gemv is not None
     assert (tuned.lanes, tuned.sample_threads) == (32, 1024)
-    assert not is_unknown_gpu(info, H200) and is_unknown_gpu(info, Limits())
+    assert kinds_to_measure(info, H200, "float32") == frozenset()
+    # What the table has of chunks was measured in f32.
+    assert kinds_to_measure(info, H200, "float16") == {"gemm"}
+    assert kinds_to_measure(info, Limits(), "float32") == {"gemv", "gemm"}
     assert tuning_for(info, Limits()).gemv is None
     assert tuned.gemm_tile(2048, 64) == GemmTile(64, 64, 32)
     assert tuned.gemm_tile(16384, 64) == GemmTile(128, 64, 16)
@@ -105,7 +111,7 @@ def test_int8_has_forms_of_its_own() -> None:
     other_cpu = forms(AdapterInfo("mesa", is_fallback=True))
     assert (other_cpu.gemv_form(64, 64), other_cpu.gemm_tile(64, 64)) == (PLAIN_INT8, None)
     gpu = forms(AdapterInfo("amd", subgroup_size_max=64))
-    tile = GemmTile(64, 64, 64, int8=True)
+    tile = GemmTile(64, 64, 64, "int8")
     assert (gpu.gemv_form(64, 64), gpu.gemm_tile(64, 64)) == (PLAIN_INT8, tile)
 
 

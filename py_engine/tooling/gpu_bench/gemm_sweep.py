@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from py_engine.gpu.clock import GpuClock
-from py_engine.gpu.types import Buffer, Dispatch, Kernel
+from py_engine.gpu.types import AdapterInfo, Buffer, Dispatch, Kernel
 from py_engine.kernels.formats import MATRIX_FORMATS
 from py_engine.kernels.matmul import gemm
 from py_engine.kernels.tuning import PLAIN, GemmTile, Tuning
@@ -22,12 +22,14 @@ GEMM_TILES = (
     GemmTile(128, 64, 16),
     GemmTile(64, 128, 16),
     GemmTile(128, 128, 16),
-    GemmTile(64, 64, 64, int8=True),
-    GemmTile(128, 64, 64, int8=True),
-    GemmTile(64, 64, 32, int8=True),
+    GemmTile(64, 64, 32, "float16"),
+    GemmTile(128, 64, 32, "float16"),
+    GemmTile(64, 128, 32, "float16"),
+    GemmTile(64, 64, 64, "int8"),
+    GemmTile(128, 64, 64, "int8"),
+    GemmTile(64, 64, 32, "int8"),
 )
-_TOLERANCE = 1e-4
-_INT8_TOLERANCE = 2e-2
+_TOLERANCES = {"float32": 1e-4, "float16": 3e-3, "int8": 2e-2}
 _POISON = 1e30
 
 
@@ -63,7 +65,7 @@ class GemmSweep:
         """
         shape, expected = self._shape, array("f")
         rows = []
-        for name, tuning in _forms(self._device.info.subgroup_size_max).items():
+        for name, tuning in _forms(self._device.info).items():
             if time.perf_counter() > until:
                 break
             spec = gemm(name, "q4f16_1", shape.rows, shape.columns, self._n_tokens, tuning=tuning)
@@ -71,8 +73,7 @@ class GemmSweep:
             found = await self._result(kernel)
             expected = expected or found
             error = math.dist(found, expected) / math.hypot(*expected)
-            is_int8 = spec.constants["activation_dtype"] == "int8"
-            if error < (_INT8_TOLERANCE if is_int8 else _TOLERANCE):
+            if error < _TOLERANCES[str(spec.constants["activation_dtype"])]:
                 rows.append(self._row(name, error, await self._seconds(kernel)))
             else:
                 rows.append(self._row(f"WRONG {name}", error, math.inf))
@@ -108,13 +109,15 @@ class GemmSweep:
         return await self._clock.seconds(program, rounds=2)
 
 
-def _forms(lanes: int | None) -> Mapping[str, Tuning]:
+def _forms(info: AdapterInfo) -> Mapping[str, Tuning]:
     """Return the forms by name: first what the others are checked against."""
+    lanes = info.subgroup_size_max
     subgroups = {} if lanes is None else {"subgroup": Tuning(lanes)}
     tiles = {
-        f"tile {tile.rows}x{tile.tokens}x{tile.columns}{' int8' if tile.int8 else ''}": Tuning(
+        f"tile {tile.rows}x{tile.tokens}x{tile.columns} {tile.activation_dtype}": Tuning(
             gemm_tiles=((0, tile),)
         )
         for tile in GEMM_TILES
+        if info.has_f16 or tile.activation_dtype != "float16"
     }
     return {**subgroups, "workgroup": PLAIN, **tiles}

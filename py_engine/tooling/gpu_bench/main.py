@@ -15,7 +15,14 @@ from typing import Any
 from py_engine.gpu.adapter import request_device
 from py_engine.gpu.clock import GpuClock
 from py_engine.gpu.webgpu import WebGPUDevice
-from py_engine.kernels.tuning import GemvForm, GemvForms, SplitKeys, Tuning, tuning_for
+from py_engine.kernels.tuning import (
+    GemmTile,
+    GemvForm,
+    GemvForms,
+    SplitKeys,
+    Tuning,
+    tuning_for,
+)
 from py_engine.models.registry import decoder_spec
 from py_engine.tooling.gpu_bench.basics import measure_copy, measure_dispatches, measure_read
 from py_engine.tooling.gpu_bench.decoding import (
@@ -59,6 +66,9 @@ TINY_TUNING = Tuning(
 )
 """The same forms as an H200's, for subgroups of 4."""
 
+F16_TILES = ((8192, GemmTile(128, 64, 32, "float16")), (0, GemmTile(64, 64, 32, "float16")))
+"""An H200's tiles, in f16."""
+
 TINY_INT8 = GemvForms.only(GemvForm(8, 32, staged=True, int8=True))
 
 
@@ -100,10 +110,12 @@ class Bench:
     async def model(self, name: str) -> None:
         """Measure a model's kernels and decode, in plain forms, as tuned, and with x in 8 bits.
 
-        Prefill is measured as tuned, where it is the same in 8 bits.
+        Prefill is measured as tuned, where it is the same in 8 bits, and in f16.
         """
         plain = Tuning(self.device.info.subgroup_size_max)
         forms = {"plain": plain, "tuned": self.tuned, "int8": self.int8}
+        if self.device.info.has_f16:
+            forms["float16"] = replace(self.tuned, gemm_tiles=F16_TILES)
         decodes: dict[str, dict[int, dict[str, float]]] = {}
         logits: dict[str, array[float]] = {}
         for form, tuning in forms.items():
@@ -120,13 +132,14 @@ class Bench:
             self.report.keep(f"{title} load", loaded)
             self.report.say(f"{title}: {loaded}")
             try:
-                logits[form] = array("f")
-                # In steps for short sequences, and in those for any.
-                for position in (self.positions[0], self.positions[-1]):
-                    logits[form].extend(await logits_at(model, self.data, position))
-                await self._kernels(title, model)
-                decodes[form] = await self._decode(title, model)
-                if form == "tuned":
+                if form != "float16":
+                    logits[form] = array("f")
+                    # In steps for short sequences, and in those for any.
+                    for position in (self.positions[0], self.positions[-1]):
+                        logits[form].extend(await logits_at(model, self.data, position))
+                    await self._kernels(title, model)
+                    decodes[form] = await self._decode(title, model)
+                if form in ("tuned", "float16"):
                     await self._prefill(title, model)
             finally:
                 model.decoder.destroy()
