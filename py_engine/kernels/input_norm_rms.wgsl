@@ -1,5 +1,4 @@
 // RMSNorm folded into the product: sum(w g x) is scaled by 1/rms(x) at the end, so x is read once.
-fn input_statistics(token: u32, thread: u32, stride: u32) -> vec2f { return vec2f(0.0); }
 fn square_sum(x: Block) -> f32 { return dot_blocks(x, x); }
 
 fn normed(x: Block, block: u32, statistics: vec2f) -> Block {

@@ -1,7 +1,7 @@
 """Products with a weight matrix: GEMV for one token or a few, GEMM for a prefill chunk.
 
-y[row] = sum over columns of w[row, column] * x[column]; in a GEMV a norm of x is folded in. An
-`Epilogue` says what becomes of y on its way out.
+y[row] = sum over columns of w[row, column] * x[column]; in a GEMV a norm of x is folded in, and
+what a branch adds to x (`GemvInput`). An `Epilogue` says what becomes of y on its way out.
 
 A matrix may lie in several parts, each of some of its rows: a kernel of a part writes its outputs
 where they belong in the whole.
@@ -17,9 +17,11 @@ from dataclasses import replace
 from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import SLICE_ALIGNMENT, Binding, KernelSpec
 from py_engine.kernels.formats import WeightFormat
+from py_engine.kernels.gemv_forms import folds_branch, form_of
+from py_engine.kernels.gemv_input import GemvInput
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import STORE, Epilogue, MatrixProduct, matrix_product
-from py_engine.kernels.tuning import PLAIN, PLAIN_INT8, GemmTile, GemvForm, Tuning
+from py_engine.kernels.tuning import PLAIN, GemmTile, GemvForm, Tuning
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 
 _QUAD = 4
@@ -50,6 +52,7 @@ def gemv(
     *,
     epilogue: Epilogue = STORE,
     norm: Norm | None = None,
+    branch_norm: Norm | None = None,
     first_output: int = 0,
     n_outputs: int | None = None,
     batch: int = 1,
@@ -60,26 +63,30 @@ def gemv(
     Shapes: weights (rows, columns), x f32 (columns,), the norm's buffers, bias f32 (n_outputs,) or
     when gated (2 n_outputs,), output f32 (n_outputs,). Outputs from `first_output` on are written;
     `n_outputs` is None for a matrix in one part. Of a batch, x and output have `batch_stride`
-    floats a token.
+    floats a token. A branch with `branch_norm` behind it, like x with that norm's weight, is added
+    to x on the fly where `folds_branch` says that it can be.
     """
+    if branch_norm is not None:
+        assert folds_branch(weight_format, rows, columns, branch_norm, tuning, batch)
+    given = GemvInput(norm, branch_norm)
     product = matrix_product(weight_format, rows, columns, epilogue, first_output, n_outputs)
-    form = _form(product, norm, tuning)
+    form = form_of(weight_format, rows, columns, norm, tuning)
     if form is not None:
         product = replace(product, activation_dtype=form.activation_dtype)
     if form is None or not form.is_team or batch > 1:
         product = _by_subgroups(product, tuning)
     if batch > 1:
-        return _batch_gemv(label, product, norm, form, batch, tuning)
+        return _batch_gemv(label, product, given, form, batch, tuning)
     if form is not None and form.has_quads:
-        return _quads_gemv(label, product, norm, form, tuning)
+        return _quads_gemv(label, product, given, form, tuning)
     if form is not None and form.is_team:
-        return _team_gemv(label, product, norm, form, tuning)
+        return _team_gemv(label, product, given, form, tuning)
     subgroups = tuning.lanes is not None
     variant = "subgroup" if subgroups else "workgroup"
     return _gemv_kernel(
         label,
         product,
-        norm,
+        given,
         before_norm=(f"total_{variant}",),
         after_norm=("gemv_accumulate", f"gemv_{variant}"),
         constants={"WORKGROUP": _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP},
@@ -101,7 +108,7 @@ def _subgroups(workgroup: int, lanes: int | None) -> int:
 def _gemv_kernel(
     label: str,
     product: MatrixProduct,
-    norm: Norm | None,
+    given: GemvInput,
     *,
     before_norm: tuple[str, ...] = (),
     after_norm: tuple[str, ...],
@@ -118,27 +125,26 @@ def _gemv_kernel(
     n_inputs, n_outputs = product.columns, product.n_outputs
     if batch > 1:
         n_inputs, n_outputs = batch_stride(n_inputs), batch_stride(n_outputs)
-    of_norm = {} if norm is None else {"EPSILON": float(norm.eps), "norm": norm.kind}
     return kernel_spec(
         "gemv",
         label,
         snippets=(
             *product.snippets,
+            *given.block,
             product.operand,
             *before_norm,
-            *_input_norm(norm),
+            *given.normed,
             *after_norm,
         ),
         bindings=(
             *product.weights,
-            Binding("x", "read", f"array<vec4f, {batch * n_inputs // 4}>"),
-            *(norm.bindings(product.columns) if norm else ()),
+            *given.bindings(product.columns, batch * n_inputs),
             *product.outputs(batch * n_outputs),
         ),
         constants={
             **product.constants,
             **constants,
-            **of_norm,
+            **given.constants(n_inputs),
             "GROUPS_X": width,
             "BATCH": batch,
             "INPUT_STRIDE": n_inputs // 4,
@@ -159,36 +165,14 @@ def _grid(groups: int) -> tuple[int, int]:
     return -(-groups // height), height
 
 
-def _form(product: MatrixProduct, norm: Norm | None, tuning: Tuning) -> GemvForm | None:
-    """Return the form that `tuning` asks for, or the plain one (in f32: None) where it cannot be.
-
-    x in 8 bits and teams are for formats of 4-bit codes. Teams do without LayerNorm, and x must fit
-    into workgroup memory if it is staged there.
-    """
-    form = tuning.gemv_form(product.rows, product.columns)
-    if form is None:
-        return None
-    if form.int8 and not product.has_codes:
-        form = replace(form, int8=False)
-    plain = PLAIN_INT8 if form.int8 else None
-    if tuning.lanes is None:
-        return plain
-    if not form.is_team:
-        return form
-    if not product.has_codes or (norm is not None and norm.kind != "rms"):
-        return plain
-    needed = form.workgroup_bytes(product.columns, tuning.lanes)
-    return form if needed <= tuning.workgroup_bytes else plain
-
-
 def _quads_gemv(
-    label: str, product: MatrixProduct, norm: Norm | None, form: GemvForm, tuning: Tuning
+    label: str, product: MatrixProduct, given: GemvInput, form: GemvForm, tuning: Tuning
 ) -> KernelSpec:
     quads = form.rows // _QUAD
     return _gemv_kernel(
         label,
         product,
-        norm,
+        given,
         before_norm=("total_subgroup",),
         after_norm=("gemv_quads",),
         constants={"WORKGROUP": form.workgroup, "QUADS_EACH": quads},
@@ -200,7 +184,7 @@ def _quads_gemv(
 def _batch_gemv(
     label: str,
     product: MatrixProduct,
-    norm: Norm | None,
+    given: GemvInput,
     form: GemvForm | None,
     batch: int,
     tuning: Tuning,
@@ -219,7 +203,7 @@ def _batch_gemv(
     return _gemv_kernel(
         label,
         product,
-        norm,
+        given,
         before_norm=(f"total_{variant}",),
         after_norm=kernel,
         constants={"WORKGROUP": workgroup, "QUADS_EACH": quads},
@@ -230,7 +214,7 @@ def _batch_gemv(
 
 
 def _team_gemv(
-    label: str, product: MatrixProduct, norm: Norm | None, form: GemvForm, tuning: Tuning
+    label: str, product: MatrixProduct, given: GemvInput, form: GemvForm, tuning: Tuning
 ) -> KernelSpec:
     lanes = tuning.lanes or 1
     teams = form.workgroup // lanes // form.split
@@ -238,7 +222,8 @@ def _team_gemv(
     return _gemv_kernel(
         label,
         product,
-        norm,
+        given,
+        before_norm=("total_staged",) if given.branch_norm else (),
         after_norm=("gemv_team", *_team_input(form)),
         constants={
             "WORKGROUP": form.workgroup,
@@ -258,19 +243,6 @@ def _team_input(form: GemvForm) -> tuple[str, ...]:
         return ("gemv_input_staged", "gemv_stage_int8")
     staged = ("gemv_input_staged", "gemv_stage_float")
     return ("gemv_input_float", *(staged if form.staged else ("gemv_input_storage",)))
-
-
-def _input_norm(norm: Norm | None) -> tuple[str, ...]:
-    """Return the snippets that fold a norm into the product.
-
-    RMSNorm's scale comes at the end, where a bias of the norm would be scaled too.
-    """
-    if norm is None:
-        return ("input_norm_none",)
-    if norm.kind == "rms":
-        assert not norm.bias, "a GEMV folds RMSNorm without a bias"
-        return ("input_norm_rms",)
-    return (norm.shift, "statistics_layer", "input_norm_layer")
 
 
 _TILE_STAGES: dict[ActivationDtype, tuple[str, ...]] = {
@@ -335,7 +307,7 @@ def gemm(
     return kernel_spec(
         "gemm",
         label,
-        snippets=(*product.snippets, *shared, variant),
+        snippets=(*product.snippets, "input_block", *shared, variant),
         bindings=(
             *product.weights,
             Binding("x", "read", f"array<vec4f, {max_tokens * columns // 4}>"),

@@ -32,3 +32,20 @@ class Norm:
     def shift(self) -> str:
         """The snippet of the bias."""
         return "norm_shift" if self.bias else "norm_shift_none"
+
+
+def branch_bindings(columns: int, n_floats: int) -> tuple[Binding, ...]:
+    """Return the buffers of a branch whose norm is folded in where its output is read.
+
+    They are `branch`, its output of so many floats, and `branch_norm` f32 (columns,).
+    """
+    return (
+        Binding("branch", "read", f"array<vec4f, {n_floats // 4}>"),
+        Binding("branch_norm", "read", f"array<vec4f, {columns // 4}>"),
+    )
+
+
+def branch_constants(norm: Norm, stride: int) -> dict[str, int | float]:
+    """Return what branch.wgsl knows of a branch with `norm` behind it, of rows `stride` apart."""
+    assert norm.kind == "rms" and not norm.bias, "a branch's norm is folded in without a mean"
+    return {"BRANCH_EPSILON": float(norm.eps), "BRANCH_STRIDE": stride // 4}

@@ -108,7 +108,6 @@ class MatrixProduct:
             f"activation_{epilogue.activation}",
             "epilogue_store",
             "epilogue_gated" if epilogue.gated else "epilogue_rows",
-            "input_block",
         )
 
     @property

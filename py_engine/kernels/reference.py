@@ -53,9 +53,21 @@ def _normed(constants: Constants, x: Array, buffers: Buffers) -> Array:
     x = x.astype(np.float64)
     if constants["norm"] == "layer":
         x = x - x.mean(axis=1, keepdims=True)
-    x = x / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + constants["EPSILON"])
     shift: Array | float = buffers.get("norm_bias", 0.0)
-    return x * buffers["norm"] + shift
+    return _over_rms(x, constants["EPSILON"]) * buffers["norm"] + shift
+
+
+def _over_rms(x: Array, epsilon: float) -> Array:
+    """Return rows divided by their root mean squares."""
+    scaled: Array = x / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + epsilon)
+    return scaled
+
+
+def _of_branch(constants: Constants, buffers: Buffers) -> Array:
+    """Return what a branch adds to the residual: rows (tokens, COLUMNS) after its own norm."""
+    rows = buffers["branch"].reshape(-1, 4 * constants["BRANCH_STRIDE"])
+    rows = rows[:, : constants["COLUMNS"]].astype(np.float64)
+    return _over_rms(rows, constants["BRANCH_EPSILON"]) * buffers["branch_norm"]
 
 
 def gelu(x: Array) -> Array:
@@ -123,8 +135,10 @@ def _product(constants: Constants, x: Array, buffers: Buffers) -> Array:
 
 
 def gemv(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """y = W (normed x or x) for each token, then the epilogue."""
+    """y = W (normed x or x) for each token, then the epilogue; a branch comes to x before."""
     x = buffers["x"].reshape(constants["BATCH"], -1)[:, : constants["COLUMNS"]]
+    if "branch" in buffers:
+        x = x + _of_branch(constants, buffers)
     if "norm" in constants:
         x = _normed(constants, x, buffers)
     _epilogue(constants, _product(constants, x, buffers), buffers)
@@ -158,8 +172,10 @@ def row_norm(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
         rows.reshape(-1, constants["ROW_STRIDE"])[:count, : constants["COLUMNS"]]
         for rows in (buffers["x"], buffers.get("output", buffers["x"]))
     )
-    normed = _normed(constants, x, buffers)
-    output[:] = output + normed if constants["target"] == "add" else normed
+    rows = _normed(constants, x, buffers)
+    if constants["target"] == "add_both":
+        rows = rows + _of_branch(constants, buffers)[:count]
+    output[:] = rows if constants["target"] in ("copy", "in_place") else output + rows
 
 
 def last_row(constants: Constants, n_tokens: int, buffers: Buffers) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
 from py_engine.kernels.matmul import batch_stride
-from py_engine.kernels.norm import Norm
+from py_engine.kernels.norm import Norm, branch_bindings, branch_constants
 from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 
@@ -15,8 +15,9 @@ Ids = Literal["tokens", "drawn", "positions"]
 """Whose rows an embedding takes: those of the tokens given, of the token drawn last, or of the
 positions from the first token of this step on."""
 
-Target = Literal["copy", "add", "in_place"]
-"""Where a norm's rows go: to the output, onto what the output holds, or back to where they lay."""
+Target = Literal["copy", "add", "add_both", "in_place"]
+"""Where a norm's rows go: to the output, onto what the output holds, there with what another branch
+adds, or back to where they lay."""
 
 _WORKGROUP = 64
 
@@ -90,31 +91,43 @@ def row_norm(
 
     Buffers: x f32 (max_tokens, columns), the norm's, `state`, then output like x; in place they are
     the norm's, `state`, x. With "add" this is the norm of a branch's output, added onto the
-    residual. With subgroups each has a row of its own, else a workgroup has. In place of a chunk a
-    `batch` of tokens has rows `batch_stride` apart.
+    residual; with "add_both" the residual gets before that what an earlier branch adds, with such a
+    norm behind it, too: `branch` and `branch_norm` are then between the norm's and `state`. With
+    subgroups each has a row of its own, else a workgroup has. In place of a chunk a `batch` of
+    tokens has rows `batch_stride` apart.
     """
     stride = columns if batch == 1 else batch_stride(columns)
-    rows = f"array<vec4f, {max(max_tokens, batch) * stride // 4}>"
+    n_floats = max(max_tokens, batch) * stride
+    rows = f"array<vec4f, {n_floats // 4}>"
     read = () if target == "in_place" else (Binding("x", "read", rows),)
     written = Binding("x" if target == "in_place" else "output", "read_write", rows)
+    has_branch = target == "add_both"
     variant = "workgroup" if tuning.lanes is None else "subgroup"
     return kernel_spec(
         "row_norm",
         label,
         snippets=(
             f"total_{variant}",
+            *(("branch",) if has_branch else ("row_begin_none",)),
             f"row_{target}",
             norm.shift,
             f"statistics_{norm.kind}",
             "row_norm",
             f"row_norm_{variant}",
         ),
-        bindings=(*read, *norm.bindings(columns), STATE, written),
+        bindings=(
+            *read,
+            *norm.bindings(columns),
+            *(branch_bindings(columns, n_floats) if has_branch else ()),
+            STATE,
+            written,
+        ),
         constants={
             "COLUMNS": columns,
             "ROW_STRIDE": stride,
             "BATCH": 0 if batch == 1 else batch,
             "EPSILON": float(norm.eps),
+            **(branch_constants(norm, stride) if has_branch else {}),
             "WORKGROUP": _WORKGROUP,
             **STATE_WORDS,
             "norm": norm.kind,

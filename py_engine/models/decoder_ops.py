@@ -29,7 +29,9 @@ from py_engine.weights.layouts import Layouts
 LayerCaches = Mapping[int, tuple[LayerCache, ...]]
 """The parts of the KV cache of each layer that has one, by the layer's number."""
 
-ROWS = frozenset(("x", "normed", "qkv", "attended", "projected", "recalled", "activated", "branch"))
+ROWS = frozenset(
+    ("x", "normed", "qkv", "attended", "projected", "recalled", "activated", "branch", "mlp_branch")
+)
 """Activations that decode has one row of, and prefill, with names of its own, one a token."""
 
 PREFILL = "prefill "
@@ -56,6 +58,7 @@ def row_widths(spec: DecoderSpec) -> dict[str, int]:
         "x": spec.hidden_size,
         "normed": spec.hidden_size,
         "branch": spec.hidden_size,
+        "mlp_branch": spec.hidden_size,
         "qkv": sum(spec.heads.qkv_blocks),
         "attended": spec.heads.width,
         "activated": spec.mlp.intermediate_size,
@@ -103,11 +106,22 @@ class DecoderOps(Ops):
         return short
 
     def project(
-        self, role: str, source: str, target: str, epilogue: Epilogue, norm: str = ""
+        self,
+        role: str,
+        source: str,
+        target: str,
+        epilogue: Epilogue,
+        norm: str = "",
+        branch_norm: str = "",
     ) -> Iterator[Step]:
-        """Multiply by a matrix after a norm, if any: folded in, or as rows of their own."""
+        """Multiply by a matrix after a norm, if any: folded in, or as rows of their own.
+
+        What "branch" adds to the source through `branch_norm` can only be folded in.
+        """
         if not norm or self.max_tokens is None:
-            yield from self.product(role, source, target, epilogue, norm=norm)
+            yield from self.product(
+                role, source, target, epilogue, norm=norm, branch_norm=branch_norm
+            )
             return
         if norm != self._normed:
             yield self.norm(norm, "norm", source, "normed", "copy")

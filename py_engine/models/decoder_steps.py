@@ -3,10 +3,12 @@
 Everything is decided before a weight is fetched: the kernels that the steps name are the ones to
 compile. In decode a layer takes five dispatches (QKV with the norm folded in, attention, output
 projection onto the residual, gate-up with norm and activation, down projection onto the residual),
-with linear attention too (its input projection, the delta rule, its output projection), and one
-more for each norm of a branch's output. Where attention shares keys out (GPUs), it takes a second
-one to join them, but not in short sequences, which have steps of their own. Prefill takes one more
-for each norm, and two for attention.
+with linear attention too (its input projection, the delta rule, its output projection). Norms of
+the outputs of both branches take one more where products share x among many rows: the gate-up
+projection adds what attention's branch does to x where it reads x, and one dispatch behind the MLP
+adds what both do to the residual; elsewhere they take two. Where attention shares keys out (GPUs),
+it takes a second one to join them, but not in short sequences, which have steps of their own.
+Prefill takes one more for each norm, and two for attention.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from py_engine.kernels.attention import Batch
 from py_engine.kernels.attention_split import key_split, split_bytes
 from py_engine.kernels.history import recall, remember
 from py_engine.kernels.product import Epilogue
-from py_engine.kernels.rows import Ids
+from py_engine.kernels.rows import Ids, Target
 from py_engine.kernels.tuning import Tuning
 from py_engine.models.cache_pool import LayerCache
 from py_engine.models.decoder_ops import DecoderOps, layer_caches
@@ -176,6 +178,13 @@ class _Block:
         self._index = index
         self._layer = f"layers.{index}."
         self._is_delta = spec.layers[index].kind == "delta"
+        # The norm behind attention's branch, if what is behind it folds it in.
+        self._folded = f"{self._layer}post_attention_norm" if self._folds_branch() else ""
+
+    def _folds_branch(self) -> bool:
+        block = self._spec.block
+        has_both = block.post_attention_norm and block.post_mlp_norm and not block.parallel
+        return has_both and self._ops.folds_branch(self._layer + self._spec.mlp.role, "x")
 
     def sequence(self) -> Iterator[Step]:
         yield from self._input()
@@ -207,30 +216,41 @@ class _Block:
     def _mlp_input(self, norm: str) -> Iterator[Step]:
         mlp = self._spec.mlp
         epilogue = Epilogue(bias=mlp.bias, activation=mlp.activation, gated=mlp.gated)
-        return self._project(mlp.role, "x", "activated", epilogue, norm)
+        return self._project(mlp.role, "x", "activated", epilogue, norm, self._folded)
 
     def _output(self) -> Iterator[Step]:
         if self._is_delta:
-            return self._branch("delta.output", "recalled", False, "post_attention_norm")
+            return self._branch("delta.output", "recalled", "branch", False, "post_attention_norm")
         bias = self._spec.heads.output_bias
-        return self._branch("output", "attended", bias, "post_attention_norm")
+        return self._branch("output", "attended", "branch", bias, "post_attention_norm")
 
     def _down(self) -> Iterator[Step]:
-        return self._branch("down", "activated", self._spec.mlp.bias, "post_mlp_norm")
+        # Those of a chunk are large, and there the other branch is done with.
+        target = "mlp_branch" if self._ops.max_tokens is None else "branch"
+        return self._branch("down", "activated", target, self._spec.mlp.bias, "post_mlp_norm")
 
-    def _branch(self, role: str, source: str, bias: bool, norm: str) -> Iterator[Step]:
-        """Project a branch onto the residual, through its own norm where it has one."""
+    def _branch(self, role: str, source: str, target: str, bias: bool, norm: str) -> Iterator[Step]:
+        """Project a branch onto the residual, where it has a norm through that and `target`."""
         if norm not in self._spec.block.norms:
             yield from self._project(role, source, "x", Epilogue(bias=bias, residual=True))
             return
-        yield from self._project(role, source, "branch", Epilogue(bias=bias))
-        yield self._ops.norm(self._layer + norm, norm, "branch", "x", "add")
+        yield from self._project(role, source, target, Epilogue(bias=bias))
+        name = self._layer + norm
+        if name != self._folded:
+            how: Target = "add_both" if self._folded else "add"
+            yield self._ops.norm(name, norm, target, "x", how, self._folded)
 
     def _project(
-        self, role: str, source: str, target: str, epilogue: Epilogue, norm: str = ""
+        self,
+        role: str,
+        source: str,
+        target: str,
+        epilogue: Epilogue,
+        norm: str = "",
+        branch_norm: str = "",
     ) -> Iterator[Step]:
         norm = self._layer + norm if norm in self._spec.block.norms else ""
-        return self._ops.project(self._layer + role, source, target, epilogue, norm)
+        return self._ops.project(self._layer + role, source, target, epilogue, norm, branch_norm)
 
 
 def _head(spec: DecoderSpec, ops: DecoderOps) -> Iterator[Step]:

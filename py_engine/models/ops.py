@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.gemv_forms import folds_branch
 from py_engine.kernels.matmul import gemm, gemv
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import Epilogue
@@ -97,15 +98,20 @@ class Ops:
         epilogue: Epilogue,
         *,
         norm: str = "",
+        branch_norm: str = "",
         label: str = "",
         n_rows: int | None = None,
     ) -> Iterator[Step]:
-        """Multiply by a matrix, or by its first `n_rows` rows; `norm` is folded in (one token)."""
+        """Multiply by a matrix, or by its first `n_rows` rows; `norm` is folded in (one token).
+
+        So is what "branch" adds to the source through `branch_norm`, if `folds_branch`.
+        """
         parts = _first_rows(self._layouts[role], n_rows)
         rows = sum(part.rows for part in parts)
         written = rows // 2 if epilogue.gated else rows
         n_outputs = self._columns.get(target, written)
-        buffers = {"x": source, "bias": f"{role}.bias", "output": target, **_norm_buffers(norm)}
+        buffers = {"x": source, "bias": f"{role}.bias", "output": target}
+        buffers |= _norm_buffers(norm) | _branch_buffers(branch_norm)
         arguments: dict[str, Any] = {
             "columns": self._columns[source],
             "epilogue": epilogue,
@@ -113,7 +119,11 @@ class Ops:
             "tuning": self._tuning,
         }
         if self.max_tokens is None:
-            arguments |= {"norm": self._norm if norm else None, "batch": self._batch}
+            arguments |= {
+                "norm": self._norm if norm else None,
+                "branch_norm": self._norm if branch_norm else None,
+                "batch": self._batch,
+            }
         else:
             arguments["max_tokens"] = self.max_tokens
         build = gemv if self.max_tokens is None else gemm
@@ -128,8 +138,27 @@ class Ops:
             )
             yield self.step(kernel, buffers | part_buffers(role, number, part))
 
-    def norm(self, role: str, label: str, source: str, target: str, how: Target) -> Step:
-        """Normalise the rows of `source`: into `target`, onto what is there, or in place."""
+    def folds_branch(self, role: str, source: str) -> bool:
+        """Tell whether products with a matrix add what "branch" does to their source themselves."""
+        return self.max_tokens is None and all(
+            folds_branch(
+                part.format,
+                part.rows,
+                self._columns[source],
+                self._norm,
+                self._tuning,
+                self._batch,
+            )
+            for part in self._layouts[role]
+        )
+
+    def norm(
+        self, role: str, label: str, source: str, target: str, how: Target, branch_norm: str = ""
+    ) -> Step:
+        """Normalise the rows of `source`: into `target`, onto what is there, or in place.
+
+        "add_both" adds to `target` what "branch" does through `branch_norm`, too.
+        """
         kernel = self.kernel(
             row_norm,
             label,
@@ -140,7 +169,8 @@ class Ops:
             tuning=self._tuning,
             batch=self._batch,
         )
-        return self.step(kernel, {"x": source, "output": target, **_norm_buffers(role)})
+        buffers = {"x": source, "output": target}
+        return self.step(kernel, buffers | _norm_buffers(role) | _branch_buffers(branch_norm))
 
     def kernel(self, build: Callable[..., KernelSpec], label: str, **arguments: Any) -> KernelSpec:
         """Build a kernel, once for all layers."""
@@ -163,6 +193,10 @@ def last_name(role: str) -> str:
 
 def _norm_buffers(role: str) -> dict[str, str]:
     return {"norm": role, "norm_bias": f"{role}.bias"} if role else {}
+
+
+def _branch_buffers(role: str) -> dict[str, str]:
+    return {"branch": "branch", "branch_norm": role} if role else {}
 
 
 def _first_rows(parts: tuple[MatrixPart, ...], n_rows: int | None) -> tuple[MatrixPart, ...]:

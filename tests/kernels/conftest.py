@@ -131,6 +131,9 @@ GEMV_FORMS = {
 }
 """Workgroups are for subgroups of 4, as SwiftShader has them; larger ones scale them up."""
 
+SHARING_FORMS = [name for name, form in GEMV_FORMS.items() if form.staged or form.has_quads]
+"""Those whose rows share x, so that what a branch adds to it is folded in."""
+
 INT8_WITHOUT_SUBGROUPS = Tuning(gemv=GemvForms.only(PLAIN_INT8))
 
 

@@ -23,10 +23,12 @@ from tests.kernels.cases import (
 )
 from tests.kernels.conftest import GEMV_FORMS, INT8_WITHOUT_SUBGROUPS, one_form, sampled, scaled
 from tests.kernels.test_matmul import (
+    BRANCH_NORM,
     EPILOGUES,
     NORMS,
     TOLERANCE,
     bias_inputs,
+    branch_inputs,
     norm_inputs,
     norm_tolerance,
 )
@@ -55,6 +57,14 @@ def batch_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     return one_form(lanes, scaled(GEMV_FORMS[request.param], lanes))
 
 
+def apart(rows: np.ndarray) -> np.ndarray:
+    """Return f32 rows as they lie in a batch's buffer."""
+    batch, columns = rows.shape
+    held = np.full((batch, batch_stride(columns)), np.nan, np.float32)
+    held[:, :columns] = rows
+    return held
+
+
 def batch_inputs(
     spec: KernelSpec, epilogue: Epilogue, norm: Norm | None = None
 ) -> dict[str, np.ndarray]:
@@ -63,13 +73,15 @@ def batch_inputs(
     rng = np.random.default_rng(rows * columns)
     width = spec.constants["N_OUTPUTS"]
     inputs = matrix_inputs(rng, spec.constants["format"], rows, columns)
-    x = np.full((batch, batch_stride(columns)), np.nan, np.float32)
     inputs |= bias_inputs(rng, epilogue, width)
     if norm is not None:
         inputs |= norm_inputs(rng, norm, columns)
     rows = rng.normal(3 if norm else 0, 1, size=(batch, columns))
-    x[:, :columns] = away_from_ties(rows, inputs.get("norm", 1.0))
-    inputs["x"] = x
+    added: np.ndarray | float = 0.0
+    if "BRANCH_STRIDE" in spec.constants:
+        of_branch, added = branch_inputs(rng, (batch, columns))
+        inputs |= of_branch | {"branch": apart(of_branch["branch"])}
+    inputs["x"] = apart(away_from_ties(rows + added, inputs.get("norm", 1.0)) - added)
     output = poisoned(batch * batch_stride(width)).reshape(batch, -1)
     if epilogue.residual:
         output[:, :width] = rng.normal(size=(batch, width)).astype(np.float32).view(np.uint32)
@@ -135,18 +147,47 @@ def test_a_token_is_the_same_alone(
     """To the last bit: a reply does not change with what runs beside it."""
     if lanes is None and form is not None:
         pytest.skip("this adapter has no subgroups")
-    norm = None if kind is None else NORMS[kind]
     tuning = Tuning(None if form is None else lanes)
     if isinstance(form, GemvForm):
         tuning = one_form(lanes or 1, scaled(form, lanes or 1))
-    epilogue = EPILOGUES["bias residual"]
-    specs = [
-        gemv(LABEL, "q4f16_1", 130, 1056, epilogue=epilogue, norm=norm, batch=batch, tuning=tuning)
+    check_same_alone(run_kernel, tuning, None if kind is None else NORMS[kind])
+
+
+@pytest.mark.parametrize("kind", [None, "rms"])
+@pytest.mark.parametrize("form", ["many rows", *sampled(["int8, many rows"])])
+def test_a_token_with_a_branch_is_the_same_alone(
+    run_kernel: RunKernel, lanes: int | None, form: str, kind: str | None
+) -> None:
+    if lanes is None:
+        pytest.skip("this adapter has no subgroups")
+    tuning = one_form(lanes, scaled(GEMV_FORMS[form], lanes))
+    check_same_alone(run_kernel, tuning, None if kind is None else NORMS[kind], BRANCH_NORM)
+
+
+def check_same_alone(
+    run_kernel: RunKernel, tuning: Tuning, norm: Norm | None, branch_norm: Norm | None = None
+) -> None:
+    epilogue, columns = EPILOGUES["bias residual"], 1056
+    one, four = (
+        gemv(
+            LABEL,
+            "q4f16_1",
+            130,
+            columns,
+            epilogue=epilogue,
+            norm=norm,
+            branch_norm=branch_norm,
+            batch=batch,
+            tuning=tuning,
+        )
         for batch in (1, 4)
-    ]
-    inputs = batch_inputs(specs[1], epilogue, norm)
-    together = expected_and_found(run_kernel, specs[1], inputs)["output"][1].reshape(4, -1)
+    )
+    inputs = batch_inputs(four, epilogue, norm)
+    result = expected_and_found(run_kernel, four, inputs)["output"]
+    assert_close(result, norm_tolerance(four) if norm else 2e-5)
+    together = result[1].reshape(4, -1)
+    of_token = {"x": columns, "branch": columns, "output": 130}
     for token in range(4):
-        own = {"x": inputs["x"][token, :1056], "output": inputs["output"][token, :130]}
-        alone = expected_and_found(run_kernel, specs[0], inputs | own)["output"][1]
+        own = {name: inputs[name][token, :n] for name, n in of_token.items() if name in inputs}
+        alone = expected_and_found(run_kernel, one, inputs | own)["output"][1]
         assert alone.tobytes() == together[token, :130].tobytes()

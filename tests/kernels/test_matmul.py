@@ -16,6 +16,7 @@ import pytest
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels import matmul
 from py_engine.kernels.formats import WeightFormat
+from py_engine.kernels.gemv_forms import folds_branch
 from py_engine.kernels.matmul import gemm, gemv
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import Epilogue, has_codes
@@ -28,7 +29,7 @@ from tests.kernels.cases import (
     matrix_inputs,
     poisoned,
 )
-from tests.kernels.conftest import GEMV_FORMS, one_form, scaled
+from tests.kernels.conftest import GEMV_FORMS, SHARING_FORMS, one_form, sampled, scaled
 
 TOLERANCE = 5e-6
 FORMATS: tuple[WeightFormat, ...] = get_args(WeightFormat)
@@ -50,6 +51,9 @@ NORMS = {
     "layer": Norm("layer", 1e-5),
     "layer bias": Norm("layer", 1e-5, bias=True),
 }
+
+BRANCH_NORM = Norm("rms", 0.25)
+"""Behind a branch, with an epsilon that shows."""
 
 GEMV_SHAPES = [(66, 256), (6, 512), (2, 256), (1030, 256), (130, 4864)]
 """Rows, columns. Rows that are no multiple of a quad, columns of any whole number of blocks."""
@@ -95,6 +99,17 @@ def norm_inputs(rng: np.random.Generator, norm: Norm, columns: int) -> dict[str,
     if norm.bias:
         inputs["norm_bias"] = rng.normal(0, 0.3, columns).astype(np.float32)
     return inputs
+
+
+def branch_inputs(
+    rng: np.random.Generator, shape: tuple[int, ...]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return a branch's output and the weight of BRANCH_NORM behind it, then what it adds."""
+    branch = rng.normal(1, 2, shape).astype(np.float32)
+    weight = rng.normal(1, 0.3, shape[-1]).astype(np.float32)
+    squares = np.mean(branch.astype(np.float64) ** 2, axis=-1, keepdims=True)
+    added = branch / np.sqrt(squares + BRANCH_NORM.eps) * weight
+    return {"branch": branch, "branch_norm": weight}, added
 
 
 def norm_tolerance(spec: KernelSpec) -> float:
@@ -231,6 +246,55 @@ def test_gemv_folds_a_norm(
     spec = gemv("gemv under test", "q4f16_1", 6, columns, norm=norm, tuning=gemv_tuning)
     found = expected_and_found(run_kernel, spec, inputs)
     assert_close(found["output"], norm_tolerance(spec))
+
+
+@pytest.mark.parametrize(("kind", "columns"), [("rms", 1056), (None, 96)])
+@pytest.mark.parametrize("form", [*SHARING_FORMS[:1], *sampled(SHARING_FORMS[1:])])
+def test_gemv_folds_what_a_branch_adds(
+    run_kernel: RunKernel, lanes: int | None, form: str, kind: str | None, columns: int
+) -> None:
+    if lanes is None:
+        pytest.skip("this adapter has no subgroups")
+    norm = None if kind is None else NORMS[kind]
+    rng = np.random.default_rng(columns)
+    inputs = matrix_inputs(rng, "q4f16_1", 66, columns)
+    of_branch, added = branch_inputs(rng, (columns,))
+    inputs |= of_branch
+    if norm is not None:
+        inputs |= norm_inputs(rng, norm, columns)
+    whole = away_from_ties(rng.normal(5, 3, columns) + added, inputs.get("norm", 1.0))
+    inputs["x"] = (whole - added).astype(np.float32)
+    inputs["output"] = poisoned(33)
+    spec = gemv(
+        "gemv under test",
+        "q4f16_1",
+        66,
+        columns,
+        epilogue=SWIGLU,
+        norm=norm,
+        branch_norm=BRANCH_NORM,
+        tuning=one_form(lanes, scaled(GEMV_FORMS[form], lanes)),
+    )
+    assert_close(expected_and_found(run_kernel, spec, inputs)["output"], 2e-5)
+
+
+def test_forms_that_share_x_fold_what_a_branch_adds() -> None:
+    def folds(norm: Norm = BRANCH_NORM, fmt: WeightFormat = "q4f16_1", batch: int = 1) -> set[str]:
+        return {
+            name
+            for name, form in GEMV_FORMS.items()
+            if folds_branch(fmt, 66, 256, norm, one_form(4, form), batch)
+        }
+
+    assert folds() == set(SHARING_FORMS)
+    quads = {"many rows", "int8, many rows"}
+    assert folds(batch=4) == folds(fmt="q6_k") == quads
+    assert folds(NORMS["layer"]) == set()
+    for tuning in (PLAIN, Tuning(4), one_form(None, GEMV_FORMS["many rows"])):
+        assert not folds_branch("q4f16_1", 66, 256, BRANCH_NORM, tuning)
+    # Nor where x does not fit into workgroup memory.
+    staged = one_form(4, GEMV_FORMS["four rows, staged"])
+    assert not folds_branch("q4f16_1", 66, 8192, BRANCH_NORM, staged)
 
 
 @pytest.mark.parametrize("gated", [False, True])

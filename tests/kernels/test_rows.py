@@ -103,7 +103,14 @@ NORMS = {
 
 @pytest.mark.parametrize(("hidden", "n_tokens"), [(32, 1), (96, 3), (1056, 17), (320, 33)])
 @pytest.mark.parametrize(
-    ("kind", "target"), [("rms", "copy"), ("rms", "add"), ("layer", "copy"), ("layer bias", "add")]
+    ("kind", "target"),
+    [
+        ("rms", "copy"),
+        ("rms", "add"),
+        ("rms", "add_both"),
+        ("layer", "copy"),
+        ("layer bias", "add"),
+    ],
 )
 def test_row_norm(
     run_kernel: RunKernel,
@@ -116,16 +123,19 @@ def test_row_norm(
     rng = np.random.default_rng(hidden)
     norm = NORMS[kind]
     spec = row_norm("norm under test", hidden, 40, norm, target=target, tuning=tuning)
-    x = poisoned(40 * hidden).view(np.float32).reshape(40, hidden)
+    x, branch = (poisoned(40 * hidden).view(np.float32).reshape(40, hidden) for _ in range(2))
     # Means far from 0, where a variance from a difference of squares would lose all its digits.
     x[:n_tokens] = rng.normal(rng.uniform(-50, 50, (n_tokens, 1)), 3, (n_tokens, hidden))
+    branch[:n_tokens] = rng.normal(2, 1, (n_tokens, hidden))
     output = poisoned(40 * hidden).view(np.float32).reshape(40, hidden)
-    if target == "add":
+    if target.startswith("add"):
         output[:n_tokens] = rng.normal(size=(n_tokens, hidden))
     inputs = {
         "x": x,
         "norm": rng.normal(1, 0.3, hidden).astype(np.float32),
         "norm_bias": rng.normal(0, 0.3, hidden).astype(np.float32),
+        "branch": branch,
+        "branch_norm": rng.normal(1, 0.3, hidden).astype(np.float32),
         "state": np.array([0, n_tokens, 0, 0], np.uint32),
         "output": output,
     }
@@ -135,7 +145,9 @@ def test_row_norm(
 
 
 @pytest.mark.parametrize("hidden", [96, 320])
-@pytest.mark.parametrize(("kind", "target"), [("rms", "add"), ("layer bias", "copy")])
+@pytest.mark.parametrize(
+    ("kind", "target"), [("rms", "add"), ("rms", "add_both"), ("layer bias", "copy")]
+)
 def test_row_norm_of_a_batch(
     run_kernel: RunKernel, tuning: Tuning, kind: str, target: Target, hidden: int
 ) -> None:
@@ -144,9 +156,11 @@ def test_row_norm_of_a_batch(
     inputs = {
         "norm": rng.normal(1, 0.3, hidden).astype(np.float32),
         "norm_bias": rng.normal(0, 0.3, hidden).astype(np.float32),
+        "branch_norm": rng.normal(1, 0.3, hidden).astype(np.float32),
         "state": np.array([0, 1, 0, 0], np.uint32),
     }
-    rows = {name: rng.normal(2, 3, (8, hidden)).astype(np.float32) for name in ("x", "output")}
+    names = ("x", "branch", "output")
+    rows = {name: rng.normal(2, 3, (8, hidden)).astype(np.float32) for name in names}
     for batch in (2, 4, 8):
         spec = row_norm("batch", hidden, 1, norm, target=target, tuning=tuning, batch=batch)
         apart = {name: poisoned(batch * stride).reshape(batch, stride) for name in rows}

@@ -15,7 +15,7 @@ import pytest
 
 from py_engine.gpu.types import AdapterInfo
 from py_engine.kernels.attention import Batch
-from py_engine.kernels.tuning import Tuning, tuning_for
+from py_engine.kernels.tuning import GemvForm, Tuning, tuning_for
 from py_engine.models.batch import batched, is_exact
 from py_engine.models.decoder_parameters import decoder_parameters
 from py_engine.models.decoder_steps import DecoderSteps, decoder_steps
@@ -38,39 +38,44 @@ from tests.unit.test_qwen3_5_spec import TEXT_OF_4B
 from tests.unit.test_qwen_specs import QWEN2_5_0_5B, QWEN3_0_6B
 from tests.unit.test_tuning import H200
 
+UNKNOWN = AdapterInfo("apple", subgroup_size_max=32)
 GPUS = {
     "nvidia": tuning_for(AdapterInfo("nvidia", subgroup_size_max=32), H200),
-    "unknown": tuning_for(AdapterInfo("apple", subgroup_size_max=32), H200),
+    "unknown": tuning_for(UNKNOWN, H200),
 }
 
-COUNTED: dict[str, tuple[str, dict[str, Any], int, int, float]] = {
-    "Llama": ("llama", LLAMA, 10, 3, 0.5),
-    "Mistral": ("mistral", LLAMA, 10, 3, 0.5),
-    "Phi 3.5": ("phi3", PHI_3_5_MINI, 10, 3, 0.5),
-    "Gemma": ("gemma", GEMMA_2B, 10, 3, 0.5),
-    "Qwen2.5": ("qwen2", QWEN2_5_0_5B, 10, 3, 0.5),
-    "StableLM 2": ("stablelm", STABLELM_2_1_6B, 10, 3, 0.5),
-    # The norms behind its branches take two dispatches a layer.
-    "Gemma 2": ("gemma2", GEMMA2_2B, 12, 4, 0.57),
+COUNTED: dict[str, tuple[str, dict[str, Any], int, int]] = {
+    "Llama": ("llama", LLAMA, 10, 3),
+    "Mistral": ("mistral", LLAMA, 10, 3),
+    "Phi 3.5": ("phi3", PHI_3_5_MINI, 10, 3),
+    "Gemma": ("gemma", GEMMA_2B, 10, 3),
+    "Qwen2.5": ("qwen2", QWEN2_5_0_5B, 10, 3),
+    "StableLM 2": ("stablelm", STABLELM_2_1_6B, 10, 3),
+    "Gemma 2": ("gemma2", GEMMA2_2B, 12, 4),
 }
-"""Family, model, WebLLM's dispatches of a layer and around the layers, and our share of its."""
+"""Family, model, WebLLM's dispatches of a layer and around the layers."""
 
 PER_LAYER = {
-    "Gemma 3": ("gemma3_text", GEMMA3_1B_TEXT, 7),
+    "Gemma 3": ("gemma3_text", GEMMA3_1B_TEXT, 6),
     "GPT-2": ("gpt2", GPT2_MEDIUM, 5),
     "Ministral 3": ("ministral3", MINISTRAL_3_3B, 5),
-    "OLMo 2": ("olmo2", OLMO_2_1B, 7),
+    "OLMo 2": ("olmo2", OLMO_2_1B, 6),
     "Phi 1.5": ("phi", PHI_1_5, 5),
     "Pythia": ("gpt_neox", PYTHIA_410M, 5),
     "Qwen 3": ("qwen3", QWEN3_0_6B, 5),
     "Qwen 3.5": ("qwen3_5_text", TEXT_OF_4B, 5),
     "RedPajama": ("gpt_neox", REDPAJAMA_3B, 5),
     **{
-        name: (family, model, 7 if name == "Gemma 2" else 5)
+        name: (family, model, 6 if name == "Gemma 2" else 5)
         for name, (family, model, *_) in COUNTED.items()
     },
 }
-"""Our dispatches of a layer in short sequences."""
+"""Our dispatches of a layer in short sequences, where products share x among many rows."""
+
+
+def n_separate_norms(spec: DecoderSpec, shares_x: bool) -> int:
+    """Return how many norms behind attention are dispatches of their own."""
+    return 0 if shares_x else spec.n_layers * spec.block.post_attention_norm
 
 
 def steps_of(spec: DecoderSpec, tuning: Tuning) -> DecoderSteps:
@@ -84,13 +89,15 @@ def steps_of(spec: DecoderSpec, tuning: Tuning) -> DecoderSteps:
 def test_a_short_sequences_token_takes_half_of_what_webllms_takes(
     name: str, gpu: str, role: str
 ) -> None:
-    family, model, per_layer, around, share = COUNTED[name]
+    family, model, per_layer, around = COUNTED[name]
     spec = spec_of(family, model, context=1024)
     steps = steps_of(spec, GPUS[gpu])
+    # On a GPU whose products were not measured yet the plain form reads x for every few rows.
+    separate = n_separate_norms(spec, shares_x=gpu == "nvidia")
     sort = 2 + (spec.active_vocab_size - 1).bit_length() - 7
     theirs = per_layer * spec.n_layers + around + 2 + sort + 1
     for position in (0, 127):
-        assert len(step_of_token(spec, steps, position, role)) <= share * theirs
+        assert len(step_of_token(spec, steps, position, role)) <= 0.5 * theirs + separate
 
 
 @pytest.mark.parametrize("gpu", GPUS)
@@ -102,11 +109,32 @@ def test_a_token_takes_as_many_as_the_documentation_says(name: str, gpu: str) ->
     last_short = tuning.split_keys.alone_keys - 1
     steps = steps_of(spec, tuning)
     around = 4 + bool(spec.n_positions) + bool(spec.long_rope)
-    short = per_layer * spec.n_layers + around
+    short = per_layer * spec.n_layers + around + n_separate_norms(spec, gpu == "nvidia")
     assert len(step_of_token(spec, steps, last_short, "greedy")) == short
     assert len(step_of_token(spec, steps, last_short, "sample")) == short + 1
     n_combined = len(spec.attention_layers)
     assert len(step_of_token(spec, steps, last_short + 1, "greedy")) == short + n_combined
+
+
+def test_a_measured_form_that_shares_x_folds_the_norm_behind_attention() -> None:
+    spec = spec_of("gemma2", GEMMA2_2B, context=1024)
+    product = ("gemv", 2 * spec.mlp.intermediate_size, spec.hidden_size)
+
+    def n_steps(form: GemvForm) -> int:
+        steps = steps_of(spec, tuning_for(UNKNOWN, H200, {product: form}))
+        return len(step_of_token(spec, steps, 0, "greedy"))
+
+    assert n_steps(GemvForm(2, 256, unroll=2, staged=True)) == 6 * spec.n_layers + 4
+    assert n_steps(GemvForm(4, 64)) == 7 * spec.n_layers + 4
+
+
+def test_on_the_cpu_a_batch_folds_it_as_one_token_does() -> None:
+    """Their logits have the same bits."""
+    spec = spec_of("gemma2", GEMMA2_2B, context=1024)
+    steps = steps_of(spec, tuning_for(AdapterInfo("google", subgroup_size_max=4), H200))
+    assert is_exact(steps.next_logits.of_any)
+    for logits in (steps.next_logits, steps.batch_logits(Batch(4))):
+        assert len(logits.of_any) == 6 * spec.n_layers + 2
 
 
 def test_other_adapters_have_one_kind_of_step() -> None:
@@ -133,6 +161,7 @@ def test_several_tokens_take_a_layer_together(name: str, is_draft: bool, n_rows:
     logits = steps_of(spec, tuning).batch_logits(Batch(size, is_draft))
     n_linear, n_attention = len(spec.delta_layers), len(spec.attention_layers)
     layers = per_layer * spec.n_layers + (n_rows - 1) * n_linear + is_draft * n_attention
+    layers += n_separate_norms(spec, shares_x=False)  # teams are for one token
     around = n_rows * (1 + bool(spec.n_positions) + bool(spec.long_rope)) + 1
     assert len(batched(logits.of_short, n_rows)) == layers + around
     # Windows may be too short for keys to be shared out.

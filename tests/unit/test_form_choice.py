@@ -135,6 +135,21 @@ def test_the_fastest_forms_are_used_and_kept(folder: Path) -> None:
     assert clock.n_measured == n_measured
 
 
+def test_a_form_that_folds_in_what_a_branch_adds_is_no_other_result(tmp_path: Path) -> None:
+    """The plain form leaves the norm behind attention to a dispatch of its own."""
+    fixture = load_fixture("gemma2_q4f16")
+    write_model_folder(fixture, tmp_path)
+    model = load(
+        Gpu(),
+        tmp_path,
+        FormChooser(Store(), lambda device: Clock(staged_is_fast)),
+    )
+    plain = load(NumpyDevice(), tmp_path, None)
+    n_spared = len(plain.steps.next_logits.of_any) - len(model.steps.next_logits.of_short)
+    assert n_spared == model.spec.n_layers
+    assert logits_after(model, fixture) == pytest.approx(logits_after(plain, fixture), abs=1e-5)
+
+
 def test_a_form_that_gives_other_results_is_not_used(folder: Path) -> None:
     def is_staged(spec: KernelSpec) -> bool:
         return spec.constants.get("R") == 2 and spec.constants.get("WORKGROUP") == 256

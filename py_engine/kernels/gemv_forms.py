@@ -1,0 +1,54 @@
+"""Which form a product of one token has: what a tuning asks for, where that can be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from py_engine.kernels.formats import WeightFormat
+from py_engine.kernels.norm import Norm
+from py_engine.kernels.product import has_codes
+from py_engine.kernels.tuning import PLAIN_INT8, GemvForm, Tuning
+
+
+def form_of(
+    weight_format: WeightFormat, rows: int, columns: int, norm: Norm | None, tuning: Tuning
+) -> GemvForm | None:
+    """Return the form that `tuning` asks for, or the plain one (in f32: None) where it cannot be.
+
+    x in 8 bits and teams are for formats of 4-bit codes. Teams do without LayerNorm, and x must fit
+    into workgroup memory if it is staged there.
+    """
+    form = tuning.gemv_form(rows, columns)
+    if form is None:
+        return None
+    is_of_codes = has_codes(weight_format)
+    if form.int8 and not is_of_codes:
+        form = replace(form, int8=False)
+    plain = PLAIN_INT8 if form.int8 else None
+    if tuning.lanes is None:
+        return plain
+    if not form.is_team:
+        return form
+    if not is_of_codes or (norm is not None and norm.kind != "rms"):
+        return plain
+    needed = form.workgroup_bytes(columns, tuning.lanes)
+    return form if needed <= tuning.workgroup_bytes else plain
+
+
+def folds_branch(
+    weight_format: WeightFormat,
+    rows: int,
+    columns: int,
+    norm: Norm,
+    tuning: Tuning,
+    batch: int = 1,
+) -> bool:
+    """Tell whether a GEMV adds what a branch does where it reads x; `norm` is behind the branch.
+
+    It reads the branch twice, and a weight, which pays where many rows share that: not in the plain
+    form, which is also what a batch has in place of teams.
+    """
+    form = form_of(weight_format, rows, columns, norm, tuning)
+    if form is None or norm.kind != "rms" or norm.bias:
+        return False
+    return form.has_quads or (form.staged and batch == 1)

@@ -1,0 +1,1 @@
+fn begin_row(token: u32, thread: u32, stride: u32) {}
