@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -170,21 +169,25 @@ def test_ended_worker(tab: EngineWorker, fields: dict[str, Any]) -> None:
 
 
 def test_worker_ended_while_it_generates(tab: EngineWorker) -> None:
-    async def run_free(fields: dict[str, Any]) -> None:
-        from resumable_helpers import ask
+    async def begin_and_hang(fields: dict[str, Any]) -> bool:
+        import asyncio
 
-        await ask("free", **fields)
+        from resumable_helpers import ask, engine
 
-    async def n_said() -> int:
-        from resumable_helpers import engine
+        def hang() -> None:
+            while True:
+                pass
 
-        return len(await engine.get_message())
+        n_whole = len(await engine.get_message())  # of the same reply, which was just given
+        asking = asyncio.ensure_future(ask("free", **fields))
+        while not asking.done() and not 0 < len(await engine.get_message()) < n_whole:
+            await asyncio.sleep(0)
+        # Once this is answered, so that the reply is not whole when the worker is ended.
+        asyncio.get_running_loop().call_later(0.01, hang)
+        return asking.done()
 
     choice, *_ = wanted = tab.run(whole, fields=SEEDED)
-    before = tab.run(n_said)
-    tab.begin(run_free, fields=SEEDED)
-    while not 0 < tab.run(n_said) < before:
-        time.sleep(0.01)
+    assert not tab.run(begin_and_hang, fields=SEEDED)
     restart(tab)
     result, told = tab.run(ended, session="free")
     assert told == wanted
