@@ -32,6 +32,8 @@ _Access = Literal["read", "read_write"]
 _NORMS = ("q_norm", "k_norm")
 _LANES = 4
 _MAX_QUERIES = 8
+_TILE_KEYS = 16
+_TILE_QUERIES = 2
 
 APPEND_ACCESS: Mapping[str, _Access] = {
     "qkv": "read",
@@ -240,6 +242,17 @@ def tokens_per_layer(batch: Batch | None) -> int:
     return 0 if batch is None else 1
 
 
+def attends_by_tiles(shape: AttentionShape, tuning: Tuning) -> bool:
+    """Return whether prefill brings keys through workgroup memory (`attention_tile.wgsl`).
+
+    Each of four lanes has whole fours of a head.
+    """
+    has_quads = tuning.lanes is not None and tuning.lanes >= _LANES
+    needed = 2 * _TILE_KEYS * 4 * shape.head_dim
+    fits = shape.head_dim % (4 * _LANES) == 0 and needed <= tuning.workgroup_bytes
+    return tuning.attention_tile_floats > 0 and has_quads and fits
+
+
 def _form(
     name: str, shape: AttentionShape, tuning: Tuning, queries: int
 ) -> tuple[tuple[str, ...], Mapping[str, int], tuple[str, ...]]:
@@ -286,10 +299,17 @@ def attention_prefill(
     an image see all of it, within their window.
     """
     workgroup, tokens = WORKGROUP, WORKGROUP
+    source, constants, directives = _form("attention_prefill", shape, tuning, _MAX_QUERIES)
     if attends_by_lanes(shape, tuning):
         workgroup = tuning.attention_threads
         tokens = workgroup // _LANES * _MAX_QUERIES
-    source, constants, directives = _form("attention_prefill", shape, tuning, _MAX_QUERIES)
+    elif attends_by_tiles(shape, tuning):
+        # Four lanes share the floats of a query, and of what it sums.
+        most = tuning.attention_tile_floats * _LANES // (2 * shape.head_dim)
+        queries = min(max(1, most), _TILE_QUERIES)
+        tokens = workgroup // _LANES * queries
+        source, directives = ("attention_tile",), SUBGROUP_DIRECTIVES
+        constants = {"QUERIES": queries}
     ahead = "ahead_images" if shape.image_tokens else "ahead_none"
     return kernel_spec(
         "attention_prefill",

@@ -45,7 +45,7 @@ fn sum4(v: vec4h) -> f32 {
 }
 
 fn add_block(block: u32, i: u32, j: u32, y: ptr<function, Sums>) {
-  var parts: array<array<vec4h, 4>, THREAD_QUADS * THREAD_TOKENS>;
+  var parts = array<array<vec4h, 4>, THREAD_QUADS * THREAD_TOKENS>();
   for (var k = block * FOURS; k < (block + 1u) * FOURS; k++) {
     for (var q = 0u; q < THREAD_QUADS; q++) {
       let at = k * TILE_ROWS + q * 64u + i;

@@ -96,10 +96,16 @@ def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     return SPLIT
 
 
-@pytest.fixture(params=["one thread a query", "lanes"])
+@pytest.fixture(params=["one thread a query", "lanes", *sampled(["tiles", "small tiles"])])
 def prefill_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """The forms of prefill's attention."""
-    return PLAIN if request.param == "one thread a query" else lanes_of_four(lanes)
+    if request.param == "one thread a query":
+        return PLAIN
+    if request.param == "lanes":
+        return lanes_of_four(lanes)
+    if lanes is None:
+        pytest.skip("this adapter has no subgroups")
+    return Tuning(lanes, 32768, attention_tile_floats=128 if request.param == "tiles" else 1)
 
 
 def lanes_of_four(lanes: int | None) -> Tuning:

@@ -55,6 +55,7 @@ TINY_VARIANTS = (
 )
 
 TINY_TUNING = Tuning(
+    attention_tile_floats=64,
     split_keys=SplitKeys(workgroup=32, workgroups=12, least_keys=8, alone_keys=32),
     gemv=GemvForms(
         wide=GemvForm(4, 32, unroll=2, staged=True),
