@@ -20,7 +20,7 @@ from py_engine.gpu.types import (
     Kernel,
     KernelSpec,
 )
-from py_engine.kernels.attention import ROWS_BYTES
+from py_engine.kernels.batch import ROWS_BYTES
 from py_engine.kernels.matmul import batch_stride
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.decoder_ops import ROWS, row_widths
@@ -40,7 +40,7 @@ STATE_STRIDE = batch_stride(len(STATE_WORDS))
 """Words from one row's state to the next."""
 
 ROW_TABLE = "batch rows"
-"""The buffer of what kernels know of their rows: see `rows` of `kernels/attention.py`."""
+"""The buffer of what kernels know of their rows: see `rows` of `kernels/batch.py`."""
 
 ROW_TABLE_STRIDE = -(-ROWS_BYTES // SLICE_ALIGNMENT) * SLICE_ALIGNMENT
 """Bytes from one kernel's part of it to the next."""

@@ -10,7 +10,7 @@ from itertools import chain
 from py_engine.errors import DeviceError
 from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, BufferSlice, Device, Dispatch, Kernel, KernelSpec, Program
-from py_engine.kernels.attention import Batch
+from py_engine.kernels.batch import Batch
 from py_engine.models.batch import (
     PER_ROW,
     ROW_TABLE,

@@ -7,7 +7,7 @@ from copy import copy
 from typing import Any
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.attention import Batch, attention_decode, attention_prefill, rope_append
+from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.attention_split import (
     attention_alone,
@@ -15,6 +15,7 @@ from py_engine.kernels.attention_split import (
     attention_split,
     key_split,
 )
+from py_engine.kernels.batch import Batch
 from py_engine.kernels.delta import gated_delta
 from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import last_row

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from py_engine.gpu.types import AdapterInfo
-from py_engine.kernels.attention import Batch
+from py_engine.kernels.batch import Batch
 from py_engine.kernels.tuning import Tuning, tuning_for
 from py_engine.models.batch import batched, is_exact
 from py_engine.models.decoder_parameters import decoder_parameters
