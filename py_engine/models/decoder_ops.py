@@ -67,7 +67,7 @@ def row_widths(spec: DecoderSpec) -> dict[str, int]:
 class DecoderOps(Ops):
     """Pieces of a decoder, for one token (`chunk` None) or for a chunk of at most so many.
 
-    With a `batch` its products, norms and attention are of several tokens: see `models/batch.py`.
+    With a `batch` the pieces of one token are of several: see `models/batch.py`.
     """
 
     def __init__(
