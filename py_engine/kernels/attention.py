@@ -18,12 +18,12 @@ Norms of q and k (Henry et al. 2020) come before RoPE; see `QkNorm` for their we
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.attention_shape import WORKGROUP, AttentionShape
-from py_engine.kernels.matmul import MAX_BATCH, batch_stride
+from py_engine.kernels.batch import ROWS, STATES, Batch
+from py_engine.kernels.matmul import batch_stride
 from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.vision import STATE_IMAGES, state_words
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
@@ -51,25 +51,6 @@ DECODE_ACCESS: Mapping[str, _Access] = {**APPEND_ACCESS, "output": "read_write"}
 
 _PREFILL_ACCESS: Mapping[str, _Access] = {**DECODE_ACCESS, "k_cache": "read", "v_cache": "read"}
 """The same for one that attends to what was appended before."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A step of several tokens, at most `size`, whose rows of activations are `batch_stride` apart.
-
-    They are the next ones of a sequence each, or one sequence's, one after the other: a draft's.
-    `rows` has four words for each: where its `state` begins in the buffer of all, the first slot of
-    its cache in that buffer, and two of no use. A draft's keys are appended before any row attends.
-    """
-
-    size: int
-    is_draft: bool = False
-
-
-_ROWS = Binding("rows", "uniform", f"array<vec4u, {MAX_BATCH}>")
-
-ROWS_BYTES = 16 * MAX_BATCH
-"""Bytes of the buffer `rows`."""
 
 
 def row_snippet(batch: Batch | None) -> str:
@@ -189,14 +170,14 @@ def bindings(
     found = (
         Binding(name, kind, types[name]) for name, kind in access.items() if name not in absent
     )
-    return (*found,) if batch is None else (*found, _ROWS)
+    return (*found,) if batch is None else (*found, ROWS)
 
 
 def _state_type(
     shape: AttentionShape, max_tokens: int, access: Mapping[str, _Access], batch: Batch | None
 ) -> str:
     if batch is not None:
-        return "array<u32>"
+        return STATES.type
     reads_images = shape.image_tokens and "output" in access
     return f"array<u32, {state_words(max_tokens)}>" if reads_images else STATE.type
 

@@ -16,7 +16,6 @@ from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.attention import (
     APPEND_ACCESS,
     DECODE_ACCESS,
-    Batch,
     attention_constants,
     bindings,
     row_snippet,
@@ -24,6 +23,7 @@ from py_engine.kernels.attention import (
     tokens_per_layer,
 )
 from py_engine.kernels.attention_shape import AttentionShape
+from py_engine.kernels.batch import Batch
 from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.wgsl import SUBGROUP_DIRECTIVES, kernel_spec
 

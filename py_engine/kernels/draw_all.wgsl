@@ -12,16 +12,17 @@ fn token_at(i: u32) -> u32 { return i; }
 fn likeliest_of_all(thread: u32) -> Candidate {
   var mine = Candidate(LOWEST, VOCABULARY - 1u);
   for (var i = thread; i < VOCABULARY; i += WORKGROUP) {
-    if (logits[i] > mine.value) { mine = Candidate(logits[i], i); }
+    let logit = logits[row * LOGITS_STRIDE + i];
+    if (logit > mine.value) { mine = Candidate(logit, i); }
   }
   return workgroup_best(thread, mine);
 }
 
-fn mass_of_all(thread: u32, likeliest: f32) -> f32 {
+fn mass_of_all(thread: u32, likeliest: f32, temperature: f32) -> f32 {
   var mass = 0.0;
   for (var i = thread; i < VOCABULARY; i += WORKGROUP) {
-    let p = exp((logits[i] - likeliest) / sampling.temperature);
-    probabilities[i] = p;
+    let p = exp((logits[row * LOGITS_STRIDE + i] - likeliest) / temperature);
+    probabilities[row * VOCABULARY + i] = p;
     mass += p;
   }
   mass = workgroup_sum(thread, vec3f(mass)).x;

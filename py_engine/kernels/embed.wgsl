@@ -1,11 +1,5 @@
-// Rows of the embedding table, one token per grid row: of the ids at `ids[ID_OFFSET...]`, or of the
-// positions that count up from the one there. A part of a table has ROWS rows from FIRST_ROW on and
-// writes those alone. A thread has 16 columns.
-fn wanted_row(token: u32) -> u32 {
-  if (BY_POSITION) { return ids[ID_OFFSET] + token; }
-  return ids[ID_OFFSET + token];
-}
-
+// Rows of the embedding table, one token per grid row. A part of a table has ROWS rows from FIRST_ROW
+// on and writes those alone. A thread has 16 columns.
 fn store(at: u32, value: vec4f) {
   if (ADD) {
     output[at] += value;
@@ -21,7 +15,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(workgroup_id) group: 
   let row = min(wanted_row(group.y), TABLE_ROWS - 1u) - FIRST_ROW;
   if (row >= ROWS) { return; }
   let values = weight_16(row, id.x) * SCALE;
-  let at = (group.y * (COLUMNS / 16u) + id.x) * 4u;
+  let at = (group.y * (ROW_STRIDE / 16u) + id.x) * 4u;
   store(at, values[0]);
   store(at + 1u, values[1]);
   store(at + 2u, values[2]);

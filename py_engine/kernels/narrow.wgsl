@@ -10,14 +10,14 @@ var<workgroup> part_counts: array<u32, 16>;
 var<workgroup> least: f32;
 
 // At least as many tokens have the probability of the k-th slice's likeliest one. 0 for a larger k.
-fn least_of_top_k(thread: u32, likeliest: f32) -> f32 {
+fn least_of_top_k(thread: u32, sampling: Sampling, likeliest: f32) -> f32 {
   if (thread == 0u) { least = 0.0; }
   workgroupBarrier();
   for (var slice = thread; slice < SLICES; slice += WORKGROUP) {
-    let mine = survey[slice].x;
+    let mine = survey[row * SLICES + slice].x;
     var rank = 1u;
     for (var i = 0u; i < SLICES; i++) {
-      let other = survey[i].x;
+      let other = survey[row * SLICES + i].x;
       rank += u32(other > mine || (other == mine && i < slice));
     }
     if (rank == sampling.top_k) { least = ROUNDING * exp((mine - likeliest) / sampling.temperature); }
@@ -28,15 +28,17 @@ fn least_of_top_k(thread: u32, likeliest: f32) -> f32 {
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let sampling = enter_row(group);
   if (sampling.temperature <= GREEDY) { return; }
   let likeliest = likeliest_of_slices().value;
   var least_kept = 0.0;
   if (sampling.top_k - 1u < VOCABULARY - 1u) {
     // The other filters come after this one, and depend on the mass that it leaves.
-    least_kept = least_of_top_k(thread, likeliest);
+    least_kept = least_of_top_k(thread, sampling, likeliest);
   } else {
     // Tokens that each are below the share of what top_p leaves out have less mass than that.
-    let share = (1.0 - sampling.top_p) * mass_of_slices(likeliest) / f32(VOCABULARY);
+    let mass = mass_of_slices(likeliest, sampling.temperature);
+    let share = (1.0 - sampling.top_p) * mass / f32(VOCABULARY);
     least_kept = max(sampling.min_p, ROUNDING * share);
   }
   let slice = group.x * SLICE;
@@ -46,7 +48,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   var count = 0u;
   for (var i = 0u; i < RUN; i++) {
     var p = 0.0;
-    if (first + i < end) { p = exp((logits[first + i] - likeliest) / sampling.temperature); }
+    if (first + i < end) {
+      p = exp((logits[row * LOGITS_STRIDE + first + i] - likeliest) / sampling.temperature);
+    }
     mine[i] = p;
     count += u32(p > 0.0 && p >= least_kept);
   }
@@ -63,10 +67,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   for (var i = thread / SIXTEENTH * SIXTEENTH; i < thread; i++) { at += counts[i]; }
   for (var i = 0u; i < RUN; i++) {
     if (mine[i] > 0.0 && mine[i] >= least_kept) {
-      probabilities[at] = mine[i];
-      candidates[at] = first + i;
+      probabilities[row * VOCABULARY + at] = mine[i];
+      candidates[row * VOCABULARY + at] = first + i;
       at++;
     }
   }
-  if (thread == WORKGROUP - 1u) { kept_tokens[group.x] = at - slice; }
+  if (thread == WORKGROUP - 1u) { kept_tokens[row * SLICES + group.x] = at - slice; }
 }

@@ -23,7 +23,7 @@ from py_engine.gpu.types import (
     Limits,
 )
 from py_engine.kernels.reference import REFERENCES
-from py_engine.kernels.reference_sampling import SAMPLING
+from py_engine.kernels.reference_sampling import STRUCTS
 
 
 class NumpyBuffer:
@@ -50,8 +50,8 @@ class NumpyKernel:
 
 def binding_view(binding: Binding, data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return a buffer's bytes as its binding's scalar type, cut to the declared size if any."""
-    if binding.type == "Sampling":
-        return data[: SAMPLING.itemsize].view(SAMPLING)
+    if (struct := STRUCTS.get(binding.type)) is not None:
+        return data[: len(data) // struct.itemsize * struct.itemsize].view(struct)
     element, _, size = binding.type.removeprefix("array<").removesuffix(">").partition(", ")
     width = {"vec2": 2, "vec4": 4}.get(element[:4], 1)
     dtype = np.float32 if element.endswith("f") or element == "f32" else np.uint32

@@ -154,13 +154,15 @@ def gemm(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
 def embed(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Gather embedding rows of a part of a table, with ids clamped to the table."""
     offset = constants["ID_OFFSET"]
-    if constants["BY_POSITION"]:
+    if "rows" in buffers:
+        ids = buffers["ids"][buffers["rows"][: 4 * n_tokens : 4] + offset].astype(np.int64)
+    elif constants["BY_POSITION"]:
         ids = np.arange(n_tokens) + int(buffers["ids"][offset])
     else:
         ids = buffers["ids"][offset : offset + n_tokens].astype(np.int64)
     rows = np.minimum(ids, constants["TABLE_ROWS"] - 1) - constants["FIRST_ROW"]
     here = np.flatnonzero((rows >= 0) & (rows < constants["ROWS"]))
-    output = buffers["output"].reshape(-1, constants["COLUMNS"])
+    output = buffers["output"].reshape(-1, constants["ROW_STRIDE"])[:, : constants["COLUMNS"]]
     values = unpack_matrix(constants, buffers)[rows[here]] * constants["SCALE"]
     output[here] = output[here] + values if constants["ADD"] else values
 

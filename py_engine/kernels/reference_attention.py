@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from py_engine.kernels.reference_batch import by_rows, span
+
 if TYPE_CHECKING:
     from py_engine.kernels.reference import Array, Buffers, Constants
 
-    Reference = Callable[[Constants, int, Buffers], None]
 
-
-def _by_rows(reference: Reference) -> Reference:
-    """Let the reference of one token take those of a batch, row by row."""
-
-    @wraps(reference)
-    def of_batch(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-        if "rows" not in buffers:
-            reference(constants, n_tokens, buffers)
-            return
-        for row in range(n_tokens):
-            reference(constants, 1, dict(_of_row(constants, row, buffers)))
-
-    return of_batch
-
-
-def _of_row(constants: Constants, row: int, buffers: Buffers) -> Iterator[tuple[str, Array]]:
-    """Return what each buffer of a batch has of a row."""
-    state, first_slot = map(int, buffers["rows"][4 * row : 4 * row + 2])
+def _places(constants: Constants, row: int, words: Sequence[int]) -> Mapping[str, slice]:
+    """Return what a row has of a batch's buffers."""
+    state, first_slot, *_ = words
     size = constants["HEAD_DIM"]
     queries = constants["HEADS_PER_QUERY"] * constants["N_HEADS"]
     parts = constants["CACHE_HEADS"] * constants["N_HEADS"] // constants["N_KV_HEADS"]
     parts *= constants.get("SPLITS", 0) * (size + 4)
     head_bytes = size + 4 if constants["cache_dtype"] == "int8" else 2 * size
-    first = first_slot * constants["CACHE_HEADS"] * head_bytes // 4
-    places = {
-        "qkv": (row * constants["QKV_STRIDE"], (queries + 2 * constants["N_KV_HEADS"]) * size),
-        "output": (row * constants["OUTPUT_STRIDE"], constants["N_HEADS"] * size),
-        "split_parts": (row * parts, parts),
-        "state": (state, 4),
-        "k_cache": (first, None),
-        "v_cache": (first, None),
+    cache = slice(first_slot * constants["CACHE_HEADS"] * head_bytes // 4, None)
+    return {
+        "qkv": span(row * constants["QKV_STRIDE"], (queries + 2 * constants["N_KV_HEADS"]) * size),
+        "output": span(row * constants["OUTPUT_STRIDE"], constants["N_HEADS"] * size),
+        "split_parts": span(row * parts, parts),
+        "state": span(state, 4),
+        "k_cache": cache,
+        "v_cache": cache,
     }
-    for name, buffer in buffers.items():
-        begin, length = places.get(name, (0, None))
-        if name != "rows":
-            yield name, buffer[begin : None if length is None else begin + length]
+
+
+_by_rows = by_rows(_places)
 
 
 def _rotate(constants: Constants, buffers: Buffers, x: Array, positions: Array) -> Array:

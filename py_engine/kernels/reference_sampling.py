@@ -6,26 +6,40 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from py_engine.kernels.sampling import GREEDY_TEMPERATURE
+from py_engine.kernels.reference_batch import by_rows, span
+from py_engine.kernels.sampling import GREEDY_TEMPERATURE, SAMPLING_STRIDE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from py_engine.kernels.reference import Array, Buffers, Constants
 
-SAMPLING = np.dtype(
-    [
-        ("temperature", np.float32),
-        ("top_p", np.float32),
-        ("min_p", np.float32),
-        ("top_k", np.uint32),
-        ("seed_low", np.uint32),
-        ("seed_high", np.uint32),
-        ("presence_penalty", np.float32),
-        ("frequency_penalty", np.float32),
-        ("repetition_penalty", np.float32),
-        ("top_logprobs", np.uint32),
-    ]
+_FIELDS = [
+    ("temperature", np.float32),
+    ("top_p", np.float32),
+    ("min_p", np.float32),
+    ("top_k", np.uint32),
+    ("seed_low", np.uint32),
+    ("seed_high", np.uint32),
+    ("presence_penalty", np.float32),
+    ("frequency_penalty", np.float32),
+    ("repetition_penalty", np.float32),
+    ("top_logprobs", np.uint32),
+]
+
+SAMPLING = np.dtype(_FIELDS)
+"""The struct `sampling`; a reference gets an array of it and takes the first."""
+
+_SAMPLING_SLOT = np.dtype(
+    {
+        "names": [name for name, _ in _FIELDS],
+        "formats": [kind for _, kind in _FIELDS],
+        "itemsize": SAMPLING_STRIDE,
+    }
 )
-"""The struct `sampling`; a reference gets it as an array of one."""
+
+STRUCTS = {"Sampling": SAMPLING, "array<SamplingSlot>": _SAMPLING_SLOT}
+"""What elements bindings of WGSL's structs have."""
 
 _LOWEST = -3.4e38
 _UNLIKELY = -9999.0
@@ -89,6 +103,26 @@ def filtered(p: Array, sampling: Array, mass: float | None = None) -> Array:
     return normalised
 
 
+def _places(constants: Constants, row: int, words: Sequence[int]) -> Mapping[str, slice]:
+    """Return what a row has of a batch's buffers."""
+    state, _, sampling, _ = words
+    vocabulary, slices = constants["VOCABULARY"], constants.get("SLICES", 0)
+    of_tokens = span(row * vocabulary, vocabulary)
+    return {
+        "logits": span(row * constants["LOGITS_STRIDE"], vocabulary),
+        "probabilities": of_tokens,
+        "candidates": of_tokens,
+        "survey": span(row * 4 * slices, 4 * slices),
+        "kept_tokens": span(row * slices, slices),
+        "state": span(state, 4),
+        "sampling": span(sampling, 1),
+    }
+
+
+_by_rows = by_rows(_places)
+
+
+@_by_rows
 def survey(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Find each slice's likeliest token, its logit and the mass relative to it."""
     logits, temperature = buffers["logits"], float(buffers["sampling"][0]["temperature"])
@@ -101,6 +135,7 @@ def survey(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
         buffers["survey"][4 * number : 4 * number + 4] = found
 
 
+@_by_rows
 def narrow(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Keep of each slice the tokens that the filters can leave, and a few more."""
     sampling, found = buffers["sampling"][0], buffers["survey"].reshape(-1, 4).astype(np.float64)
@@ -148,13 +183,15 @@ def _draw(constants: Constants, buffers: Buffers, u: float) -> int:
     return int(buffers["candidates"][at[np.argmax(np.cumsum(p) > u)]])
 
 
+@_by_rows
 def sample(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Draw a token, greedily or through the inverse CDF; count it; advance the state."""
     state, sampling = buffers["state"], buffers["sampling"][0]
     seed_low, seed_high = int(sampling["seed_low"]), int(sampling["seed_high"])
     u = uniform_number(seed_low, seed_high, int(state[constants["STATE_STEP"]]))
     token = _draw(constants, buffers, min(u, 1 - 1e-9))
-    buffers["counts"][token] += 1
+    if "counts" in buffers:
+        buffers["counts"][token] += 1
     state[constants["STATE_TOKEN"]] = token
     state[constants["STATE_POSITION"]] += state[constants["STATE_N_TOKENS"]]
     state[constants["STATE_N_TOKENS"]] = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
+from py_engine.kernels.batch import ROWS, STATES
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
 from py_engine.kernels.matmul import batch_stride
 from py_engine.kernels.norm import Norm, branch_bindings, branch_constants
@@ -40,24 +41,29 @@ def embed(
     table_rows: int | None = None,
     scale: float = 1.0,
     add: bool = False,
+    batch: int = 1,
 ) -> KernelSpec:
     """Build the gather of embedding rows: output f32 (max_tokens, hidden_size).
 
     The buffer `ids` is u32 (max_tokens,) for "tokens", otherwise `state`. The weights are `rows`
     rows of a table from `first_row` on; only tokens whose row is among them are written. An id
     past the table's `table_rows` (None: those of a table in one part) reads its last row. Values
-    are multiplied by `scale`. With `add`, rows are added to the output's.
+    are multiplied by `scale`. With `add`, rows are added to the output's. A `batch` of drawn tokens
+    has the states of all and `rows` (see `Batch`), and output rows `batch_stride` apart.
     """
-    matrix = MATRIX_FORMATS[weight_format]
+    matrix, is_batch = MATRIX_FORMATS[weight_format], batch > 1
     n_ids = max_tokens if ids == "tokens" else len(STATE_WORDS)
+    stride = batch_stride(hidden_size) if is_batch else hidden_size
+    n_outputs = max(max_tokens, batch) * stride
     return kernel_spec(
         "embed",
         label,
-        snippets=("block", *matrix.snippets, "embed"),
+        snippets=("block", *matrix.snippets, "ids_of_batch" if is_batch else "ids_alone", "embed"),
         bindings=(
             *matrix.bindings(rows, hidden_size),
-            Binding("ids", "read", f"array<u32, {n_ids}>"),
-            Binding("output", "read_write", f"array<vec4f, {max_tokens * hidden_size // 4}>"),
+            Binding("ids", "read", STATES.type if is_batch else f"array<u32, {n_ids}>"),
+            Binding("output", "read_write", f"array<vec4f, {n_outputs // 4}>"),
+            *((ROWS,) if is_batch else ()),
         ),
         constants={
             "ROWS": rows,
@@ -69,6 +75,8 @@ def embed(
             "BY_POSITION": ids == "positions",
             "SCALE": float(scale),
             "ADD": add,
+            "ROW_STRIDE": stride,
+            "BATCH": batch if is_batch else 0,
             "WORKGROUP": _WORKGROUP,
             "format": weight_format,
         },

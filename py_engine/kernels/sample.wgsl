@@ -12,7 +12,7 @@ fn pcg(value: u32) -> u32 {
   return (word >> 22u) ^ word;
 }
 
-fn uniform_number(step: u32) -> f32 {
+fn uniform_number(sampling: Sampling, step: u32) -> f32 {
   let bits = pcg(sampling.seed_low ^ pcg(sampling.seed_high ^ pcg(step)));
   return (f32(bits >> 8u) + 0.5) * 0x1p-24;
 }
@@ -23,7 +23,7 @@ fn reached_by(thread: u32, thresholds: vec3u, counted: bool) -> vec3f {
   var reached = vec3f();
   let end = end_of(thread);
   for (var i = first_of(thread); i < end; i += STRIDE) {
-    let p = probabilities[i];
+    let p = probabilities[row * VOCABULARY + i];
     let amount = vec3f(select(p, 1.0, counted));
     reached += select(vec3f(), amount, vec3u(bitcast<u32>(p)) >= thresholds);
   }
@@ -31,12 +31,13 @@ fn reached_by(thread: u32, thresholds: vec3u, counted: bool) -> vec3f {
 }
 
 @compute @workgroup_size(WORKGROUP)
-fn main(@builtin(local_invocation_index) thread: u32) {
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let sampling = enter_row(group);
   let likeliest = likeliest_of_all(thread);
   var token = likeliest.token;
 
   if (sampling.temperature > GREEDY) {
-    var mass = mass_of_all(thread, likeliest.value);
+    var mass = mass_of_all(thread, likeliest.value, sampling.temperature);
     var threshold = 0u;
     for (var cut = TOP_K; cut <= TOP_P; cut++) {
       let counted = cut == TOP_K;
@@ -62,7 +63,7 @@ fn main(@builtin(local_invocation_index) thread: u32) {
     var kept = 0.0;
     let mine = run_of(thread);
     for (var i = mine.x; i < mine.y; i++) {
-      let p = probabilities[i];
+      let p = probabilities[row * VOCABULARY + i];
       kept += select(0.0, p, bitcast<u32>(p) >= threshold);
     }
     values[thread] = kept;
@@ -76,7 +77,7 @@ fn main(@builtin(local_invocation_index) thread: u32) {
     if (thread == 0u) {
       var total = 0.0;
       for (var i = 0u; i < 16u; i++) { total += part_values[i]; }
-      let target_mass = total * uniform_number(state[STATE_STEP]);
+      let target_mass = total * uniform_number(sampling, state[state_at + STATE_STEP]);
       var passed = 0.0;
       var part = 0u;
       while (part < 15u && passed + part_values[part] <= target_mass) {
@@ -92,7 +93,7 @@ fn main(@builtin(local_invocation_index) thread: u32) {
       // `token` stays the likeliest one if rounding carries the walk past the last kept token.
       let run = run_of(owner);
       for (var i = run.x; i < run.y; i++) {
-        let p = probabilities[i];
+        let p = probabilities[row * VOCABULARY + i];
         if (bitcast<u32>(p) >= threshold && p > 0.0) {
           passed += p;
           token = token_at(i);
@@ -102,10 +103,10 @@ fn main(@builtin(local_invocation_index) thread: u32) {
     }
   }
   if (thread == 0u) {
-    counts[token] += 1u;
-    state[STATE_TOKEN] = token;
-    state[STATE_POSITION] += state[STATE_N_TOKENS];
-    state[STATE_N_TOKENS] = 1u;
-    state[STATE_STEP] += 1u;
+    count(token);
+    state[state_at + STATE_TOKEN] = token;
+    state[state_at + STATE_POSITION] += state[state_at + STATE_N_TOKENS];
+    state[state_at + STATE_N_TOKENS] = 1u;
+    state[state_at + STATE_STEP] += 1u;
   }
 }

@@ -7,13 +7,18 @@ each token was drawn.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from dataclasses import dataclass
 
-from py_engine.gpu.types import Access, Binding, KernelSpec
+from py_engine.gpu.types import SLICE_ALIGNMENT, Access, Binding, KernelSpec
+from py_engine.kernels.batch import ROWS, STATES
+from py_engine.kernels.matmul import batch_stride
 from py_engine.kernels.tuning import PLAIN, Tuning
-from py_engine.kernels.wgsl import STATE, STATE_RW, STATE_WORDS, kernel_spec
+from py_engine.kernels.wgsl import STATE, STATE_WORDS, kernel_spec
 
 SAMPLING_BYTES = 40
+
+SAMPLING_STRIDE = -(-SAMPLING_BYTES // SLICE_ALIGNMENT) * SLICE_ALIGNMENT
+"""Bytes from one sequence's `sampling` to the next in the buffer of all."""
 
 GREEDY_TEMPERATURE = 1e-5
 """Temperatures up to here take the likeliest token."""
@@ -70,7 +75,7 @@ def _threads(n_tokens: int, most: int) -> int:
     return min(most, -(-n_tokens // (16 * _TOKENS_PER_THREAD)) * 16)  # workgroup_reduce.wgsl
 
 
-def draw(vocabulary: int, tuning: Tuning = PLAIN) -> tuple[KernelSpec, ...]:
+def draw(vocabulary: int, tuning: Tuning = PLAIN, batch: int = 1) -> tuple[KernelSpec, ...]:
     """Build the kernels that draw a token from logits f32 (vocabulary,) and advance `state`.
 
     They apply temperature, top_k, top_p and min_p of `sampling`, in that order, and count the
@@ -82,85 +87,124 @@ def draw(vocabulary: int, tuning: Tuning = PLAIN) -> tuple[KernelSpec, ...]:
     the second, `narrow`. `draw_scratch` tells of their buffers. The two ways add masses up in
     another order, which changes the token only where the random number or a filter falls within
     rounding of a border.
+
+    The rows of a `batch`, whose logits are `batch_stride` apart, draw what each would alone. State
+    and `sampling` of each are where `rows` has them (see `Batch`). They count nothing.
     """
-    slices = _slices(vocabulary, tuning)
-    logits, threads = _vector("logits", "read", "f32", vocabulary), tuning.sample_threads
-    after = (_vector("counts", "read_write", "u32", vocabulary), STATE_RW)
+    slices, most = _slices(vocabulary, tuning), tuning.sample_threads
+    rows = _DrawnRows(vocabulary, slices, batch)
     if not slices:
-        return (
-            _sample(
-                ("draw_all",),
-                (logits, _SAMPLING, _vector("probabilities", "read_write", "f32", vocabulary)),
-                after,
-                _constants(vocabulary, _threads(vocabulary, threads)),
-            ),
-        )
-    size = -(-vocabulary // slices)
-    sizes = {"SLICES": slices, "SLICE": size}
-    of_slice = _constants(vocabulary, _threads(size, _MAX_WORKGROUP)) | sizes
+        threads = _threads(vocabulary, most)
+        return (rows.sample(threads, ("draw_all",), ("logits", "sampling"), ("probabilities",)),)
+    kept = ("probabilities", "candidates", "kept_tokens")
+    source, threads = ("slices", "draw_narrowed"), most // slices * slices
     return (
-        kernel_spec(
-            "survey",
-            "survey",
-            snippets=("sampling_params", "candidate", "workgroup_reduce", "survey"),
-            bindings=(logits, _SAMPLING, _vector("survey", "read_write", "vec4f", slices)),
-            constants=of_slice,
-            groups_x=slices,
-        ),
-        kernel_spec(
-            "narrow",
-            "narrow",
-            snippets=("sampling_params", "candidate", "slices", "narrow"),
+        rows.of_slices("survey", ("workgroup_reduce",), ("logits", "sampling"), ("survey",)),
+        rows.of_slices("narrow", ("slices",), ("logits", "sampling", "survey"), kept),
+        rows.sample(threads, source, ("sampling", "survey", *kept)),
+    )
+
+
+@dataclass(frozen=True)
+class _DrawnRows:
+    """The kernels of draws from `batch` rows of logits, in `slices` or (0) each as a whole."""
+
+    vocabulary: int
+    slices: int
+    batch: int
+
+    def of_slices(
+        self, name: str, source: tuple[str, ...], read: tuple[str, ...], written: tuple[str, ...]
+    ) -> KernelSpec:
+        """Build a kernel with a workgroup for each slice."""
+        threads = _threads(self._slice_size, _MAX_WORKGROUP)
+        return self._kernel(name, (*source, name), read, written, threads, self.slices)
+
+    def sample(
+        self,
+        threads: int,
+        source: tuple[str, ...],
+        read: tuple[str, ...],
+        written: tuple[str, ...] = (),
+    ) -> KernelSpec:
+        """Build the kernel that draws; `source` tells which tokens its one workgroup looks at."""
+        is_alone = self.batch == 1
+        counting = "count_drawn" if is_alone else "count_none"
+        source = ("workgroup_reduce", *source, counting, "sample")
+        written = (*written, *(("counts",) if is_alone else ()), "state")
+        return self._kernel("sample", source, read, written, threads, 1)
+
+    def _kernel(
+        self,
+        name: str,
+        source: tuple[str, ...],
+        read: tuple[str, ...],
+        written: tuple[str, ...],
+        threads: int,
+        groups_x: int,
+    ) -> KernelSpec:
+        is_alone, types = self.batch == 1, self._types()
+        row = "draw_alone" if is_alone else "draw_of_batch"
+        return kernel_spec(
+            name,
+            name,
+            snippets=("sampling_params", "candidate", row, *source),
             bindings=(
-                logits,
-                _SAMPLING,
-                _vector("survey", "read", "vec4f", slices),
-                _vector("probabilities", "read_write", "f32", vocabulary),
-                _vector("candidates", "read_write", "u32", vocabulary),
-                _vector("kept_tokens", "read_write", "u32", slices),
+                *(Binding(each, "read", types[each]) for each in read),
+                *(Binding(each, "read_write", types[each]) for each in written),
+                *(() if is_alone else (ROWS,)),
             ),
-            constants=of_slice,
-            groups_x=slices,
-        ),
-        _sample(
-            ("slices", "draw_narrowed"),
-            (
-                _SAMPLING,
-                _vector("survey", "read", "vec4f", slices),
-                _vector("probabilities", "read", "f32", vocabulary),
-                _vector("candidates", "read", "u32", vocabulary),
-                _vector("kept_tokens", "read", "u32", slices),
-            ),
-            after,
-            _constants(vocabulary, threads // slices * slices) | sizes,
-        ),
-    )
+            constants={
+                **_constants(self.vocabulary, threads),
+                **({"SLICES": self.slices, "SLICE": self._slice_size} if self.slices else {}),
+                "LOGITS_STRIDE": self._logits_stride,
+                "SAMPLING_STRIDE": SAMPLING_STRIDE,
+                "BATCH": 0 if is_alone else self.batch,
+                **STATE_WORDS,
+            },
+            groups_x=groups_x,
+            tokens_per_group=0 if is_alone else 1,
+        )
+
+    @property
+    def _slice_size(self) -> int:
+        return -(-self.vocabulary // self.slices)
+
+    @property
+    def _logits_stride(self) -> int:
+        return self.vocabulary if self.batch == 1 else batch_stride(self.vocabulary)
+
+    def _types(self) -> dict[str, str]:
+        """Return the WGSL types of all buffers."""
+        is_alone = self.batch == 1
+        rows = {
+            "logits": ("f32", self._logits_stride),
+            "counts": ("u32", self.vocabulary),
+            **_scratch(self.vocabulary, self.slices),
+        }
+        return {
+            "sampling": "Sampling" if is_alone else "array<SamplingSlot>",
+            "state": (STATE if is_alone else STATES).type,
+            **{name: f"array<{kind}, {self.batch * n}>" for name, (kind, n) in rows.items()},
+        }
 
 
-def _sample(
-    source: tuple[str, ...],
-    tokens: tuple[Binding, ...],
-    after: tuple[Binding, ...],
-    constants: Mapping[str, int | float | bool | str],
-) -> KernelSpec:
-    """Build the kernel that draws, from snippets and bindings of the tokens that it looks at."""
-    return kernel_spec(
-        "sample",
-        "sample",
-        snippets=("sampling_params", "candidate", "workgroup_reduce", *source, "sample"),
-        bindings=(*tokens, *after),
-        constants={**constants, **STATE_WORDS},
-        groups_x=1,
-    )
+def _scratch(vocabulary: int, slices: int) -> dict[str, tuple[str, int]]:
+    """Return type and number of the elements that a row's draw needs beside its inputs."""
+    found = {"probabilities": ("f32", vocabulary)}
+    if slices:
+        found |= {
+            "survey": ("vec4f", slices),
+            "candidates": ("u32", vocabulary),
+            "kept_tokens": ("u32", slices),
+        }
+    return found
 
 
 def draw_scratch(vocabulary: int, tuning: Tuning) -> dict[str, int]:
     """Return the bytes of what the kernels of a draw need beside its inputs, by binding."""
-    slices = _slices(vocabulary, tuning)
-    sizes = {"probabilities": 4 * vocabulary}
-    if slices:
-        sizes |= {"survey": 16 * slices, "candidates": 4 * vocabulary, "kept_tokens": 4 * slices}
-    return sizes
+    scratch = _scratch(vocabulary, _slices(vocabulary, tuning))
+    return {name: (16 if kind == "vec4f" else 4) * n for name, (kind, n) in scratch.items()}
 
 
 def _slices(vocabulary: int, tuning: Tuning) -> int:

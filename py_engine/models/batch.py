@@ -1,8 +1,8 @@
-"""Several tokens in one decode step: a layer takes them together, embedding and draws in turn.
+"""Several tokens in one decode step: most kernels take them together, some in turn.
 
 The rows are tokens of one sequence (`drafts.py`) or of several (`batcher.py`). What takes them in
-turn is decode's own kernel over slices of the batch's buffers, and over what a row has of its own;
-so is linear attention, whose states lie apart.
+turn is decode's own kernel over slices of the batch's buffers, and over what a row has of its own:
+linear attention, whose states lie apart, and draws with more than their own kernels.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from py_engine.gpu.types import (
     Kernel,
     KernelSpec,
 )
-from py_engine.kernels.attention import ROWS_BYTES
+from py_engine.kernels.batch import ROWS_BYTES
 from py_engine.kernels.matmul import batch_stride
+from py_engine.kernels.sampling import draw_scratch
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.decoder_ops import ROWS, row_widths
 from py_engine.models.decoder_steps import DecoderSteps
@@ -31,7 +32,8 @@ from py_engine.models.spec import DecoderSpec
 PER_ROW = ROWS | {"state", "logits"}
 """The buffers of which every row has its own."""
 
-_OF_BATCH = PER_ROW | {"split_parts"}
+_OF_BATCH = PER_ROW | {"split_parts", "probabilities", "survey", "candidates", "kept_tokens"}
+"""Those that a batch has for itself; its kernels know where each row begins."""
 
 STATES = "batch state"
 """The buffer with a `state` for each row."""
@@ -40,7 +42,7 @@ STATE_STRIDE = batch_stride(len(STATE_WORDS))
 """Words from one row's state to the next."""
 
 ROW_TABLE = "batch rows"
-"""The buffer of what kernels know of their rows: see `rows` of `kernels/attention.py`."""
+"""The buffer of what kernels know of their rows: see `rows` of `kernels/batch.py`."""
 
 ROW_TABLE_STRIDE = -(-ROWS_BYTES // SLICE_ALIGNMENT) * SLICE_ALIGNMENT
 """Bytes from one kernel's part of it to the next."""
@@ -114,6 +116,7 @@ async def create_batch(
     made: dict[str, Buffer] = {}
     sizes = {name: 4 * batch_stride(width) for name, width in _widths(spec).items()}
     sizes["split_parts"] = steps.split_bytes
+    sizes |= draw_scratch(spec.active_vocab_size, steps.tuning)
     try:
         async with device.check("making room for several tokens at once"):
             for name, nbytes in sizes.items():
@@ -154,11 +157,13 @@ def batch_rows(
     }
 
 
-def row_words(states: Iterable[int], first_slots: Iterable[int]) -> array[int]:
-    """Return what a kernel knows of its rows: which state, and its cache's first slot."""
+def row_words(
+    states: Iterable[int], first_slots: Iterable[int], samplings: Iterable[int]
+) -> array[int]:
+    """Return what a kernel knows of its rows: `rows` of `kernels/batch.py`."""
     words = array("I")
-    for state, first_slot in zip(states, first_slots, strict=True):
-        words.extend((state * STATE_STRIDE, first_slot, 0, 0))
+    for state, first_slot, sampling in zip(states, first_slots, samplings, strict=True):
+        words.extend((state * STATE_STRIDE, first_slot, sampling, 0))
     return words
 
 

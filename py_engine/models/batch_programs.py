@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from py_engine.errors import DeviceError
 from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, BufferSlice, Device, Dispatch, Kernel, KernelSpec, Program
-from py_engine.kernels.attention import Batch
+from py_engine.kernels.batch import Batch
 from py_engine.models.batch import (
     PER_ROW,
     ROW_TABLE,
@@ -28,7 +27,7 @@ from py_engine.models.cache_pool import CachePool
 from py_engine.models.decoder_steps import DecoderSteps, NextLogits
 from py_engine.models.kv_cache import KvCache
 from py_engine.models.ops import Step
-from py_engine.models.sampler import draw_steps
+from py_engine.models.sampler import Roles, draw_roles, draw_steps
 from py_engine.models.spec import DecoderSpec
 
 MOST_PROGRAMS = 8
@@ -49,6 +48,11 @@ class Row:
     slot: int
     roles: tuple[str, ...]
     n_tokens: int
+
+    @property
+    def draws_together(self) -> bool:
+        """Whether its draw has no other kernels than those that a batch has for all its rows."""
+        return len(self.roles) == 1
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,12 @@ class BatchPrograms:
         batch = _batch(n_rows)
         steps = self._steps.batch_logits(Batch(batch))
         try:
-            await compile_missing(self._device, (*steps.of_any, *steps.of_short), self._kernels)
+            draws = self._draws_together(batch)["sample"]
+            needed = (*steps.of_any, *steps.of_short, *draws)
+            await compile_missing(self._device, needed, self._kernels)
             if batch > max(self._forward, default=0):
                 # Each sequence has its own state.
-                n_rows = MOST_PROGRAMS * len(self._pool.layers)
+                n_rows = MOST_PROGRAMS * (1 + len(self._pool.layers))
                 made = await create_batch(
                     self._device, self._spec, self._steps, batch, n_rows, without=("state",)
                 )
@@ -131,6 +137,7 @@ class BatchPrograms:
         if self._version != self._pool.version:
             self.forget()
             self._version = self._pool.version
+        rows = sorted(rows, key=lambda row: not row.draws_together)  # these come first
         # Attention that shares no keys out needs all rows to be short.
         forward = self._forward[_batch(len(rows))].of(max(row.n_tokens for row in rows))
         key = (id(forward), *((id(row.buffers), row.roles) for row in rows))
@@ -143,24 +150,20 @@ class BatchPrograms:
         return self._kept[key].program
 
     def _record(self, rows: Sequence[Row], place: int, forward: tuple[Step, ...]) -> Program:
-        spec, tuning, batch = self._spec, self._steps.tuning, _batch(len(rows))
+        batch = _batch(len(rows))
         per_row = PER_ROW | rows[0].buffers.keys()
         buffers: dict[str, Buffer | BufferSlice] = {
             **self._shared,
             **self._buffers,
             **self._pool.buffers,
-            **self._rows_of_caches(rows, place),
+            **self._tables(rows, place),
             STATES: self._shared["state"],
         }
         for number, row in enumerate(rows):
             buffers |= {row_name(name, number): own for name, own in row.buffers.items()}
         # The logits among them are the batch's, whose head writes all of them at once.
-        buffers |= batch_rows(spec, batch, self._buffers)
-        draws = chain.from_iterable(
-            row_steps(draw_steps(spec.active_vocab_size, tuning, row.roles), number, per_row)
-            for number, row in enumerate(rows)
-        )
-        steps = (*batched(forward, len(rows), per_row), *draws)
+        buffers |= batch_rows(self._spec, batch, self._buffers)
+        steps = (*batched(forward, len(rows), per_row), *self._draws(rows, per_row))
         return self._device.program(
             [
                 Dispatch(self._kernels[s.kernel], tuple(buffers[n] for n in s.buffers), s.n_tokens)
@@ -169,15 +172,35 @@ class BatchPrograms:
             "batch step",
         )
 
-    def _rows_of_caches(self, rows: Sequence[Row], place: int) -> dict[str, BufferSlice]:
-        """Write where the rows' sequences are in each cache; return what tells its kernels."""
+    def _draws(self, rows: Sequence[Row], per_row: Collection[str]) -> Iterator[Step]:
+        """Draw from the logits of the rows that draw together, which come first, then each other's.
+
+        What samples takes the likeliest token, too, where a row's temperature asks for it.
+        """
+        roles = {row.roles[0] for row in rows if row.draws_together}
+        n_together = sum(row.draws_together for row in rows)
+        if roles:
+            draws = self._draws_together(_batch(len(rows)))
+            yield from batched(draws["sample" if "sample" in roles else "greedy"], n_together)
+        for number, row in enumerate(rows[n_together:], n_together):
+            draw = draw_steps(self._spec.active_vocab_size, self._steps.tuning, row.roles)
+            yield from row_steps(draw, number, per_row)
+
+    def _draws_together(self, batch: int) -> Roles:
+        return draw_roles(self._spec.active_vocab_size, self._steps.tuning, batch)
+
+    def _tables(self, rows: Sequence[Row], place: int) -> dict[str, BufferSlice]:
+        """Write where the rows' sequences are, in each cache too; return what tells kernels."""
+        tables = {"rows": [0] * len(rows)}
+        for layer in self._pool.layers:
+            tables[layer.cache.rows] = [layer.regions[row.cache].first for row in rows]
         found = {}
         slots, size = [row.slot for row in rows], ROW_TABLE_STRIDE
-        for number, layer in enumerate(self._pool.layers, place * len(self._pool.layers)):
+        for number, (name, first_slots) in enumerate(tables.items(), place * len(tables)):
             part = BufferSlice(self._buffers[ROW_TABLE], number * size, size)
-            words = row_words(slots, [layer.regions[row.cache].first for row in rows])
+            words = row_words(slots, first_slots, slots)
             self._device.write_buffer(part.buffer, part.offset, words)
-            found[layer.cache.rows] = part
+            found[name] = part
         return found
 
     def forget(self) -> None:

@@ -21,6 +21,7 @@ from py_engine.gpu.types import (
     KernelSpec,
     Program,
 )
+from py_engine.kernels.sampling import SAMPLING_STRIDE
 from py_engine.kernels.vision import STATE_IMAGES
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.base import Draw, SamplingParams
@@ -94,9 +95,11 @@ class Decoder:
         # Images put more into the state of a model's only sequence.
         size = 4 * len(STATE_WORDS) if most_sequences(spec) > 1 else states.nbytes
         self._state = BufferSlice(states, 4 * STATE_STRIDE * slot, size)
+        sampling = BufferSlice(self._buffers["sampling"], SAMPLING_STRIDE * slot, SAMPLING_STRIDE)
         self._own: Mapping[str, Buffer | BufferSlice] = {
             **{name: self._buffers[name] for name in sequence_sizes(spec)},
             "state": self._state,
+            "sampling": sampling,
         }
         self._is_exact = is_exact(steps.next_logits.of_any)
         self._may_join = True
@@ -105,7 +108,9 @@ class Decoder:
         self._programs: dict[int, Program] = {}  # by the ids of their steps
         self._drafts = Drafts(device, spec, steps, self._kernels, self.program)
         roles = sampler_roles(self.vocab_size, steps.tuning)
-        self._sampler = Sampler(device, self.vocab_size, roles, kernels, self._buffers, self._state)
+        self._sampler = Sampler(
+            device, self.vocab_size, roles, kernels, self._buffers, self._state, sampling
+        )
         # At once, so that the check around this tells of a program that is wrong.
         for _, each in steps.programs:
             self._recorded(each)
@@ -355,7 +360,7 @@ class Decoder:
         await self.reserve(len(tokens))
         self._append_drawn_tokens(len(tokens))
         self._forget_moved()
-        draws = await self._drafts.run(tokens, position, self._n_draws, self._sampler.roles)
+        draws = await self._drafts.run(tokens, position, self._n_draws, self._sampler.roles[0])
         wrong = (i for i, token in enumerate(draft) if draws[i] != token)
         draws = draws[: next(wrong, len(draft)) + 1]
         self._position = position + len(draws)

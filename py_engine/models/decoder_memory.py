@@ -8,7 +8,7 @@ from py_engine.errors import LimitSupportError
 from py_engine.gpu.types import Buffer, Device, Limits
 from py_engine.kernels.attention_shape import rope_table, rope_table_bytes
 from py_engine.kernels.matmul import MAX_BATCH
-from py_engine.kernels.sampling import draw_scratch
+from py_engine.kernels.sampling import SAMPLING_STRIDE, draw_scratch
 from py_engine.kernels.vision import state_words
 from py_engine.models.batch import STATE_STRIDE
 from py_engine.models.decoder_ops import PREFILL, row_widths
@@ -76,6 +76,7 @@ def working_sizes(spec: DecoderSpec, steps: DecoderSteps) -> dict[str, int]:
         **tables,
         **draw_scratch(spec.active_vocab_size, steps.tuning),
         "state": 4 * STATE_STRIDE * most_sequences(spec),
+        "sampling": SAMPLING_STRIDE * most_sequences(spec),
     }
     if spec.image_tokens:
         n_rows = spec.image_slots * spec.image_tokens

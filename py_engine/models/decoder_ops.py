@@ -7,7 +7,7 @@ from copy import copy
 from typing import Any
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.attention import Batch, attention_decode, attention_prefill, rope_append
+from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.attention_split import (
     attention_alone,
@@ -15,6 +15,7 @@ from py_engine.kernels.attention_split import (
     attention_split,
     key_split,
 )
+from py_engine.kernels.batch import Batch
 from py_engine.kernels.delta import gated_delta
 from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import last_row
@@ -69,7 +70,7 @@ def row_widths(spec: DecoderSpec) -> dict[str, int]:
 class DecoderOps(Ops):
     """Pieces of a decoder, for one token (`chunk` None) or for a chunk of at most so many.
 
-    With a `batch` its products, norms and attention are of several tokens: see `models/batch.py`.
+    With a `batch` the pieces of one token are of several: see `models/batch.py`.
     """
 
     def __init__(

@@ -19,8 +19,8 @@ from itertools import chain
 
 from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.attention import Batch
 from py_engine.kernels.attention_split import key_split, split_bytes
+from py_engine.kernels.batch import Batch
 from py_engine.kernels.history import recall, remember
 from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import Ids, Target

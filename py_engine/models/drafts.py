@@ -13,7 +13,7 @@ from typing import Any
 
 from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, BufferSlice, Device, Kernel, KernelSpec, Program
-from py_engine.kernels.attention import Batch
+from py_engine.kernels.batch import Batch
 from py_engine.kernels.matmul import MAX_BATCH
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.batch import (
@@ -29,7 +29,7 @@ from py_engine.models.batch import (
 )
 from py_engine.models.decoder_steps import DecoderSteps, NextLogits
 from py_engine.models.ops import Step
-from py_engine.models.sampler import draw_steps
+from py_engine.models.sampler import Roles, draw_roles
 from py_engine.models.spec import DecoderSpec
 
 Record = Callable[[Sequence[Step], str, Mapping[str, Buffer | BufferSlice]], Program]
@@ -67,7 +67,7 @@ class Drafts:
         self._kernels = kernels
         self._record = record
         self._forward: dict[int, NextLogits] = {}  # by the rows of a batch
-        self._programs: dict[tuple[int, int, tuple[str, ...]], Program] = {}
+        self._programs: dict[tuple[int, int, str], Program] = {}
         self._buffers: dict[str, Buffer] = {}  # of the largest batch
 
     async def prepare(self, n_tokens: int) -> int:
@@ -84,13 +84,15 @@ class Drafts:
 
     async def _make(self, batch: int) -> None:
         forward = self._steps.batch_logits(Batch(batch, is_draft=True))
-        await compile_missing(self._device, (*forward.of_any, *forward.of_short), self._kernels)
+        needed = (*forward.of_any, *forward.of_short, *self._draws(batch)["sample"])
+        await compile_missing(self._device, needed, self._kernels)
         if batch > max(self._forward, default=0):
             made = await create_batch(self._device, self._spec, self._steps, batch, 1)
             self.forget_programs()
             destroy_buffers(self._buffers.values())
             self._buffers = made
-            rows = row_words(range(batch), [0] * batch)
+            # Kernels get the sequence's part of each cache, and its `sampling` alone.
+            rows = row_words(range(batch), [0] * batch, [0] * batch)
             self._device.write_buffer(made[ROW_TABLE], 0, rows)
         self._forward[batch] = forward
 
@@ -98,27 +100,28 @@ class Drafts:
         """Drop the programs, for a decoder's buffers were replaced."""
         self._programs.clear()
 
-    def _program(self, batch: int, n_tokens: int, roles: tuple[str, ...]) -> Program:
+    def _draws(self, batch: int) -> Roles:
+        return draw_roles(self._spec.active_vocab_size, self._steps.tuning, batch)
+
+    def _program(self, batch: int, n_tokens: int, role: str) -> Program:
         """Return the program for sequences of up to `n_tokens`, made when it is first needed."""
         forward = self._forward[batch].of(n_tokens)
-        key = batch, id(forward), roles
+        key = batch, id(forward), role
         if key not in self._programs:
-            draw = draw_steps(self._spec.active_vocab_size, self._steps.tuning, roles)
             rows = batch_rows(self._spec, batch, self._buffers)
-            # Kernels get the sequence's part of each cache, which begins at its first slot.
             same = BufferSlice(self._buffers[ROW_TABLE], 0, ROW_TABLE_STRIDE)
-            of_caches = {cache.rows: same for cache in self._steps.caches}
-            others: dict[str, Buffer | BufferSlice] = {**self._buffers, **rows, **of_caches}
-            steps = batched((*forward, *draw), batch)
+            tables = {name: same for name in ("rows", *(c.rows for c in self._steps.caches))}
+            others: dict[str, Buffer | BufferSlice] = {**self._buffers, **rows, **tables}
+            steps = batched((*forward, *self._draws(batch)[role]), batch)
             self._programs[key] = self._record(steps, "draft", others)
         return self._programs[key]
 
     def run(
-        self, token_ids: Sequence[int], position: int, n_draws: int, roles: tuple[str, ...]
+        self, token_ids: Sequence[int], position: int, n_draws: int, role: str
     ) -> Awaitable[list[int]]:
         """Append the token drawn last and a draft at `position`; return the draw after each.
 
-        `n_draws` were made before, and are made with these `roles`.
+        `n_draws` were made before; these have the role `draw_role`.
         """
         batch = min(batch for batch in self._forward if batch >= len(token_ids))
         states = array("I")
@@ -129,7 +132,7 @@ class Drafts:
             states.extend([0] * (STATE_STRIDE - len(STATE_WORDS)))
         states_buffer = self._buffers[STATES]
         self._device.write_buffer(states_buffer, 0, states)
-        program = self._program(batch, position + len(token_ids), roles)
+        program = self._program(batch, position + len(token_ids), role)
         reading = program.submit_and_read_bytes(states_buffer, 0, 4 * len(states))
         return _draws(reading, len(token_ids))
 

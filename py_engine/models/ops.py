@@ -19,6 +19,9 @@ from py_engine.kernels.rows import Ids, Target, embed, row_norm
 from py_engine.kernels.tuning import Tuning
 from py_engine.weights.layouts import Layouts, MatrixPart, part_buffers
 
+_OF_STEP = {name: name for name in ("state", "rows")}
+"""What tells kernels of a step's tokens, where they are told nothing else."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -32,7 +35,7 @@ class Step:
 class Ops:
     """Pieces for one token (`max_tokens` None), or for up to so many tokens at once.
 
-    With a `batch` the products and norms of the former are of so many tokens.
+    With a `batch` the former are for so many tokens.
 
     Matrices and norms are named by role. `rows` are the names of activations, which stand for
     buffers whose names begin with `prefix`; so do the labels of kernels. `columns` has the widths
@@ -86,6 +89,7 @@ class Ops:
                 table_rows=sum(each.rows for each in parts),
                 scale=scale,
                 add=add,
+                batch=self._batch,
             )
             buffers = {"ids": buffer, "output": "x"}
             yield self.step(kernel, buffers | part_buffers(role, number, part))
@@ -182,7 +186,7 @@ class Ops:
 
     def step(self, kernel: KernelSpec, buffers: Mapping[str, str]) -> Step:
         """Return the dispatch of a kernel, given the buffer of each binding by its name."""
-        found = ({"state": "state", **buffers}[binding.name] for binding in kernel.bindings)
+        found = ({**_OF_STEP, **buffers}[binding.name] for binding in kernel.bindings)
         return Step(kernel, tuple(self._prefix + n if n in self._rows else n for n in found))
 
 

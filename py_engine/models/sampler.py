@@ -15,7 +15,6 @@ from typing import Any
 from py_engine.gpu.types import Buffer, BufferSlice, Device, Dispatch, Kernel, KernelSpec, Program
 from py_engine.kernels.sampling import (
     GREEDY_TEMPERATURE,
-    SAMPLING_BYTES,
     adjust,
     draw,
     logprobs,
@@ -33,20 +32,32 @@ Roles = Mapping[str, tuple[Step, ...]]
 """The dispatches of each role in a draw, over buffers with the names of the kernels' bindings."""
 
 
+def draw_roles(vocab_size: int, tuning: Tuning, batch: int = 1) -> Roles:
+    """Return the dispatches of a draw alone, for up to `batch` rows of logits.
+
+    "sample" is for every temperature, "greedy" for those that take the likeliest token.
+    """
+    kernels = draw(vocab_size, tuning, batch)
+    return {
+        "sample": tuple(map(_step, kernels)),
+        "greedy": tuple(_step(kernel) for kernel in kernels if kernel.name != "narrow"),
+    }
+
+
 def sampler_roles(vocab_size: int, tuning: Tuning) -> Roles:
     """Return what a sampler may dispatch.
 
     "mask", "adjust", then "sample" or, where the temperature asks for it, "greedy", and "logprobs".
     """
-    drawing = draw(vocab_size, tuning)
     kernels = {
-        "sample": drawing,
-        "greedy": tuple(kernel for kernel in drawing if kernel.name != "narrow"),
-        "mask": (mask("mask", vocab_size),),
-        "adjust": (adjust("adjust", vocab_size),),
-        "logprobs": (logprobs("logprobs", vocab_size, MAX_TOP_LOGPROBS, tuning),),
+        "mask": mask("mask", vocab_size),
+        "adjust": adjust("adjust", vocab_size),
+        "logprobs": logprobs("logprobs", vocab_size, MAX_TOP_LOGPROBS, tuning),
     }
-    return {role: tuple(map(_step, of_role)) for role, of_role in kernels.items()}
+    return {
+        **draw_roles(vocab_size, tuning),
+        **{role: (_step(kernel),) for role, kernel in kernels.items()},
+    }
 
 
 def _step(kernel: KernelSpec) -> Step:
@@ -73,13 +84,12 @@ def draw_steps(vocab_size: int, tuning: Tuning, roles: Sequence[str]) -> tuple[S
 def sampler_sizes(vocab_size: int) -> dict[str, int]:
     """Return the bytes of what a sampler has for one sequence, by name.
 
-    "state" and the scratch of a draw are others'.
+    "state", "sampling" and the scratch of a draw are others'.
     """
     return {
         **dict.fromkeys(("logits", "counts", "bias"), 4 * vocab_size),
         "mask": 4 * -(-vocab_size // 32),
         "drawn": 4 * _drawn_words(MAX_TOP_LOGPROBS),
-        "sampling": SAMPLING_BYTES,
     }
 
 
@@ -90,7 +100,7 @@ def _drawn_words(n_top: int) -> int:
 class Sampler:
     """Draws tokens from the logits that forward programs leave; owns none of its buffers.
 
-    `state` is the sequence's, `roles` the kernels of a draw without a mask.
+    `state` and `sampling` are the sequence's, `roles` the kernels of a draw.
     """
 
     def __init__(
@@ -101,12 +111,14 @@ class Sampler:
         kernels: Mapping[KernelSpec, Kernel],
         buffers: Mapping[str, Buffer],
         state: BufferSlice,
+        sampling: BufferSlice,
     ) -> None:
         self._device = device
         self._vocab_size = vocab_size
         self._buffers = buffers
         self._state = state
-        bound: dict[str, Buffer | BufferSlice] = {**buffers, "state": state}
+        self._sampling = sampling
+        bound: dict[str, Buffer | BufferSlice] = {**buffers, "state": state, "sampling": sampling}
         self._parts = {
             role: device.program(
                 [
@@ -129,7 +141,8 @@ class Sampler:
         """Set how tokens are drawn from now on, and which were drawn so far."""
         n_top = sampling.top_logprobs
         self._n_top = None if n_top is None else min(n_top, self._vocab_size)
-        self._device.write_buffer(self._buffers["sampling"], 0, self._packed(sampling))
+        own = self._sampling
+        self._device.write_buffer(own.buffer, own.offset, self._packed(sampling))
         self._set_counts(drawn)
         self._set_bias(sampling.logit_bias)
         roles = [draw_role(sampling)]

@@ -7,6 +7,7 @@ ways, and begin with what another one has already.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,31 @@ async def test_a_full_gpu_ends_one_reply_and_the_one_beside_it_goes_on(tmp_path:
     model.destroy()  # in any order
     fork.destroy()
     assert device.live_buffers == []
+
+
+@in_event_loop
+async def test_only_draws_with_kernels_of_their_own_are_dispatched_alone(tmp_path: Path) -> None:
+    fixture, device = load_fixture("gqa_tied_q4f16"), NumpyDevice()
+    model: Any = await load_on_numpy(tmp_path, fixture, device)
+    settings = (
+        SamplingParams(temperature=0),
+        SamplingParams(0.8, seed=3, presence_penalty=1.0),
+        SamplingParams(1.5, seed=7),
+        SamplingParams(temperature=0, logit_bias={3: 2.0}),
+    )
+    sequences = [model, *[await model.fork() for _ in settings[1:]]]
+    await model._batcher._prepare(len(settings))
+    for sequence, how in zip(sequences, settings, strict=True):
+        sequence.start(how)
+        await sequence.prefill(fixture.prompt_ids[:3])
+        await sequence.sample()
+        await sequence.reserve(2)
+    for _ in range(2):  # the first one's first step does not wait for the others
+        device.dispatched.clear()
+        await asyncio.gather(*(sequence.decode() for sequence in sequences))
+    labels = Counter(device.dispatched)
+    assert labels["embed"] == labels["lm_head"] == 1
+    assert labels["adjust"] == 2 and labels["sample"] == 3
 
 
 @in_event_loop

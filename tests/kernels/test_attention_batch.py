@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.attention import Batch, attention_decode, rope_append
+from py_engine.kernels.attention import attention_decode, rope_append
 from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.attention_split import (
     attention_alone,
@@ -18,6 +18,7 @@ from py_engine.kernels.attention_split import (
     key_split,
     split_bytes,
 )
+from py_engine.kernels.batch import Batch
 from py_engine.kernels.matmul import MAX_BATCH, batch_stride
 from py_engine.kernels.tuning import SplitKeys, Tuning
 from py_engine.models.batch import STATE_STRIDE

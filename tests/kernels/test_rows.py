@@ -6,16 +6,17 @@ the rows here lie up to 50 from 0 and only the 3 of their spread are kept.
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from py_engine.kernels.formats import WeightFormat
-from py_engine.kernels.matmul import batch_stride
+from py_engine.kernels.matmul import MAX_BATCH, batch_stride
 from py_engine.kernels.norm import Norm
-from py_engine.kernels.rows import Target, embed, last_row, row_norm
+from py_engine.kernels.rows import Ids, Target, embed, last_row, row_norm
 from py_engine.kernels.tuning import Tuning
+from py_engine.models.batch import STATE_STRIDE
 from tests.kernels.cases import (
     RunKernel,
     assert_close,
@@ -92,6 +93,30 @@ def test_embed_of_positions_adds_scaled_rows(run_kernel: RunKernel) -> None:
     inputs["ids"] = np.array([13, 7, 2, 5], np.uint32)
     inputs["output"] = rng.normal(size=(9, 32)).astype(np.float32)
     assert_close(expected_and_found(run_kernel, spec, inputs, 7)["output"], 1e-6)
+
+
+@pytest.mark.parametrize(("ids", "add"), [("drawn", False), ("positions", True)])
+def test_embed_of_a_batch(run_kernel: RunKernel, ids: Ids, add: bool) -> None:
+    """Each row is that of its own state, to the bits that it has alone."""
+    rng, hidden, batch, states = np.random.default_rng(5), 96, 4, [5, 2, 0]
+    inputs = matrix_inputs(rng, "q4f16_1", 203, hidden)
+    arguments: dict[str, Any] = {"ids": ids, "add": add, "scale": 5.5}
+    output = rng.normal(size=(batch, batch_stride(hidden))).astype(np.float32)
+    words = rng.integers(0, 230, (MAX_BATCH, STATE_STRIDE)).astype(np.uint32)
+    rows = np.zeros((MAX_BATCH, 4), np.uint32)
+    rows[: len(states), 0] = [state * STATE_STRIDE for state in states]
+    spec = embed("batch", "q4f16_1", 203, hidden, **arguments, batch=batch)
+    given = inputs | {"ids": words.reshape(-1), "output": output, "rows": rows}
+    pair = expected_and_found(run_kernel, spec, given, len(states))["output"]
+    assert_close(pair, 1e-6)
+    found = pair[1].reshape(output.shape)
+    spec = embed("alone", "q4f16_1", 203, hidden, **arguments)
+    for number, state in enumerate(states):
+        given = inputs | {"ids": words[state, :4], "output": output[number, :hidden]}
+        alone = expected_and_found(run_kernel, spec, given)["output"][1]
+        assert alone.tobytes() == found[number, :hidden].tobytes()
+    found[: len(states), :hidden] = output[: len(states), :hidden]
+    np.testing.assert_array_equal(found, output, "what is between the rows")
 
 
 NORMS = {

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from py_engine.gpu.types import AdapterInfo
-from py_engine.kernels.attention import Batch
+from py_engine.kernels.batch import Batch
 from py_engine.kernels.tuning import GemvForm, Tuning, tuning_for
 from py_engine.models.batch import batched, is_exact
 from py_engine.models.decoder_parameters import decoder_parameters
 from py_engine.models.decoder_steps import DecoderSteps, decoder_steps
 from py_engine.models.drafts import longest_draft
 from py_engine.models.kernel_costs import step_of_token
+from py_engine.models.sampler import draw_roles
 from py_engine.models.spec import DecoderSpec
 from tests.support.layouts import uniform_layouts
 from tests.support.specs import spec_of
@@ -152,7 +153,7 @@ def test_other_adapters_have_one_kind_of_step() -> None:
 @pytest.mark.parametrize("is_draft", [False, True])
 @pytest.mark.parametrize("name", PER_LAYER)
 def test_several_tokens_take_a_layer_together(name: str, is_draft: bool, n_rows: int) -> None:
-    """Only what is before and behind the layers, and linear attention, is there for each."""
+    """Only LongRoPE's history and linear attention are there for each; draws are not."""
     family, model, per_layer = PER_LAYER[name]
     spec, tuning = spec_of(family, model, context=1024), GPUS["nvidia"]
     if is_draft and not longest_draft(spec):
@@ -162,12 +163,14 @@ def test_several_tokens_take_a_layer_together(name: str, is_draft: bool, n_rows:
     n_linear, n_attention = len(spec.delta_layers), len(spec.attention_layers)
     layers = per_layer * spec.n_layers + (n_rows - 1) * n_linear + is_draft * n_attention
     layers += n_separate_norms(spec, shares_x=False)  # teams are for one token
-    around = n_rows * (1 + bool(spec.n_positions) + bool(spec.long_rope)) + 1
+    around = 2 + bool(spec.n_positions) + n_rows * bool(spec.long_rope)
     assert len(batched(logits.of_short, n_rows)) == layers + around
     # Windows may be too short for keys to be shared out.
     n_combined = len(logits.of_any) - len(logits.of_short)
     assert len(batched(logits.of_any, n_rows)) == layers + around + n_combined
     assert 0 < n_combined <= n_attention
+    draws = draw_roles(spec.active_vocab_size, tuning, size)
+    assert [len(batched(draws[role], n_rows)) for role in ("greedy", "sample")] == [2, 3]
 
 
 @pytest.mark.parametrize(("gpu", "exact"), [("nvidia", False), ("unknown", True)])

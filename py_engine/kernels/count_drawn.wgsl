@@ -1,0 +1,1 @@
+fn count(token: u32) { counts[token] += 1u; }
