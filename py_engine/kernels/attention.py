@@ -223,15 +223,18 @@ def tokens_per_layer(batch: Batch | None) -> int:
     return 0 if batch is None else 1
 
 
-def attends_by_tiles(shape: AttentionShape, tuning: Tuning) -> bool:
-    """Return whether prefill brings keys through workgroup memory (`attention_tile.wgsl`).
+def _tile_queries(shape: AttentionShape, tuning: Tuning) -> int:
+    """Return the queries that four lanes share in prefill's tile, 0 where it has none.
 
-    Each of four lanes has whole fours of a head.
+    Each of them has whole fours of a head.
     """
+    tile = tuning.prefill_attention(shape.n_heads, shape.head_dim)
     has_quads = tuning.lanes is not None and tuning.lanes >= _LANES
     needed = 2 * _TILE_KEYS * 4 * shape.head_dim
     fits = shape.head_dim % (4 * _LANES) == 0 and needed <= tuning.workgroup_bytes
-    return tuning.attention_tile_floats > 0 and has_quads and fits
+    if tile is None or not has_quads or not fits:
+        return 0
+    return min(max(1, tile.floats * _LANES // (2 * shape.head_dim)), _TILE_QUERIES)
 
 
 def _form(
@@ -284,10 +287,7 @@ def attention_prefill(
     if attends_by_lanes(shape, tuning):
         workgroup = tuning.attention_threads
         tokens = workgroup // _LANES * _MAX_QUERIES
-    elif attends_by_tiles(shape, tuning):
-        # Four lanes share the floats of a query, and of what it sums.
-        most = tuning.attention_tile_floats * _LANES // (2 * shape.head_dim)
-        queries = min(max(1, most), _TILE_QUERIES)
+    elif queries := _tile_queries(shape, tuning):
         tokens = workgroup // _LANES * queries
         source, directives = ("attention_tile",), SUBGROUP_DIRECTIVES
         constants = {"QUERIES": queries}

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import AdapterInfo, Limits
-from py_engine.kernels.tuning import PLAIN_INT8, Forms, GemmTile, GemvForm
+from py_engine.kernels.tuning import (
+    PLAIN_INT8,
+    AttentionTile,
+    Form,
+    Forms,
+    GemmTile,
+    GemvForm,
+    ProductKind,
+)
 
 _GEMV = (
     GemvForm(4, 256, unroll=2, staged=True),
@@ -26,8 +35,20 @@ _GEMV_INT8 = (
 _GEMM = (GemmTile(64, 64, 32), GemmTile(128, 64, 16))
 _GEMM_F16 = (GemmTile(64, 64, 32, "float16"), GemmTile(128, 64, 32, "float16"))
 _GEMM_INT8 = (GemmTile(64, 64, 64, "int8"), GemmTile(128, 64, 64, "int8"))
+_ATTENTION = (AttentionTile(64), AttentionTile(128))
 _GEMM_WORKGROUP = 256
-_KINDS: dict[str, type[GemvForm | GemmTile]] = {"gemv": GemvForm, "gemm": GemmTile}
+_KINDS: dict[str, type[Form]] = {"gemv": GemvForm, "gemm": GemmTile, "attention": AttentionTile}
+
+
+def candidates(
+    info: AdapterInfo, limits: Limits, activation_dtype: ActivationDtype
+) -> Mapping[ProductKind, tuple[Form, ...]]:
+    """Return the forms beside the plain ones that an adapter may have for each kind of product."""
+    return {
+        "gemv": gemv_candidates(info.subgroup_size_max, limits, activation_dtype),
+        "gemm": gemm_candidates(info, limits, activation_dtype),
+        "attention": _ATTENTION,
+    }
 
 
 def gemv_candidates(

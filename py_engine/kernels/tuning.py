@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import AdapterInfo, Limits
@@ -123,12 +123,26 @@ class GemmTile:
         }
 
 
-ProductKind = Literal["gemv", "gemm"]
+@dataclass(frozen=True)
+class AttentionTile:
+    """Attention of a chunk that brings keys through workgroup memory (`attention_tile.wgsl`).
+
+    A thread may keep so many `floats` of queries and of their sums in registers.
+    """
+
+    floats: int
+    activation_dtype: ActivationDtype = "float32"
+
+
+ProductKind = Literal["gemv", "gemm", "attention"]
 
 Product = tuple[ProductKind, int, int]
-"""A product of one token or of a chunk, with the rows and columns of its matrix, or of a part."""
+"""A product of one token or of a chunk, with the rows and columns of its matrix, or of a part; or
+attention of a chunk, with the number of heads and their size."""
 
-Forms = Mapping[Product, GemvForm | GemmTile | None]
+Form = GemvForm | GemmTile | AttentionTile
+
+Forms = Mapping[Product, Form | None]
 """The forms of products; None is the one that runs everywhere."""
 
 
@@ -145,9 +159,8 @@ class Tuning:
     was `measured` goes before all. The draw takes at most `sample_threads`, and where there are
     `sample_slices`, at most as many, so many workgroups first find out what it has to look at
     (0: it looks at all). Attention where keys are not shared out takes `attention_threads`, and
-    `attention_by_lanes` if subgroups are of four (attention_lanes.wgsl). That of a chunk brings
-    keys through workgroup memory where a thread may keep `attention_tile_floats` of queries and
-    sums in registers (attention_tile.wgsl; 0: it does not). With `masks_codes`
+    `attention_by_lanes` if subgroups are of four (attention_lanes.wgsl); that of a chunk has an
+    `attention_tile` or a thread for each query. With `masks_codes`
     subgroups unpack 4-bit codes without shifts (weight_q4_masked.wgsl). Where `activation_dtype` is
     "int8", some forms round x to 8 bits; with "float16" only forms that were `measured` do.
     """
@@ -162,7 +175,7 @@ class Tuning:
     sample_slices: int = 0
     attention_threads: int = 64
     attention_by_lanes: bool = False
-    attention_tile_floats: int = 0
+    attention_tile: AttentionTile | None = None
     masks_codes: bool = False
     activation_dtype: ActivationDtype = "float32"
     measured: Forms = field(default_factory=dict, hash=False)
@@ -174,6 +187,12 @@ class Tuning:
             form = self.measured[product]
             return form if isinstance(form, GemvForm) else None
         return None if self.gemv is None else self.gemv.choose(rows, columns)
+
+    def prefill_attention(self, n_heads: int, head_dim: int) -> AttentionTile | None:
+        """Return the tile of a chunk's attention; None for a thread for each query."""
+        product: Product = ("attention", n_heads, head_dim)
+        form = self.measured.get(product, self.attention_tile)
+        return form if isinstance(form, AttentionTile) else None
 
     def gemm_tile(self, rows: int, columns: int) -> GemmTile | None:
         """Return the tile for a matrix; None for the form that runs everywhere."""
@@ -210,7 +229,7 @@ _NVIDIA = Tuning(
     sample_slices=64,
     # A thread for each query, with all of its columns in registers, took 0.49 ms for 256 tokens of
     # Llama 3.1 8B, 1.1 TFLOP/s; a thread has up to 255 registers.
-    attention_tile_floats=128,
+    attention_tile=AttentionTile(128),
 )
 
 _SWIFTSHADER = Tuning(
@@ -246,8 +265,6 @@ _OTHER_GPU = Tuning(
         workgroup=128, workgroups=64, least_keys=64, alone_keys=128, by_subgroups=False
     ),
     sample_slices=64,
-    # Some have but 64 to 128 registers for a thread.
-    attention_tile_floats=64,
 )
 
 _TABLE = {("nvidia", 32): _NVIDIA, ("google", 4): _SWIFTSHADER}
@@ -297,13 +314,13 @@ def kinds_to_measure(
 ) -> frozenset[ProductKind]:
     """Return the products whose forms must be measured on an adapter.
 
-    Those are all on a GPU that is not in the table. What was measured for the table was in f32, or
-    of one token; adapters on the CPU stay as they are.
+    Those are all on a GPU that is not in the table. What the table has of chunks' products is in
+    f32; adapters on the CPU stay as they are.
     """
     if info.is_fallback:
         return frozenset()
     if _in_table(info, limits) is None:
-        return frozenset(("gemv", "gemm"))
+        return frozenset(get_args(ProductKind))
     return frozenset(() if activation_dtype == "float32" else ("gemm",))
 
 

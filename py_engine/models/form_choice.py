@@ -1,5 +1,7 @@
 """Chooses the forms of a model's products by measuring them, once for each shape on a machine.
 
+Attention of a chunk counts as one, of the shape of its heads.
+
 A GPU that the table of `kernels/tuning.py` does not have is asked when a model is first loaded:
 each candidate runs over the model's own weights, must give what the plain form gives, and is taken
 if it is faster. The choice is kept for later loads.
@@ -8,25 +10,16 @@ if it is faster. The choice is kept for later loads.
 from __future__ import annotations
 
 import logging
-import random
-from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, get_args
 
 from py_engine.chat_config import ActivationDtype
-from py_engine.errors import DeviceLostError, MLCError
-from py_engine.gpu.types import Buffer, Clock, Device, Dispatch, Program
-from py_engine.kernels.form_candidates import (
-    forms_as_json,
-    forms_from_json,
-    gemm_candidates,
-    gemv_candidates,
-)
+from py_engine.gpu.types import Buffer, Clock, Device
+from py_engine.kernels.form_candidates import candidates, forms_as_json, forms_from_json
 from py_engine.kernels.tuning import (
+    Form,
     Forms,
-    GemmTile,
-    GemvForm,
     Product,
     ProductKind,
     Tuning,
@@ -35,6 +28,7 @@ from py_engine.kernels.tuning import (
 from py_engine.kernels.wgsl import SNIPPETS_DIGEST
 from py_engine.models.base import LoadProgress
 from py_engine.models.decoder_steps import DecoderSteps
+from py_engine.models.form_bench import FormBench
 from py_engine.models.ops import Step
 
 logger = logging.getLogger(__name__)
@@ -42,17 +36,21 @@ logger = logging.getLogger(__name__)
 _MUST_GAIN = 0.97
 """A form must take less than this part of the plain one's time: clocks are not exact."""
 
-_MOST_STEPS = {"gemv": 8, "gemm": 1}
+_MOST_STEPS: Mapping[ProductKind, int] = {"gemv": 8, "gemm": 1, "attention": 1}
 """Matrices that are read in turn: one of a GEMV's alone might stay in a cache."""
+
+_PRODUCTS: Mapping[str, tuple[ProductKind, str, str]] = {
+    "gemv": ("gemv", "ROWS", "COLUMNS"),
+    "gemm": ("gemm", "ROWS", "COLUMNS"),
+    "attention_prefill": ("attention", "N_HEADS", "HEAD_DIM"),
+}
+"""By a kernel's name: the kind of product, and the constants that tell its shape."""
 
 _TOKENS = 64
 """Tokens of the chunk on which a GEMM is measured, on GPUs that may be slow."""
 
 _TOKENS_OF_TABLE = 256
 """Tokens of that chunk on the GPUs of the table: fewer would leave most of one idle."""
-
-_COMPARED = 8192
-"""Outputs that are compared with the plain form's, the first ones."""
 
 _TOLERANCES: dict[ActivationDtype, float] = {"float32": 1e-3, "float16": 5e-3, "int8": 2e-2}
 """By how much sums in another order may differ, relative to the largest; and where x is rounded,
@@ -78,7 +76,7 @@ class Timing:
     """What a form takes for one product of a shape; None where it fails or its results differ."""
 
     product: Product
-    form: GemvForm | GemmTile | None
+    form: Form | None
     seconds: float | None
 
 
@@ -150,7 +148,7 @@ async def measure_forms(
     buffers: Mapping[str, Buffer],
     n_tokens: int,
     on_progress: Callable[[LoadProgress], None],
-    kinds: Collection[ProductKind] = ("gemv", "gemm"),
+    kinds: Collection[ProductKind] = get_args(ProductKind),
 ) -> list[Timing]:
     """Time every form of the products of `kinds` that `tuning` has not measured.
 
@@ -159,11 +157,8 @@ async def measure_forms(
     """
     unknown = _unmeasured(tuning, steps_in, kinds)
     plain = _products(steps_in(replace(tuning, measured=dict.fromkeys(unknown))))
-    trials: list[tuple[Product, GemvForm | GemmTile | None, Sequence[Step]]] = []
-    for kind, forms in (
-        ("gemv", gemv_candidates(tuning.lanes, device.limits, tuning.activation_dtype)),
-        ("gemm", gemm_candidates(device.info, device.limits, tuning.activation_dtype)),
-    ):
+    trials: list[tuple[Product, Form | None, Sequence[Step]]] = []
+    for kind, forms in candidates(device.info, device.limits, tuning.activation_dtype).items():
         products = [product for product in plain if product[0] == kind and product in unknown]
         for form in forms:
             formed = _products(steps_in(replace(tuning, measured=dict.fromkeys(products, form))))
@@ -174,13 +169,13 @@ async def measure_forms(
             ]
     with_choice = dict.fromkeys(product for product, *_ in trials)
     trials = [*((product, None, plain[product]) for product in with_choice), *trials]
-    bench = _Bench(device, clock, buffers, n_tokens)
     timings = []
-    for done, (product, tried, steps) in enumerate(trials):
-        on_progress(LoadProgress("choice", done, len(trials)))
-        tolerance = _TOLERANCES["float32" if tried is None else tried.activation_dtype]
-        seconds = await bench.seconds(steps, plain[product], tolerance)
-        timings.append(Timing(product, tried, seconds))
+    with FormBench(device, clock, buffers, steps_in(tuning).caches, n_tokens) as bench:
+        for done, (product, tried, steps) in enumerate(trials):
+            on_progress(LoadProgress("choice", done, len(trials)))
+            tolerance = _TOLERANCES["float32" if tried is None else tried.activation_dtype]
+            seconds = await bench.seconds(steps, plain[product], tolerance)
+            timings.append(Timing(product, tried, seconds))
     on_progress(LoadProgress("choice", len(trials), len(trials)))
     return timings
 
@@ -198,105 +193,17 @@ def fastest_forms(timings: Iterable[Timing]) -> Forms:
     return {product: timing.form for product, timing in fastest.items()}
 
 
-class _Bench:
-    """Runs products over a model's buffers."""
-
-    def __init__(
-        self, device: Device, clock: Clock, buffers: Mapping[str, Buffer], n_tokens: int
-    ) -> None:
-        self._device = device
-        self._clock = clock
-        self._buffers = buffers
-        self._n_tokens = n_tokens
-        self._right: dict[str, array[float]] = {}
-        draw = random.Random(1).uniform
-        self._noise = array("f", [draw(-1, 1) for _ in range(4093)])
-
-    async def seconds(
-        self, steps: Sequence[Step], plain: Sequence[Step], tolerance: float
-    ) -> float | None:
-        """Return the seconds of one of the steps; None if what they give is not what `plain` gives.
-
-        Differences may be `tolerance` times the largest of it.
-
-        Raises DeviceLostError.
-        """
-        try:
-            async with self._device.check("measuring kernels"):
-                if not await self._is_right(steps, plain, tolerance):
-                    logger.warning("%s gives wrong results here", steps[0].kernel.label)
-                    return None
-                program = await self._program(steps)
-                return await self._clock.seconds(program) / len(steps)
-        except DeviceLostError:
-            raise
-        except MLCError as error:
-            logger.warning("a form of %s failed: %s", steps[0].kernel.label, error)
-            return None
-
-    async def _is_right(
-        self, steps: Sequence[Step], plain: Sequence[Step], tolerance: float
-    ) -> bool:
-        """Compare what each kernel gives the first time that it occurs."""
-        pairs = reversed(list(zip(steps, plain, strict=True)))
-        for step, as_it_should in {pair[0].kernel.source: pair for pair in pairs}.values():
-            source = as_it_should.kernel.source
-            if source not in self._right:
-                self._right[source] = await self._outputs(as_it_should)
-            right, found = self._right[source], await self._outputs(step)
-            most = tolerance * max(map(abs, right))
-            # A NaN is not within any distance.
-            if not all(abs(a - b) <= most for a, b in zip(found, right, strict=True)):
-                return False
-        return True
-
-    async def _outputs(self, step: Step) -> array[float]:
-        """Return the first outputs of a step whose inputs are noise.
-
-        Some forms fold in what a branch adds, and the plain one does not: it adds zeros.
-        """
-        names = dict(zip((b.name for b in step.kernel.bindings), step.buffers, strict=True))
-        x, output = self._buffers[names["x"]], self._buffers[names["output"]]
-        noise = self._noise * -(-x.nbytes // (4 * len(self._noise)))
-        self._device.write_buffer(x, 0, noise, 0, x.nbytes)
-        self._device.clear_buffer(output)
-        if "branch" in names:
-            self._device.clear_buffer(self._buffers[names["branch"]])
-        (await self._program([step])).submit()
-        outputs = array("f")
-        outputs.frombytes(
-            await self._device.read_buffer(output, 0, min(output.nbytes, 4 * _COMPARED))
-        )
-        return outputs
-
-    async def _program(self, steps: Sequence[Step]) -> Program:
-        specs = list({id(step.kernel): step.kernel for step in steps}.values())
-        compiled = await self._device.compile(specs)
-        kernels = {id(spec): kernel for spec, kernel in zip(specs, compiled, strict=True)}
-        state = array("I", [0, self._n_tokens, 0, 0])
-        self._device.write_buffer(self._buffers["state"], 0, state)
-        program = self._device.program(
-            [
-                Dispatch(kernels[id(step.kernel)], tuple(self._buffers[n] for n in step.buffers))
-                for step in steps
-            ],
-            "measuring",
-        )
-        program.set_n_tokens(self._n_tokens)
-        return program
-
-
 def _products(steps: DecoderSteps) -> dict[Product, list[Step]]:
     """Return some steps of each product."""
     found: dict[Product, list[Step]] = {}
     for step in (*steps.next_logits.of_any, *steps.prefill):
-        kernel = step.kernel
-        for kind in ("gemv", "gemm"):
-            if kernel.name == kind:
-                rows, columns = int(kernel.constants["ROWS"]), int(kernel.constants["COLUMNS"])
-                of_product = found.setdefault((kind, rows, columns), [])
-                if len(of_product) < _MOST_STEPS[kind]:
-                    of_product.append(step)
+        if step.kernel.name not in _PRODUCTS:
+            continue
+        kind, *shape = _PRODUCTS[step.kernel.name]
+        rows, columns = (int(step.kernel.constants[name]) for name in shape)
+        of_product = found.setdefault((kind, rows, columns), [])
+        if len(of_product) < _MOST_STEPS[kind]:
+            of_product.append(step)
     return found
 
 

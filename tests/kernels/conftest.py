@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.tuning import PLAIN, PLAIN_INT8, GemvForm, GemvForms, SplitKeys, Tuning
+from py_engine.kernels.tuning import (
+    PLAIN,
+    PLAIN_INT8,
+    AttentionTile,
+    GemvForm,
+    GemvForms,
+    SplitKeys,
+    Tuning,
+)
 from tests.conftest import EngineWorker
 from tests.kernels.cases import RunKernel
 
@@ -105,7 +113,9 @@ def prefill_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
         return lanes_of_four(lanes)
     if lanes is None:
         pytest.skip("this adapter has no subgroups")
-    return Tuning(lanes, 32768, attention_tile_floats=128 if request.param == "tiles" else 1)
+    return Tuning(
+        lanes, 32768, attention_tile=AttentionTile(128 if request.param == "tiles" else 1)
+    )
 
 
 def lanes_of_four(lanes: int | None) -> Tuning:

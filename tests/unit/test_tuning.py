@@ -47,11 +47,9 @@ H200 = Limits(
 )
 def test_other_gpus_share_keys_out_and_are_measured(info: AdapterInfo) -> None:
     keys = SplitKeys(128, 64, 64, 128, by_subgroups=False)
-    assert tuning_for(info, H200) == Tuning(
-        info.subgroup_size_max, 49152, keys, sample_slices=64, attention_tile_floats=64
-    )
+    assert tuning_for(info, H200) == Tuning(info.subgroup_size_max, 49152, keys, sample_slices=64)
     for dtype in get_args(ActivationDtype):
-        assert kinds_to_measure(info, H200, dtype) == {"gemv", "gemm"}
+        assert kinds_to_measure(info, H200, dtype) == {"gemv", "gemm", "attention"}
     forms: Forms = {("gemv", 64, 32): None}
     assert tuning_for(info, H200, forms).measured == forms
 
@@ -71,7 +69,7 @@ def test_nvidia_has_its_own_where_the_limits_allow() -> None:
     assert kinds_to_measure(info, H200, "float32") == frozenset()
     # What the table has of chunks was measured in f32.
     assert kinds_to_measure(info, H200, "float16") == {"gemm"}
-    assert kinds_to_measure(info, Limits(), "float32") == {"gemv", "gemm"}
+    assert kinds_to_measure(info, Limits(), "float32") == {"gemv", "gemm", "attention"}
     assert tuning_for(info, Limits()).gemv is None
     assert tuned.gemm_tile(2048, 64) == GemmTile(64, 64, 32)
     assert tuned.gemm_tile(16384, 64) == GemmTile(128, 64, 16)

@@ -16,6 +16,7 @@ from py_engine.gpu.adapter import request_device
 from py_engine.gpu.clock import GpuClock
 from py_engine.gpu.webgpu import WebGPUDevice
 from py_engine.kernels.tuning import (
+    AttentionTile,
     GemmTile,
     GemvForm,
     GemvForms,
@@ -55,7 +56,7 @@ TINY_VARIANTS = (
 )
 
 TINY_TUNING = Tuning(
-    attention_tile_floats=64,
+    attention_tile=AttentionTile(64),
     split_keys=SplitKeys(workgroup=32, workgroups=12, least_keys=8, alone_keys=32),
     gemv=GemvForms(
         wide=GemvForm(4, 32, unroll=2, staged=True),
