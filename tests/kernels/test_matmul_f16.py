@@ -7,7 +7,6 @@ tested.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -30,7 +29,7 @@ from tests.kernels.test_matmul import (
     check_gemm,
     check_gemm_of_a_part,
 )
-from tests.support.naga import f16_device, run_on
+from tests.support.naga import kernel_runner
 
 TILE = by_tile(F16_TILES[0])
 TOLERANCE = 3e-3
@@ -48,10 +47,10 @@ def run_in_f16(engine_worker: EngineWorker, run_kernel: RunKernel) -> RunKernel:
     """Dispatch a kernel that computes in f16."""
     if engine_worker.run(_has_f16):
         return run_kernel
-    device = f16_device()
-    if device is None:
+    run = kernel_runner("shader-f16")
+    if run is None:
         pytest.skip("no adapter here computes in f16")
-    return partial(run_on, device)
+    return run
 
 
 @pytest.mark.parametrize("shape", GEMM_SHAPES)
