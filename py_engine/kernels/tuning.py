@@ -314,14 +314,14 @@ def kinds_to_measure(
 ) -> frozenset[ProductKind]:
     """Return the products whose forms must be measured on an adapter.
 
-    Those are all on a GPU that is not in the table. What the table has of chunks' products is in
-    f32; adapters on the CPU stay as they are.
+    Those are all on a GPU that is not in the table. What the table has for chunks was measured in
+    f32, without their attention; adapters on the CPU stay as they are.
     """
     if info.is_fallback:
         return frozenset()
     if _in_table(info, limits) is None:
         return frozenset(get_args(ProductKind))
-    return frozenset(() if activation_dtype == "float32" else ("gemm",))
+    return frozenset(() if activation_dtype == "float32" else ("gemm", "attention"))
 
 
 def tuning_for(

@@ -68,7 +68,7 @@ def test_nvidia_has_its_own_where_the_limits_allow() -> None:
     assert (tuned.lanes, tuned.sample_threads) == (32, 1024)
     assert kinds_to_measure(info, H200, "float32") == frozenset()
     # What the table has of chunks was measured in f32.
-    assert kinds_to_measure(info, H200, "float16") == {"gemm"}
+    assert kinds_to_measure(info, H200, "float16") == {"gemm", "attention"}
     assert kinds_to_measure(info, Limits(), "float32") == {"gemv", "gemm", "attention"}
     assert tuning_for(info, Limits()).gemv is None
     assert tuned.gemm_tile(2048, 64) == GemmTile(64, 64, 32)
