@@ -47,6 +47,8 @@ fn sum4(v: vec4h) -> f32 {
 fn add_block(block: u32, i: u32, j: u32, y: ptr<function, Sums>) {
   var parts = array<array<vec4h, 4>, THREAD_QUADS * THREAD_TOKENS>();
   for (var k = block * FOURS; k < (block + 1u) * FOURS; k++) {
+    var v: array<vec4h, THREAD_TOKENS>;
+    for (var t = 0u; t < THREAD_TOKENS; t++) { v[t] = tile_x[k * TILE_TOKENS + t * 16u + j]; }
     for (var q = 0u; q < THREAD_QUADS; q++) {
       let at = k * TILE_ROWS + q * 64u + i;
       let w0 = tile_w[at];
@@ -54,12 +56,11 @@ fn add_block(block: u32, i: u32, j: u32, y: ptr<function, Sums>) {
       let w2 = tile_w[at + 32u];
       let w3 = tile_w[at + 48u];
       for (var t = 0u; t < THREAD_TOKENS; t++) {
-        let v = tile_x[k * TILE_TOKENS + t * 16u + j];
         let n = t * THREAD_QUADS + q;
-        parts[n][0] += w0 * v;
-        parts[n][1] += w1 * v;
-        parts[n][2] += w2 * v;
-        parts[n][3] += w3 * v;
+        parts[n][0] += w0 * v[t];
+        parts[n][1] += w1 * v[t];
+        parts[n][2] += w2 * v[t];
+        parts[n][3] += w3 * v[t];
       }
     }
   }
