@@ -28,7 +28,7 @@ from tests.support.numpy_device import NumpyDevice
 
 INT8 = {"kv_cache_dtype": "int8"}
 ON_WEBGPU = ["gqa_tied_q4f16", "mistral_window_24_q0f32", "gemma2_q4f16"]
-N_TOKENS = 120
+N_TOKENS = 80
 
 
 def relative_error(found: Decoded, expected: Decoded) -> float:

@@ -49,6 +49,7 @@ def test_references_equal_the_definitions(name: str, tuning: Tuning) -> None:
     assert_close((direct_attention(shape, qkv, norms), found), CODES_TOLERANCE)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("position", [0, 40, 63])
 @pytest.mark.parametrize("name", CODED)
 def test_decode(run_kernel: RunKernel, decode_tuning: Tuning, name: str, position: int) -> None:
@@ -60,6 +61,7 @@ def test_decode(run_kernel: RunKernel, decode_tuning: Tuning, name: str, positio
     assert_close(result["output"], 3 * TOLERANCE)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("position", "n_tokens"), [(0, 1), (40, 17)])
 @pytest.mark.parametrize("name", CODED)
 def test_prefill(

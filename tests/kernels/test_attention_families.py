@@ -97,6 +97,7 @@ def test_references_equal_the_definitions(name: str, tuning: Tuning, factor: flo
     assert_close((direct_attention(shape, qkv, norms, factor), found), TOLERANCE)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("position", [0, 40])
 @pytest.mark.parametrize("name", [*FAMILIES, *WITH_SINKS, *PARTS])
 def test_kernels_equal_the_references(
@@ -110,6 +111,7 @@ def test_kernels_equal_the_references(
     assert_close(result["output"], TOLERANCE)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("position", [0, 40])
 @pytest.mark.parametrize("name", [*FAMILIES, *WITH_SINKS, *PARTS])
 def test_prefill_kernels_equal_the_references(
