@@ -19,7 +19,7 @@ async def _load(url: str) -> dict[str, Any]:
     from py_engine.gpu.adapter import request_device
     from py_engine.gpu.clock import clock_of
     from py_engine.kernels.form_candidates import forms_as_json
-    from py_engine.kernels.tuning import GemvForm
+    from py_engine.kernels.tuning import AttentionTile, GemvForm
     from py_engine.models import form_choice
     from py_engine.models.base import SamplingParams
     from py_engine.models.form_choice import FormChooser
@@ -29,8 +29,16 @@ async def _load(url: str) -> dict[str, Any]:
     from py_engine.weights.checkpoint import open_checkpoint
 
     # SwiftShader takes a minute to compile them all.
-    form_choice.gemv_candidates = lambda *device: [GemvForm(2, 64, unroll=2)]
-    form_choice.gemm_candidates = lambda *device: []
+    tried = {"gemv": [GemvForm(2, 64, unroll=2)], "attention": [AttentionTile(64)]}
+    form_choice.candidates = lambda *device: tried
+    timings: list[Any] = []
+    fastest_forms = form_choice.fastest_forms
+
+    def recorded(found: list[Any]) -> Any:
+        timings.extend(found)
+        return fastest_forms(found)
+
+    form_choice.fastest_forms = recorded
     device = await request_device()
     device.info = replace(device.info, vendor="acme", is_fallback=False)
     checkpoint = await open_checkpoint(FetchSource(url))
@@ -54,6 +62,7 @@ async def _load(url: str) -> dict[str, Any]:
         "logits": logits,
         "forms": forms,
         "n_measured": sum(each.phase == "choice" for each in progress),
+        "n_wrong": sum(timing.seconds is None for timing in timings),
         "kernels": kernels,
     }
 
@@ -65,7 +74,9 @@ def test_forms_are_measured_once(start_worker: StartWorker, server: RecordingSer
     forms = forms_from_json(first["forms"])
     gemv = [form for (kind, *_), form in forms.items() if kind == "gemv"]
     assert len(gemv) == 5
-    assert first["n_measured"] == 2 * len(gemv) + 1
+    assert ("attention", 4, 64) in forms
+    assert first["n_measured"] == 2 * (len(gemv) + 1) + 1
+    assert first["n_wrong"] == 0
     assert "attention_split" in first["kernels"]
 
     worker.reboot()
