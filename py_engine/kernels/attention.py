@@ -22,8 +22,7 @@ from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.attention_shape import WORKGROUP, AttentionShape
-from py_engine.kernels.batch import ROWS, STATES, Batch
-from py_engine.kernels.matmul import batch_stride
+from py_engine.kernels.batch import ROWS, STATES, Batch, batch_stride
 from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.vision import STATE_IMAGES, state_words
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from py_engine.gpu.types import Binding
-from py_engine.kernels.matmul import MAX_BATCH
+from py_engine.gpu.types import SLICE_ALIGNMENT, Binding
+
+MAX_BATCH = 8
+"""Tokens of a batch."""
+
+_ALIGNMENT = SLICE_ALIGNMENT // 4
+
+
+def batch_stride(width: int) -> int:
+    """Return the floats from one token's row to the next in a batch: each can be a slice."""
+    return -(-width // _ALIGNMENT) * _ALIGNMENT
 
 
 @dataclass(frozen=True)

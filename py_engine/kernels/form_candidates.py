@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import AdapterInfo, Limits
-from py_engine.kernels.tuning import (
+from py_engine.kernels.forms import (
     PLAIN_INT8,
     AttentionTile,
     Form,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from py_engine.kernels.formats import WeightFormat
+from py_engine.kernels.forms import PLAIN_INT8, GemvForm
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import has_codes
-from py_engine.kernels.tuning import PLAIN_INT8, GemvForm, Tuning
+from py_engine.kernels.tuning import Tuning
 
 
 def form_of(

@@ -42,6 +42,15 @@ class Epilogue:
 
 STORE = Epilogue()
 
+QUAD = 4
+"""Rows of a work item."""
+
+SUBGROUP_WORKGROUP = 64
+"""Threads of a workgroup whose subgroups have a quad each."""
+
+QUADS_WORKGROUP = 16
+"""The same where they have several."""
+
 
 def has_codes(weight_format: WeightFormat) -> bool:
     """Tell whether weights are 4-bit codes, which products with x in 8 bits are for."""
@@ -153,3 +162,8 @@ def matrix_product(
     written = rows // 2 if epilogue.gated else rows
     whole = written if n_outputs is None else n_outputs
     return MatrixProduct(weight_format, rows, columns, epilogue, first_output, whole)
+
+
+def subgroups_in(workgroup: int, lanes: int | None) -> int:
+    """Return how many subgroups of the largest size a workgroup has; 1 without subgroups."""
+    return 1 if lanes is None else max(1, workgroup // lanes)

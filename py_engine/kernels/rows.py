@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
-from py_engine.kernels.batch import ROWS, STATES
+from py_engine.kernels.batch import ROWS, STATES, batch_stride
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS, WeightFormat
-from py_engine.kernels.matmul import batch_stride
 from py_engine.kernels.norm import Norm, branch_bindings, branch_constants
 from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec

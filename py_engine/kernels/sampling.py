@@ -10,8 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from py_engine.gpu.types import SLICE_ALIGNMENT, Access, Binding, KernelSpec
-from py_engine.kernels.batch import ROWS, STATES
-from py_engine.kernels.matmul import batch_stride
+from py_engine.kernels.batch import ROWS, STATES, batch_stride
 from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, kernel_spec
 

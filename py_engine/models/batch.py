@@ -20,8 +20,7 @@ from py_engine.gpu.types import (
     Kernel,
     KernelSpec,
 )
-from py_engine.kernels.batch import ROWS_BYTES
-from py_engine.kernels.matmul import batch_stride
+from py_engine.kernels.batch import ROWS_BYTES, batch_stride
 from py_engine.kernels.sampling import draw_scratch
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.decoder_ops import ROWS, row_widths

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from py_engine.errors import LimitSupportError
 from py_engine.gpu.types import Buffer, Device, Limits
 from py_engine.kernels.attention_shape import rope_table, rope_table_bytes
-from py_engine.kernels.matmul import MAX_BATCH
+from py_engine.kernels.batch import MAX_BATCH
 from py_engine.kernels.sampling import SAMPLING_STRIDE, draw_scratch
 from py_engine.kernels.vision import state_words
 from py_engine.models.batch import STATE_STRIDE

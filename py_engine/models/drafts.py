@@ -13,8 +13,7 @@ from typing import Any
 
 from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, BufferSlice, Device, Kernel, KernelSpec, Program
-from py_engine.kernels.batch import Batch
-from py_engine.kernels.matmul import MAX_BATCH
+from py_engine.kernels.batch import MAX_BATCH, Batch
 from py_engine.kernels.wgsl import STATE_WORDS
 from py_engine.models.batch import (
     ROW_TABLE,

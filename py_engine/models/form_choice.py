@@ -17,14 +17,8 @@ from typing import Protocol, get_args
 from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import Buffer, Clock, Device
 from py_engine.kernels.form_candidates import candidates, forms_as_json, forms_from_json
-from py_engine.kernels.tuning import (
-    Form,
-    Forms,
-    Product,
-    ProductKind,
-    Tuning,
-    kinds_to_measure,
-)
+from py_engine.kernels.forms import Form, Forms, Product, ProductKind
+from py_engine.kernels.tuning import Tuning, kinds_to_measure
 from py_engine.kernels.wgsl import SNIPPETS_DIGEST
 from py_engine.models.base import LoadProgress
 from py_engine.models.decoder_steps import DecoderSteps

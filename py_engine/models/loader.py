@@ -9,7 +9,8 @@ from functools import partial
 from py_engine.chat_config import ActivationDtype
 from py_engine.config import ChatConfig
 from py_engine.gpu.types import Device, Kernel, KernelSpec
-from py_engine.kernels.tuning import Forms, Tuning, tuning_for
+from py_engine.kernels.forms import Forms
+from py_engine.kernels.tuning import Tuning, tuning_for
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadingTokenizer, LoadProgress
 from py_engine.models.decoder import Decoder

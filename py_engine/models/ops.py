@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.gemm import gemm
+from py_engine.kernels.gemv import gemv
 from py_engine.kernels.gemv_forms import folds_branch
-from py_engine.kernels.matmul import gemm, gemv
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import Ids, Target, embed, row_norm

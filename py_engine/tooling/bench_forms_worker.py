@@ -11,7 +11,8 @@ from py_engine.config import ChatConfig
 from py_engine.gpu.adapter import request_device
 from py_engine.gpu.clock import clock_of
 from py_engine.gpu.types import Buffer, Device
-from py_engine.kernels.tuning import Forms, Tuning
+from py_engine.kernels.forms import Forms
+from py_engine.kernels.tuning import Tuning
 from py_engine.models.base import LoadProgress
 from py_engine.models.form_choice import FormChooser, StepsIn, Timing, measure_forms
 from py_engine.models.loader import load_model

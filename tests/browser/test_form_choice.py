@@ -19,7 +19,7 @@ async def _load(url: str) -> dict[str, Any]:
     from py_engine.gpu.adapter import request_device
     from py_engine.gpu.clock import clock_of
     from py_engine.kernels.form_candidates import forms_as_json
-    from py_engine.kernels.tuning import AttentionTile, GemvForm
+    from py_engine.kernels.forms import AttentionTile, GemvForm
     from py_engine.models import form_choice
     from py_engine.models.base import SamplingParams
     from py_engine.models.form_choice import FormChooser

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from py_engine.gpu.types import AdapterInfo, Limits
-from py_engine.kernels.tuning import SplitKeys, tuning_for
+from py_engine.kernels.forms import SplitKeys
+from py_engine.kernels.tuning import tuning_for
 from py_engine.models import loader
 from tests.conformance.cases import FROM_CHECKPOINTS, GOLDEN, N_PROMPT
 from tests.conformance.fixtures import Fixture, fixture_names, load_fixture

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from py_engine.kernels import sampling
-from py_engine.kernels.tuning import SplitKeys, Tuning
+from py_engine.kernels.forms import SplitKeys
+from py_engine.kernels.tuning import Tuning
 from py_engine.models import loader
 from py_engine.models.base import SamplingParams
 from py_engine.models.decoder import Decoder
@@ -40,7 +41,8 @@ NAMES = [
 PATCH = """
 from dataclasses import replace
 from py_engine.kernels import tuning
-from py_engine.kernels.tuning import SplitKeys, Tuning
+from py_engine.kernels.forms import SplitKeys
+from py_engine.kernels.tuning import Tuning
 from py_engine.models import decoder_steps, loader
 
 def always_shared(*arguments):

@@ -9,15 +9,8 @@ from typing import Any
 import pytest
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.tuning import (
-    PLAIN,
-    PLAIN_INT8,
-    AttentionTile,
-    GemvForm,
-    GemvForms,
-    SplitKeys,
-    Tuning,
-)
+from py_engine.kernels.forms import PLAIN_INT8, AttentionTile, GemvForm, GemvForms, SplitKeys
+from py_engine.kernels.tuning import PLAIN, Tuning
 from tests.conftest import EngineWorker
 from tests.kernels.cases import RunKernel
 

@@ -18,9 +18,9 @@ from py_engine.kernels.attention_split import (
     key_split,
     split_bytes,
 )
-from py_engine.kernels.batch import Batch
-from py_engine.kernels.matmul import MAX_BATCH, batch_stride
-from py_engine.kernels.tuning import SplitKeys, Tuning
+from py_engine.kernels.batch import MAX_BATCH, Batch, batch_stride
+from py_engine.kernels.forms import SplitKeys
+from py_engine.kernels.tuning import Tuning
 from py_engine.models.batch import STATE_STRIDE
 from tests.kernels.attention_cases import decode_runner, inputs_for
 from tests.kernels.cases import POISON, RunKernel, expected_and_found, padded, poisoned

@@ -13,7 +13,8 @@ import pytest
 
 from py_engine.kernels.attention import attention_decode
 from py_engine.kernels.attention_shape import AttentionShape
-from py_engine.kernels.tuning import SplitKeys, Tuning
+from py_engine.kernels.forms import SplitKeys
+from py_engine.kernels.tuning import Tuning
 from tests.kernels.attention_cases import decode_runner, inputs_for
 from tests.kernels.cases import RunKernel, assert_close, expected_and_found, padded
 from tests.kernels.test_attention import TOLERANCE

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.batch import MAX_BATCH, batch_stride
 from py_engine.kernels.formats import WeightFormat
-from py_engine.kernels.matmul import MAX_BATCH, batch_stride, gemv
+from py_engine.kernels.forms import GemvForm
+from py_engine.kernels.gemv import gemv
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import Epilogue
-from py_engine.kernels.tuning import PLAIN, GemvForm, Tuning
+from py_engine.kernels.tuning import PLAIN, Tuning
 from tests.kernels.cases import (
     RunKernel,
     assert_close,

@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels import matmul
+from py_engine.kernels import gemv as gemv_module
 from py_engine.kernels.formats import WeightFormat
+from py_engine.kernels.forms import GemmTile, GemvForm, GemvForms
+from py_engine.kernels.gemm import gemm
+from py_engine.kernels.gemv import gemv
 from py_engine.kernels.gemv_forms import folds_branch
-from py_engine.kernels.matmul import gemm, gemv
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import Epilogue, has_codes
-from py_engine.kernels.tuning import PLAIN, GemmTile, GemvForm, GemvForms, Tuning
+from py_engine.kernels.tuning import PLAIN, Tuning
 from tests.kernels.cases import (
     RunKernel,
     assert_close,
@@ -148,7 +150,7 @@ def test_gemv_with_more_workgroups_than_a_dimension_has(
     run_kernel: RunKernel, gemv_tuning: Tuning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A vocabulary of 262,144 needs 65,536 where a workgroup has four rows, one too many."""
-    monkeypatch.setattr(matmul, "MAX_GROUPS", 5)
+    monkeypatch.setattr(gemv_module, "MAX_GROUPS", 5)
     check_gemv(run_kernel, "q4f16_1", STORE, GEMV_SHAPES[0], gemv_tuning)
     check_gemv(run_kernel, "q4f16_1", SWIGLU, GEMV_SHAPES[0], gemv_tuning)
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from py_engine.kernels.formats import BLOCK, WeightFormat
-from py_engine.kernels.matmul import gemm
+from py_engine.kernels.forms import GemmTile
+from py_engine.kernels.gemm import gemm
 from py_engine.kernels.reference import rounded_to_f16
-from py_engine.kernels.tuning import GemmTile, Tuning
+from py_engine.kernels.tuning import Tuning
 from tests.conftest import EngineWorker
 from tests.kernels.cases import RunKernel, expected_and_found, matrix_inputs, poisoned
 from tests.kernels.test_matmul import (

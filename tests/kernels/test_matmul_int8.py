@@ -13,11 +13,13 @@ import pytest
 
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.formats import BLOCK, WeightFormat
-from py_engine.kernels.matmul import gemm, gemv
+from py_engine.kernels.forms import GemmTile, GemvForm, GemvForms
+from py_engine.kernels.gemm import gemm
+from py_engine.kernels.gemv import gemv
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import has_codes
 from py_engine.kernels.reference import rounded_to_int8
-from py_engine.kernels.tuning import GemmTile, GemvForm, GemvForms, Tuning
+from py_engine.kernels.tuning import Tuning
 from tests.kernels.cases import RunKernel, expected_and_found, matrix_inputs, poisoned
 from tests.kernels.conftest import INT8_WITHOUT_SUBGROUPS
 

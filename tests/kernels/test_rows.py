@@ -11,8 +11,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from py_engine.kernels.batch import MAX_BATCH, batch_stride
 from py_engine.kernels.formats import WeightFormat
-from py_engine.kernels.matmul import MAX_BATCH, batch_stride
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.rows import Ids, Target, embed, last_row, row_norm
 from py_engine.kernels.tuning import Tuning

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from py_engine.kernels.matmul import MAX_BATCH, batch_stride
+from py_engine.kernels.batch import MAX_BATCH, batch_stride
 from py_engine.kernels.sampling import SAMPLING_STRIDE, draw, draw_scratch
 from py_engine.kernels.tuning import Tuning
 from py_engine.models.batch import STATE_STRIDE

@@ -9,7 +9,8 @@ import pytest
 
 from py_engine.kernels.attention import attention_prefill
 from py_engine.kernels.attention_shape import AttentionShape
-from py_engine.kernels.tuning import AttentionTile, Tuning
+from py_engine.kernels.forms import AttentionTile
+from py_engine.kernels.tuning import Tuning
 from tests.kernels.attention_cases import inputs_for
 from tests.kernels.cases import RunKernel, assert_close, expected_and_found
 from tests.kernels.conftest import GEMV_FORMS, one_form, scaled

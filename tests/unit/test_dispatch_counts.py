@@ -15,7 +15,8 @@ import pytest
 
 from py_engine.gpu.types import AdapterInfo
 from py_engine.kernels.batch import Batch
-from py_engine.kernels.tuning import GemvForm, Tuning, tuning_for
+from py_engine.kernels.forms import GemvForm
+from py_engine.kernels.tuning import Tuning, tuning_for
 from py_engine.models.batch import batched, is_exact
 from py_engine.models.decoder_parameters import decoder_parameters
 from py_engine.models.decoder_steps import DecoderSteps, decoder_steps

@@ -20,8 +20,8 @@ from py_engine.kernels.form_candidates import (
     gemm_candidates,
     gemv_candidates,
 )
+from py_engine.kernels.forms import PLAIN_INT8, AttentionTile, Forms, GemmTile, GemvForm
 from py_engine.kernels.numpy_device import NumpyProgram
-from py_engine.kernels.tuning import PLAIN_INT8, AttentionTile, Forms, GemmTile, GemvForm
 from py_engine.models.base import LoadProgress
 from py_engine.models.decoder import Decoder
 from py_engine.models.form_choice import FormChooser, Timing, fastest_forms

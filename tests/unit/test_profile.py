@@ -24,7 +24,7 @@ from py_engine.errors import (
 )
 from py_engine.gpu.rates import measure_rates
 from py_engine.kernels import tuning
-from py_engine.kernels.tuning import SplitKeys
+from py_engine.kernels.forms import SplitKeys
 from tests.conformance.fixtures import Fixture, load_fixture, write_model_folder
 from tests.support.event_loop import in_clean_event_loop
 from tests.support.fake_host import FakeHost

@@ -16,18 +16,8 @@ from py_engine.kernels.attention_split import (
     attention_split,
     key_split,
 )
-from py_engine.kernels.tuning import (
-    PLAIN,
-    PLAIN_INT8,
-    Forms,
-    GemmTile,
-    GemvForm,
-    GemvForms,
-    SplitKeys,
-    Tuning,
-    kinds_to_measure,
-    tuning_for,
-)
+from py_engine.kernels.forms import PLAIN_INT8, Forms, GemmTile, GemvForm, GemvForms, SplitKeys
+from py_engine.kernels.tuning import PLAIN, Tuning, kinds_to_measure, tuning_for
 
 H200 = Limits(
     max_compute_workgroup_storage_size=49152,

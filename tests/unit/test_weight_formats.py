@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from py_engine.kernels.formats import GGUF_FORMATS, MATRIX_FORMATS, WeightFormat
-from py_engine.kernels.matmul import gemm, gemv
+from py_engine.kernels.gemm import gemm
+from py_engine.kernels.gemv import gemv
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import Epilogue
 from tests.kernels.cases import matrix_inputs

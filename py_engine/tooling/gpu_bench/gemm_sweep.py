@@ -11,8 +11,9 @@ from typing import Any
 from py_engine.gpu.clock import GpuClock
 from py_engine.gpu.types import AdapterInfo, Buffer, Dispatch, Kernel
 from py_engine.kernels.formats import MATRIX_FORMATS
-from py_engine.kernels.matmul import gemm
-from py_engine.kernels.tuning import PLAIN, GemmTile, Tuning
+from py_engine.kernels.forms import GemmTile
+from py_engine.kernels.gemm import gemm
+from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.tooling.gpu_bench.gemv_sweep import MatrixShape
 from py_engine.tooling.gpu_bench.random_data import RandomData
 

@@ -12,7 +12,7 @@ from typing import Any
 from py_engine.gpu.clock import GpuClock
 from py_engine.gpu.types import Buffer, Dispatch, Kernel
 from py_engine.kernels.formats import MATRIX_FORMATS
-from py_engine.kernels.matmul import gemv
+from py_engine.kernels.gemv import gemv
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.tuning import Tuning, tuning_for
 from py_engine.models.spec import DecoderSpec

@@ -12,7 +12,7 @@ from typing import Literal
 
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.formats import BLOCK, MATRIX_FORMATS
-from py_engine.kernels.matmul import MAX_GROUPS
+from py_engine.kernels.gemv import MAX_GROUPS
 from py_engine.kernels.wgsl import SUBGROUP_DIRECTIVES, kernel_spec
 from py_engine.tooling.gpu_bench.random_data import with_source
 

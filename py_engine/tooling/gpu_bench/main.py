@@ -15,15 +15,8 @@ from typing import Any
 from py_engine.gpu.adapter import request_device
 from py_engine.gpu.clock import GpuClock
 from py_engine.gpu.webgpu import WebGPUDevice
-from py_engine.kernels.tuning import (
-    AttentionTile,
-    GemmTile,
-    GemvForm,
-    GemvForms,
-    SplitKeys,
-    Tuning,
-    tuning_for,
-)
+from py_engine.kernels.forms import AttentionTile, GemmTile, GemvForm, GemvForms, SplitKeys
+from py_engine.kernels.tuning import Tuning, tuning_for
 from py_engine.models.registry import decoder_spec
 from py_engine.tooling.gpu_bench.basics import measure_copy, measure_dispatches, measure_read
 from py_engine.tooling.gpu_bench.decoding import (

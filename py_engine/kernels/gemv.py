@@ -1,44 +1,39 @@
-"""Products with a weight matrix: GEMV for one token or a few, GEMM for a prefill chunk.
+"""Products of one token, or of a few, with a weight matrix.
 
-y[row] = sum over columns of w[row, column] * x[column]; in a GEMV a norm of x is folded in, and
-what a branch adds to x (`GemvInput`). An `Epilogue` says what becomes of y on its way out.
+y[row] = sum over columns of w[row, column] * x[column]; a norm of x is folded in, and what a branch
+adds to x (`GemvInput`). An `Epilogue` says what becomes of y on its way out.
 
 A matrix may lie in several parts, each of some of its rows: a kernel of a part writes its outputs
 where they belong in the whole.
 
-Cost: reads every weight once (GEMV, whatever its number of tokens), or once for every 4 or 8 tokens
-(subgroups), for every 32 (small tile), or for as many as a `GemmTile` has.
+Cost: reads every weight once, whatever the number of tokens.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from py_engine.chat_config import ActivationDtype
-from py_engine.gpu.types import SLICE_ALIGNMENT, Binding, KernelSpec
+from py_engine.gpu.types import KernelSpec
+from py_engine.kernels.batch import MAX_BATCH, batch_stride
 from py_engine.kernels.formats import WeightFormat
+from py_engine.kernels.forms import GemvForm
 from py_engine.kernels.gemv_forms import folds_branch, form_of
 from py_engine.kernels.gemv_input import GemvInput
 from py_engine.kernels.norm import Norm
-from py_engine.kernels.product import STORE, Epilogue, MatrixProduct, matrix_product
-from py_engine.kernels.tuning import PLAIN, GemmTile, GemvForm, Tuning
-from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
+from py_engine.kernels.product import (
+    QUAD,
+    STORE,
+    SUBGROUP_WORKGROUP,
+    Epilogue,
+    MatrixProduct,
+    matrix_product,
+    subgroups_in,
+)
+from py_engine.kernels.tuning import PLAIN, Tuning
+from py_engine.kernels.wgsl import SUBGROUP_DIRECTIVES, kernel_spec
 
-_QUAD = 4
-_SUBGROUP_WORKGROUP = 64
-_PLAIN_WORKGROUP = 32
-_QUADS_WORKGROUP = 16
-
-MAX_BATCH = _PLAIN_WORKGROUP // _QUAD
-"""Tokens of a GEMV: without subgroups, threads finish four rows of a token each."""
-
-_BATCH_ALIGNMENT = SLICE_ALIGNMENT // 4
-
-
-def batch_stride(width: int) -> int:
-    """Return the floats from one token's row to the next in a batch: each can be a slice."""
-    return -(-width // _BATCH_ALIGNMENT) * _BATCH_ALIGNMENT
-
+# Of a batch's tokens each has four threads that finish its rows.
+_PLAIN_WORKGROUP = MAX_BATCH * QUAD
 
 MAX_GROUPS = 65535
 """Workgroups in one dimension of a grid, on every adapter."""
@@ -89,8 +84,8 @@ def gemv(
         given,
         before_norm=(f"total_{variant}",),
         after_norm=("gemv_accumulate", f"gemv_{variant}"),
-        constants={"WORKGROUP": _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP},
-        groups=product.groups(_subgroups(_SUBGROUP_WORKGROUP, tuning.lanes)),
+        constants={"WORKGROUP": SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP},
+        groups=product.groups(subgroups_in(SUBGROUP_WORKGROUP, tuning.lanes)),
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
     )
 
@@ -98,11 +93,6 @@ def gemv(
 def _by_subgroups(product: MatrixProduct, tuning: Tuning) -> MatrixProduct:
     """Return how a subgroup that has whole rows unpacks their weights."""
     return replace(product, masks_codes=tuning.masks_codes and tuning.lanes is not None)
-
-
-def _subgroups(workgroup: int, lanes: int | None) -> int:
-    """Return how many subgroups of the largest size a workgroup has; 1 without subgroups."""
-    return 1 if lanes is None else max(1, workgroup // lanes)
 
 
 def _gemv_kernel(
@@ -168,7 +158,7 @@ def _grid(groups: int) -> tuple[int, int]:
 def _quads_gemv(
     label: str, product: MatrixProduct, given: GemvInput, form: GemvForm, tuning: Tuning
 ) -> KernelSpec:
-    quads = form.rows // _QUAD
+    quads = form.rows // QUAD
     return _gemv_kernel(
         label,
         product,
@@ -176,7 +166,7 @@ def _quads_gemv(
         before_norm=("total_subgroup",),
         after_norm=("gemv_quads",),
         constants={"WORKGROUP": form.workgroup, "QUADS_EACH": quads},
-        groups=product.groups(quads * _subgroups(form.workgroup, tuning.lanes)),
+        groups=product.groups(quads * subgroups_in(form.workgroup, tuning.lanes)),
         directives=SUBGROUP_DIRECTIVES,
     )
 
@@ -192,11 +182,11 @@ def _batch_gemv(
     assert batch <= MAX_BATCH
     subgroups = tuning.lanes is not None
     variant = "subgroup" if subgroups else "workgroup"
-    quads, workgroup = 1, _SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP
+    quads, workgroup = 1, SUBGROUP_WORKGROUP if subgroups else _PLAIN_WORKGROUP
     kernel: tuple[str, ...] = ("gemv_batch_accumulate", f"gemv_batch_{variant}")
     if form is not None and form.has_quads:
         quads, workgroup, kernel = (
-            form.rows // _QUAD,
+            form.rows // QUAD,
             form.workgroup,
             ("of_lane", "gemv_batch_quads"),
         )
@@ -207,7 +197,7 @@ def _batch_gemv(
         before_norm=(f"total_{variant}",),
         after_norm=kernel,
         constants={"WORKGROUP": workgroup, "QUADS_EACH": quads},
-        groups=product.groups(quads * _subgroups(workgroup, tuning.lanes)),
+        groups=product.groups(quads * subgroups_in(workgroup, tuning.lanes)),
         directives=SUBGROUP_DIRECTIVES if subgroups else (),
         batch=batch,
     )
@@ -232,7 +222,7 @@ def _team_gemv(
             "SPLIT": form.split,
             "UNROLL": form.unroll,
         },
-        groups=-(-product.quads * _QUAD // form.rows // teams),
+        groups=-(-product.quads * QUAD // form.rows // teams),
         directives=SUBGROUP_DIRECTIVES,
     )
 
@@ -243,79 +233,3 @@ def _team_input(form: GemvForm) -> tuple[str, ...]:
         return ("gemv_input_staged", "gemv_stage_int8")
     staged = ("gemv_input_staged", "gemv_stage_float")
     return ("gemv_input_float", *(staged if form.staged else ("gemv_input_storage",)))
-
-
-_TILE_STAGES: dict[ActivationDtype, tuple[str, ...]] = {
-    "float32": (),
-    "float16": ("tile_blocks", "gemm_tile_f16"),
-    "int8": ("operand_int8", "tile_blocks", "gemm_tile_int8"),
-}
-"""How a tile's blocks are brought into workgroup memory and multiplied where x is rounded."""
-
-
-def _tile(product: MatrixProduct, tuning: Tuning) -> GemmTile | None:
-    """Return the tile that `tuning` asks for; None for other formats than one in 8 bits is for."""
-    tile = tuning.gemm_tile(product.rows, product.columns)
-    is_int8 = tile is not None and tile.activation_dtype == "int8"
-    return None if is_int8 and not product.has_codes else tile
-
-
-def gemm(
-    label: str,
-    weight_format: WeightFormat,
-    rows: int,
-    columns: int,
-    max_tokens: int,
-    *,
-    epilogue: Epilogue = STORE,
-    first_output: int = 0,
-    n_outputs: int | None = None,
-    tuning: Tuning = PLAIN,
-) -> KernelSpec:
-    """Build a prefill product of up to `max_tokens` tokens; `state` holds how many there are.
-
-    Shapes: weights (rows, columns), x f32 (max_tokens, columns), bias as in `gemv`, output f32
-    (max_tokens, n_outputs). Rows of tokens that are not there stay untouched.
-    """
-    product = matrix_product(weight_format, rows, columns, epilogue, first_output, n_outputs)
-    lanes, tile = tuning.lanes, _tile(product, tuning)
-    if tile is not None:
-        product = replace(product, activation_dtype=tile.activation_dtype)
-    constants = {**product.constants, "WORKGROUP": _SUBGROUP_WORKGROUP, **STATE_WORDS}
-    directives: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
-    if tile is not None:
-        variant, tokens_per_group = "gemm_tile", tile.tokens
-        directives, shared = product.directives, _TILE_STAGES[tile.activation_dtype]
-        if shared:
-            variant = "gemm_tile_rounded"
-        constants |= tile.constants
-        groups = product.groups(tile.rows // 4)
-    elif lanes is not None:
-        product = _by_subgroups(product, tuning)
-        quads, workgroup = tuning.gemm_quads, _SUBGROUP_WORKGROUP
-        variant, tokens_per_group = "gemm_subgroup", 4
-        if quads > 1:
-            variant, tokens_per_group, workgroup = "gemm_quads", 8, _QUADS_WORKGROUP
-            shared = ("of_lane",)
-        constants |= {"WORKGROUP": workgroup, "QUADS_EACH": quads}
-        groups = product.groups(quads * _subgroups(workgroup, lanes))
-        directives = SUBGROUP_DIRECTIVES
-    else:
-        variant, tokens_per_group = "gemm_workgroup", 32
-        groups = product.groups(8)
-    return kernel_spec(
-        "gemm",
-        label,
-        snippets=(*product.snippets, "input_block", *shared, variant),
-        bindings=(
-            *product.weights,
-            Binding("x", "read", f"array<vec4f, {max_tokens * columns // 4}>"),
-            STATE,
-            *product.outputs(max_tokens * product.n_outputs),
-        ),
-        constants=constants,
-        groups_x=groups,
-        tokens_per_group=tokens_per_group,
-        directives=directives,
-    )
