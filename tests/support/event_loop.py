@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import Callable, Coroutine
 from functools import wraps
@@ -36,3 +37,12 @@ def in_clean_event_loop(test: AsyncTest) -> Callable[..., None]:
         assert all("_watch" in repr(task) for task in left), left  # of a device that is in use
 
     return checked
+
+
+def call_soon(function: Callable[..., object], *arguments: Any) -> None:
+    """Call a function in a moment, unless no event loop runs.
+
+    A stream that is collected after its test says so when nobody listens any more.
+    """
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop().call_soon(function, *arguments)

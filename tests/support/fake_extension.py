@@ -9,6 +9,7 @@ from typing import Any
 
 from py_engine.errors import WorkerFailedError
 from py_engine.rpc.extension_handler import ExtensionServiceWorkerMLCEngineHandler
+from tests.support.event_loop import call_soon
 from tests.support.scripted_engine import ScriptedEngine
 
 
@@ -26,7 +27,7 @@ class FakePort:
     def post(self, message: dict[str, Any]) -> None:
         if self.other is not None:
             text = json.dumps(message, allow_nan=False)
-            asyncio.get_running_loop().call_soon(self.other._deliver, text)
+            call_soon(self.other._deliver, text)
 
     def close(self) -> None:
         """Disconnect; the other end hears of it."""

@@ -5,7 +5,6 @@ Attachments cross as they are.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 from py_engine.rpc.client import WebWorkerMLCEngine
 from py_engine.rpc.handler import WebWorkerMLCEngineHandler
 from py_engine.rpc.transport import Transport
+from tests.support.event_loop import call_soon
 from tests.support.scripted_engine import ScriptedEngine
 
 MODEL = "some-model"
@@ -52,7 +52,7 @@ class JsonTransport(Transport):
         attachments = {key: message[key] for key in message if key == "attachments"}
         plain = {key: message[key] for key in message if key != "attachments"}
         text = json.dumps(plain, allow_nan=False)
-        asyncio.get_running_loop().call_soon(function, json.loads(text) | attachments)
+        call_soon(function, json.loads(text) | attachments)
 
 
 class PickedFile:
