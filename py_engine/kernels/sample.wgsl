@@ -68,24 +68,24 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     }
     values[thread] = kept;
     workgroupBarrier();
-    if (thread < 16u) {
+    if (thread < PARTS) {
       var part = 0.0;
-      for (var i = 0u; i < SIXTEENTH; i++) { part += values[thread * SIXTEENTH + i]; }
+      for (var i = 0u; i < IN_PART; i++) { part += values[thread * IN_PART + i]; }
       part_values[thread] = part;
     }
     workgroupBarrier();
     if (thread == 0u) {
       var total = 0.0;
-      for (var i = 0u; i < 16u; i++) { total += part_values[i]; }
+      for (var i = 0u; i < PARTS; i++) { total += part_values[i]; }
       let target_mass = total * uniform_number(sampling, state[state_at + STATE_STEP]);
       var passed = 0.0;
       var part = 0u;
-      while (part < 15u && passed + part_values[part] <= target_mass) {
+      while (part < PARTS - 1u && passed + part_values[part] <= target_mass) {
         passed += part_values[part];
         part++;
       }
-      var owner = part * SIXTEENTH;
-      let last = owner + SIXTEENTH - 1u;
+      var owner = part * IN_PART;
+      let last = owner + IN_PART - 1u;
       while (owner < last && passed + values[owner] <= target_mass) {
         passed += values[owner];
         owner++;

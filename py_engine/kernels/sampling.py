@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from py_engine.gpu.types import SLICE_ALIGNMENT, Access, Binding, KernelSpec
 from py_engine.kernels.batch import ROWS, STATES, batch_stride
 from py_engine.kernels.tuning import PLAIN, Tuning
-from py_engine.kernels.wgsl import STATE, STATE_WORDS, kernel_spec
+from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 
 SAMPLING_BYTES = 40
 
@@ -74,6 +74,13 @@ def _threads(n_tokens: int, most: int) -> int:
     return min(most, -(-n_tokens // (16 * _TOKENS_PER_THREAD)) * 16)  # workgroup_reduce.wgsl
 
 
+def _reduction(tuning: Tuning) -> tuple[str, tuple[str, ...]]:
+    """Return the snippet by which a draw's one workgroup adds up, and its directives."""
+    if tuning.sample_threads == tuning.lanes:
+        return "subgroup_reduce", SUBGROUP_DIRECTIVES
+    return "workgroup_reduce", ()
+
+
 def draw(vocabulary: int, tuning: Tuning = PLAIN, batch: int = 1) -> tuple[KernelSpec, ...]:
     """Build the kernels that draw a token from logits f32 (vocabulary,) and advance `state`.
 
@@ -91,7 +98,7 @@ def draw(vocabulary: int, tuning: Tuning = PLAIN, batch: int = 1) -> tuple[Kerne
     and `sampling` of each are where `rows` has them (see `Batch`). They count nothing.
     """
     slices, most = _slices(vocabulary, tuning), tuning.sample_threads
-    rows = _DrawnRows(vocabulary, slices, batch)
+    rows = _DrawnRows(vocabulary, slices, batch, *_reduction(tuning))
     if not slices:
         threads = _threads(vocabulary, most)
         return (rows.sample(threads, ("draw_all",), ("logits", "sampling"), ("probabilities",)),)
@@ -106,11 +113,16 @@ def draw(vocabulary: int, tuning: Tuning = PLAIN, batch: int = 1) -> tuple[Kerne
 
 @dataclass(frozen=True)
 class _DrawnRows:
-    """The kernels of draws from `batch` rows of logits, in `slices` or (0) each as a whole."""
+    """The kernels of draws from `batch` rows of logits, in `slices` or (0) each as a whole.
+
+    What draws adds up by the snippet `reduction`, which needs `directives`.
+    """
 
     vocabulary: int
     slices: int
     batch: int
+    reduction: str
+    directives: tuple[str, ...]
 
     def of_slices(
         self, name: str, source: tuple[str, ...], read: tuple[str, ...], written: tuple[str, ...]
@@ -129,9 +141,9 @@ class _DrawnRows:
         """Build the kernel that draws; `source` tells which tokens its one workgroup looks at."""
         is_alone = self.batch == 1
         counting = "count_drawn" if is_alone else "count_none"
-        source = ("workgroup_reduce", *source, counting, "sample")
+        source = (self.reduction, *source, counting, "sample")
         written = (*written, *(("counts",) if is_alone else ()), "state")
-        return self._kernel("sample", source, read, written, threads, 1)
+        return self._kernel("sample", source, read, written, threads, 1, self.directives)
 
     def _kernel(
         self,
@@ -141,6 +153,7 @@ class _DrawnRows:
         written: tuple[str, ...],
         threads: int,
         groups_x: int,
+        directives: tuple[str, ...] = (),
     ) -> KernelSpec:
         is_alone, types = self.batch == 1, self._types()
         row = "draw_alone" if is_alone else "draw_of_batch"
@@ -163,6 +176,7 @@ class _DrawnRows:
             },
             groups_x=groups_x,
             tokens_per_group=0 if is_alone else 1,
+            directives=directives,
         )
 
     @property
@@ -258,10 +272,11 @@ def logprobs(label: str, vocabulary: int, max_top: int, tuning: Tuning = PLAIN) 
     `sampling.top_logprobs` likeliest tokens, the likeliest first, of equal ones the lowest id; at
     most `max_top` and the vocabulary. None is below -9999, OpenAI's value for "very unlikely".
     """
+    reduction, directives = _reduction(tuning)
     return kernel_spec(
         "logprobs",
         label,
-        snippets=("sampling_params", "candidate", "workgroup_reduce", "logprobs"),
+        snippets=("sampling_params", "candidate", reduction, "logprobs"),
         bindings=(
             _vector("logits", "read", "f32", vocabulary),
             _SAMPLING,
@@ -276,4 +291,5 @@ def logprobs(label: str, vocabulary: int, max_top: int, tuning: Tuning = PLAIN) 
             **STATE_WORDS,
         },
         groups_x=1,
+        directives=directives,
     )

@@ -35,13 +35,14 @@ class Tuning:
     `gemv` is None where all products of one token have the form that runs everywhere. `gemm_tiles`
     are for products of a chunk: a matrix gets the first whose number of rows it has at least;
     without one a subgroup has 4 rows and 4 tokens, or `gemm_quads` times 4 rows and 8 tokens. What
-    was `measured` goes before all. The draw takes at most `sample_threads`, and where there are
-    `sample_slices`, at most as many, so many workgroups first find out what it has to look at
-    (0: it looks at all). Attention where keys are not shared out takes `attention_threads`, and
-    `attention_by_lanes` if subgroups are of four (attention_lanes.wgsl); that of a chunk has an
-    `attention_tile` or a thread for each query. With `masks_codes`
-    subgroups unpack 4-bit codes without shifts (weight_q4_masked.wgsl). Where `activation_dtype` is
-    "int8", some forms round x to 8 bits; with "float16" only forms that were `measured` do.
+    was `measured` goes before all. The draw takes at most `sample_threads`, with as many as
+    `lanes` by one subgroup, and where there are `sample_slices`, at most as many, so many
+    workgroups first find out what it has to look at (0: it looks at all). Attention where keys are
+    not shared out takes `attention_threads`, and `attention_by_lanes` if subgroups are of four
+    (attention_lanes.wgsl); that of a chunk has an `attention_tile` or a thread for each query. With
+    `masks_codes` subgroups unpack 4-bit codes without shifts (weight_q4_masked.wgsl). Where
+    `activation_dtype` is "int8", some forms round x to 8 bits; with "float16" only forms that were
+    `measured` do.
     """
 
     lanes: int | None = None
@@ -129,10 +130,10 @@ _SWIFTSHADER = Tuning(
     # x 896) and 90 for 190 (896 x 4,864).
     gemm_quads=32,
     masks_codes=True,
-    # It pays for each thread at a barrier, when it compiles as well: a draw's kernel in 0.3 s for
-    # 0.96 with 256 threads. A decode step at 1,024 tokens of SmolLM2 135M's shapes takes 492 ms for
-    # 600 with 64 threads.
-    sample_threads=64,
+    # It pays for each thread at a barrier, when it compiles as well: one subgroup draws in 0.24 ms
+    # for 0.35 with 64 threads (greedy, 49,152 tokens) and compiles in 59 ms for 164. A decode step
+    # at 1,024 tokens of SmolLM2 135M's shapes takes 492 ms for 600 with 64 threads.
+    sample_threads=4,
     attention_threads=16,
     attention_by_lanes=True,
 )

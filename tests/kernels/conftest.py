@@ -74,6 +74,16 @@ def lanes(engine_worker: EngineWorker) -> int | None:
     return found
 
 
+@pytest.fixture(autouse=True)
+def lanes_are_there(request: pytest.FixtureRequest) -> None:
+    """Skip a test whose parameter `tuning` is for subgroups of another size."""
+    parameters = getattr(request.node, "callspec", None)
+    tuning = parameters.params.get("tuning") if parameters else None
+    if isinstance(tuning, Tuning) and tuning.lanes is not None:
+        if tuning.lanes != request.getfixturevalue("lanes"):
+            pytest.skip(f"this adapter has no subgroups of {tuning.lanes}")
+
+
 def sampled(names: Iterable[str]) -> list[Any]:
     """Return parameters of forms that only some adapters get; PYWEBLLM_ALL=1 runs all tests."""
     return [pytest.param(name, marks=pytest.mark.sampled) for name in names]

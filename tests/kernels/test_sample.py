@@ -23,7 +23,13 @@ from tests.kernels.sampling_cases import FORBIDDEN, packed, state_words
 VOCABULARIES = [1, 2, 31, 33, 255, 256, 257, 4096, 50257]
 
 SLICED = Tuning(sample_threads=48, sample_slices=3)
-TUNINGS = [Tuning(sample_threads=n) for n in (256, 48)] + [SLICED, Tuning(sample_slices=64)]
+ONE_SUBGROUP = Tuning(4, sample_threads=4)
+TUNINGS = [
+    *(Tuning(sample_threads=n) for n in (256, 48)),
+    SLICED,
+    Tuning(sample_slices=64),
+    ONE_SUBGROUP,
+]
 
 
 def inputs_for(logits: np.ndarray, step: int = 0, **sampling: Any) -> dict[str, np.ndarray]:
@@ -164,7 +170,7 @@ P = np.array([0.1, 0.4, 0.2, 0.3])
     ],
     ids=str,
 )
-@pytest.mark.parametrize("tuning", [PLAIN, SLICED], ids=["all", "sliced"])
+@pytest.mark.parametrize("tuning", [PLAIN, SLICED, ONE_SUBGROUP], ids=["all", "sliced", "lanes"])
 def test_only_what_the_filters_leave_is_drawn(
     run_kernel: RunKernel, tuning: Tuning, sampling: dict[str, Any], kept: set[int]
 ) -> None:

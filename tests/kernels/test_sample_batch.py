@@ -27,6 +27,7 @@ STATES, SAMPLINGS = [5, 2, 0], [1, 6, 3]
 FORMS = [
     ("as a whole", 33, Tuning()),
     ("as a whole", 1003, Tuning(sample_threads=48)),
+    ("as a whole", 1003, Tuning(4, sample_threads=4)),
     ("in slices", 1003, Tuning(sample_threads=48, sample_slices=3)),
     pytest.param("as a whole", 50257, Tuning(), marks=pytest.mark.sampled),
     pytest.param("in slices", 50257, Tuning(sample_slices=64), marks=pytest.mark.sampled),

@@ -64,9 +64,10 @@ def test_logprobs_equal_the_reference(run_kernel: RunKernel, vocabulary: int, n_
     assert len(top) == min(n_top, vocabulary)
 
 
-def test_few_threads_give_the_same(run_kernel: RunKernel) -> None:
+@pytest.mark.parametrize("tuning", [Tuning(sample_threads=64), Tuning(4, sample_threads=4)])
+def test_few_threads_give_the_same(run_kernel: RunKernel, tuning: Tuning) -> None:
     logits = np.random.default_rng(3).normal(0, 4, 4096)
-    few = report(run_kernel, logits, 7, Tuning(sample_threads=64), top_logprobs=20)
+    few = report(run_kernel, logits, 7, tuning, top_logprobs=20)
     many = report(run_kernel, logits, 7, top_logprobs=20)
     assert [token for token, _ in few[1]] == [token for token, _ in many[1]]
 

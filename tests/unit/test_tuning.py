@@ -75,7 +75,7 @@ def test_the_adapter_on_the_cpu_has_many_rows_and_few_threads() -> None:
         4,
         gemv=forms,
         gemm_quads=32,
-        sample_threads=64,
+        sample_threads=4,
         attention_threads=16,
         attention_by_lanes=True,
         masks_codes=True,
