@@ -122,6 +122,11 @@ SLICE_ALIGNMENT = 256
 """Where slices of buffers may begin, in bytes, on every adapter."""
 
 
+def slice_stride(nbytes: int) -> int:
+    """Return the bytes from one slice of so many to the next."""
+    return -(-nbytes // SLICE_ALIGNMENT) * SLICE_ALIGNMENT
+
+
 @dataclass(frozen=True)
 class BufferSlice:
     """`nbytes` bytes of a buffer from byte `offset` on, a multiple of SLICE_ALIGNMENT."""

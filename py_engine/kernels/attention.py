@@ -289,7 +289,7 @@ def attention_prefill(
     elif queries := _tile_queries(shape, tuning):
         tokens = workgroup // _LANES * queries
         source, directives = ("attention_tile",), SUBGROUP_DIRECTIVES
-        constants = {"QUERIES": queries}
+        constants = {"QUERIES": queries, "TILE_KEYS": _TILE_KEYS}
     ahead = "ahead_images" if shape.image_tokens else "ahead_none"
     return kernel_spec(
         "attention_prefill",

@@ -4,7 +4,6 @@
 const LANES = 4u;
 const FOURS = HEAD4 / LANES;
 const TOKENS = WORKGROUP / LANES * QUERIES;
-const TILE_KEYS = 16u;
 const VALUES = TILE_KEYS * HEAD4;
 const MASKED = -3.4e38;
 // First the sinks, seen from the query's place in the window, then all else.

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from py_engine.gpu.types import SLICE_ALIGNMENT, Binding
+from py_engine.gpu.types import Binding, slice_stride
 
 MAX_BATCH = 8
 """Tokens of a batch."""
 
-_ALIGNMENT = SLICE_ALIGNMENT // 4
-
 
 def batch_stride(width: int) -> int:
     """Return the floats from one token's row to the next in a batch: each can be a slice."""
-    return -(-width // _ALIGNMENT) * _ALIGNMENT
+    return slice_stride(4 * width) // 4
 
 
 @dataclass(frozen=True)

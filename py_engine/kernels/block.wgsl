@@ -11,3 +11,10 @@ fn dot_blocks(x: Block, y: Block) -> f32 {
 fn multiply_blocks(x: Block, y: Block) -> Block {
   return Block(x.a * y.a, x.b * y.b, x.c * y.c, x.d * y.d, x.e * y.e, x.f * y.f, x.g * y.g, x.h * y.h);
 }
+
+// The largest magnitude.
+fn largest_of(x: Block) -> f32 {
+  let v = max(max(max(abs(x.a), abs(x.b)), max(abs(x.c), abs(x.d))),
+              max(max(abs(x.e), abs(x.f)), max(abs(x.g), abs(x.h))));
+  return max(max(v.x, v.y), max(v.z, v.w));
+}

@@ -125,7 +125,11 @@ class AttentionTile:
     """
 
     floats: int
-    activation_dtype: ActivationDtype = "float32"
+
+    @property
+    def activation_dtype(self) -> ActivationDtype:
+        """What queries are rounded to."""
+        return "float32"
 
 
 ProductKind = Literal["gemv", "gemm", "attention"]

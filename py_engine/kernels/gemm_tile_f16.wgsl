@@ -16,16 +16,13 @@ fn stage_weights(first_quad: u32, first_block: u32, item: u32) {
   for (var i = 0u; i < 4u; i++) { tile_w[(half * 4u + i) * TILE_ROWS + line] = vec4h(values[i]); }
 }
 
-fn largest4(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
-
 // Past the last block x has a scale of 0.
 fn stage_input(first_token: u32, n_tokens: u32, first_block: u32, item: u32) {
   let line = item % TILE_TOKENS;
   let block = item / TILE_TOKENS;
   let v = input_block(min(first_token + line, n_tokens - 1u), min(first_block + block, BLOCKS - 1u));
   // Where all is smaller, one over it might overflow.
-  let largest = max(1e-30, largest4(max(max(max(abs(v.a), abs(v.b)), max(abs(v.c), abs(v.d))),
-                                        max(max(abs(v.e), abs(v.f)), max(abs(v.g), abs(v.h))))));
+  let largest = max(1e-30, largest_of(v));
   let f = 1.0 / largest;
   let at = block * FOURS * TILE_TOKENS + line;
   tile_x[at] = vec4h(f * v.a);

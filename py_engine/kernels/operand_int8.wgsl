@@ -3,7 +3,6 @@
 struct Operand { low: vec4u, high: vec4u, scale: f32, sum: f32 }
 struct Weights { low: vec4u, high: vec4u, zero: f32 }
 
-fn largest4(v: vec4f) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
 fn rounded4(v: vec4f) -> u32 { return pack4xI8(vec4i(round(v))); }
 
 fn dot_bytes(low: vec4u, high: vec4u, x_low: vec4u, x_high: vec4u) -> i32 {
@@ -15,8 +14,7 @@ fn dot_bytes(low: vec4u, high: vec4u, x_low: vec4u, x_high: vec4u) -> i32 {
 
 fn operand(x: Block) -> Operand {
   let v = arrange(x);
-  let largest = largest4(max(max(max(abs(v.a), abs(v.b)), max(abs(v.c), abs(v.d))),
-                             max(max(abs(v.e), abs(v.f)), max(abs(v.g), abs(v.h)))));
+  let largest = largest_of(v);
   // Where all is smaller, 127 over it might overflow.
   let f = 127.0 / max(largest, 1e-30);
   let low = vec4u(rounded4(f * v.a), rounded4(f * v.b), rounded4(f * v.c), rounded4(f * v.d));

@@ -9,14 +9,14 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from py_engine.gpu.types import SLICE_ALIGNMENT, Access, Binding, KernelSpec
+from py_engine.gpu.types import Access, Binding, KernelSpec, slice_stride
 from py_engine.kernels.batch import ROWS, STATES, batch_stride
 from py_engine.kernels.tuning import PLAIN, Tuning
 from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kernel_spec
 
 SAMPLING_BYTES = 40
 
-SAMPLING_STRIDE = -(-SAMPLING_BYTES // SLICE_ALIGNMENT) * SLICE_ALIGNMENT
+SAMPLING_STRIDE = slice_stride(SAMPLING_BYTES)
 """Bytes from one sequence's `sampling` to the next in the buffer of all."""
 
 GREEDY_TEMPERATURE = 1e-5

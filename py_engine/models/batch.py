@@ -13,12 +13,12 @@ from itertools import chain, groupby
 
 from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import (
-    SLICE_ALIGNMENT,
     Buffer,
     BufferSlice,
     Device,
     Kernel,
     KernelSpec,
+    slice_stride,
 )
 from py_engine.kernels.batch import ROWS_BYTES, batch_stride
 from py_engine.kernels.sampling import draw_scratch
@@ -43,7 +43,7 @@ STATE_STRIDE = batch_stride(len(STATE_WORDS))
 ROW_TABLE = "batch rows"
 """The buffer of what kernels know of their rows: see `rows` of `kernels/batch.py`."""
 
-ROW_TABLE_STRIDE = -(-ROWS_BYTES // SLICE_ALIGNMENT) * SLICE_ALIGNMENT
+ROW_TABLE_STRIDE = slice_stride(ROWS_BYTES)
 """Bytes from one kernel's part of it to the next."""
 
 

@@ -27,7 +27,7 @@ from py_engine.models.cache_pool import CachePool
 from py_engine.models.decoder_steps import DecoderSteps, NextLogits
 from py_engine.models.kv_cache import KvCache
 from py_engine.models.ops import Step
-from py_engine.models.sampler import Roles, draw_roles, draw_steps
+from py_engine.models.sampler import Roles, draw_roles, draw_steps, is_draw_alone
 from py_engine.models.spec import DecoderSpec
 
 MOST_PROGRAMS = 8
@@ -52,7 +52,7 @@ class Row:
     @property
     def draws_together(self) -> bool:
         """Whether its draw has no other kernels than those that a batch has for all its rows."""
-        return len(self.roles) == 1
+        return is_draw_alone(self.roles)
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,8 @@ async def measure_forms(
     left out. Raises DeviceLostError.
     """
     unknown = _unmeasured(tuning, steps_in, kinds)
-    plain = _products(steps_in(replace(tuning, measured=dict.fromkeys(unknown))))
+    plain_steps = steps_in(replace(tuning, measured=dict.fromkeys(unknown)))
+    plain = _products(plain_steps)
     trials: list[tuple[Product, Form | None, Sequence[Step]]] = []
     for kind, forms in candidates(device.info, device.limits, tuning.activation_dtype).items():
         products = [product for product in plain if product[0] == kind and product in unknown]
@@ -164,7 +165,7 @@ async def measure_forms(
     with_choice = dict.fromkeys(product for product, *_ in trials)
     trials = [*((product, None, plain[product]) for product in with_choice), *trials]
     timings = []
-    with FormBench(device, clock, buffers, steps_in(tuning).caches, n_tokens) as bench:
+    with FormBench(device, clock, buffers, plain_steps.caches, n_tokens) as bench:
         for done, (product, tried, steps) in enumerate(trials):
             on_progress(LoadProgress("choice", done, len(trials)))
             tolerance = _TOLERANCES["float32" if tried is None else tried.activation_dtype]

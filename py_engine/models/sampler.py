@@ -75,6 +75,11 @@ def draw_role(sampling: SamplingParams) -> str:
     return "greedy" if sampling.temperature <= GREEDY_TEMPERATURE else "sample"
 
 
+def is_draw_alone(roles: Sequence[str]) -> bool:
+    """Tell whether a draw with these roles has no kernels but those that draw."""
+    return len(roles) == 1
+
+
 def draw_steps(vocab_size: int, tuning: Tuning, roles: Sequence[str]) -> tuple[Step, ...]:
     """Return the dispatches of a draw with these roles."""
     steps = sampler_roles(vocab_size, tuning)
@@ -155,7 +160,7 @@ class Sampler:
     @property
     def is_independent(self) -> bool:
         """Whether a draw depends on nothing but its logits and random number, and gives a token."""
-        return len(self.roles) == 1
+        return is_draw_alone(self.roles)
 
     @property
     def gives_tokens_only(self) -> bool:

@@ -29,6 +29,8 @@ from tests.support.numpy_device import NumpyDevice
 INT8 = {"kv_cache_dtype": "int8"}
 ON_WEBGPU = ["gqa_tied_q4f16", "mistral_window_24_q0f32", "gemma2_q4f16"]
 N_TOKENS = 80
+PAST_THE_OTHERS = {"gemma3_scaled_q0f32": 0.27, "qwen3_tied_q4f16": 0.27}
+"""Tiny random models whose logits move by up to 0.26 of their spread; the others' by up to 0.18."""
 
 
 def relative_error(found: Decoded, expected: Decoded) -> float:
@@ -45,8 +47,7 @@ def test_every_family_has_nearly_the_same_logits(name: str, tmp_path: Path) -> N
     fixture = load_fixture(name)
     halfs = decode_on_numpy(tmp_path / "halfs", fixture)
     codes = decode_on_numpy(tmp_path / "codes", fixture, INT8)
-    # Half of them stay below 0.065; a tiny random Gemma 3 has 0.26.
-    assert 0 < relative_error(codes, halfs) < 0.3
+    assert 0 < relative_error(codes, halfs) < PAST_THE_OTHERS.get(name, 0.2)
     assert len(codes.tokens) == len(halfs.tokens)
 
 
