@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from py_engine.errors import ConfigurationFieldError, MLCError, ModelFileFormatError
@@ -115,15 +115,15 @@ class JsonFields:
 
     def strings(self, name: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
         """Return an array of strings."""
-        return self._array(name, default, "an array of strings", lambda item: isinstance(item, str))
+        return self._array(name, default, "an array of strings", _are_strings)
 
     def integers(self, name: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """Return an array of integers that are not negative."""
-        return self._array(name, default, "an array of integers from 0", _is_natural)
+        return self._array(name, default, "an array of integers from 0", _are_naturals)
 
     def numbers(self, name: str) -> tuple[float, ...]:
         """Return an array of finite numbers; it is required."""
-        return self._array(name, None, "an array of numbers", _is_number)
+        return self._array(name, None, "an array of numbers", _are_numbers)
 
     def objects(self, name: str) -> list[JsonFields]:
         """Return an array of objects; it is required."""
@@ -158,12 +158,12 @@ class JsonFields:
         name: str,
         default: tuple[T, ...] | None,
         wanted: str,
-        accepts: Callable[[Any], bool],
+        accepts: Callable[[Sequence[Any]], bool],
     ) -> tuple[T, ...]:
         value = self.data.get(name)
         if value is None and default is not None:
             return default
-        if not isinstance(value, list | tuple) or not all(map(accepts, value)):
+        if not isinstance(value, list | tuple) or not accepts(value):
             raise self.invalid(name, wanted)
         return tuple(value)
 
@@ -175,12 +175,21 @@ def _is_finite(value: float) -> bool:
         return False
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
+# Vocabularies are arrays of hundreds of thousands, so no Python code runs for each of their items.
+def _are_strings(values: Sequence[Any]) -> bool:
+    return _are_of(values, {str})
 
 
-def _is_natural(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _are_naturals(values: Sequence[Any]) -> bool:
+    return _are_of(values, {int}) and min(values, default=0) >= 0
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return _are_of(values, {int, float}) and all(map(_is_finite, values))
+
+
+def _are_of(values: Sequence[Any], kinds: Collection[type]) -> bool:
+    return set(map(type, values)) <= set(kinds)
 
 
 def _described(kind: str, minimum: float, maximum: float) -> str:

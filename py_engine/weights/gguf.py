@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from py_engine.errors import MissingFileError, ModelFileFormatError, UnknownQuantizationError
@@ -16,6 +17,7 @@ from py_engine.storage.host_bytes import to_bytes
 from py_engine.storage.source import ModelSource
 from py_engine.weights.gguf_header import GgufHeader, GgufTensor, HeaderParser
 from py_engine.weights.gguf_types import READABLE_TYPES
+from py_engine.weights.gguf_vocabulary import Vocabulary, read_vocabulary
 from py_engine.weights.records import TensorRecord
 
 FIRST_PIECE_BYTES = 1 << 20
@@ -41,6 +43,11 @@ class GgufFile:
     metadata: Mapping[str, Any]
     tensors: Mapping[str, TensorRecord]
     rope_factors: Mapping[str, tuple[float, ...]]
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary, read once. Errors: ModelFileFormatError."""
+        return read_vocabulary(self.metadata, self.path)
 
 
 async def read_gguf(source: ModelSource, path: str) -> GgufFile:

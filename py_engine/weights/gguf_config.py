@@ -10,7 +10,6 @@ from py_engine.weights.gguf import GgufFile
 from py_engine.weights.gguf_architectures import ARCHITECTURES, Architecture, Names, QueryScale
 from py_engine.weights.gguf_rope import local_rope_parameters, rope_parameters
 from py_engine.weights.gguf_tokenizer import gguf_tokenizer_info
-from py_engine.weights.gguf_vocabulary import read_vocabulary
 
 QUANTIZATION = "gguf"
 """`quantization` of a GGUF model's configuration: every matrix has its own."""
@@ -40,7 +39,7 @@ def gguf_config_json(file: GgufFile) -> dict[str, Any]:
     fields = _scoped(file, name)
     _refuse_parts(general)
     _refuse_experts(fields)
-    vocabulary = read_vocabulary(file.metadata, file.path)
+    vocabulary = file.vocabulary
     embedding = file.tensors.get("token_embd.weight")
     vocab_size = embedding.shape[0] if embedding else len(vocabulary.tokens)
     context = fields.integer("context_length", minimum=1)

@@ -10,8 +10,9 @@ from py_engine.errors import MissingFileError
 from py_engine.storage.source import FileInfo, HostBytes, ModelSource, OnBytes
 from py_engine.weights.gguf import GgufFile
 from py_engine.weights.gguf_tokenizer import gguf_tokenizer_config, gguf_tokenizer_json
+from py_engine.weights.gguf_vocabulary import Vocabulary
 
-_MADE: Mapping[str, Callable[[Mapping[str, Any], str], str]] = {
+_MADE: Mapping[str, Callable[[Mapping[str, Any], str, Vocabulary], str]] = {
     "tokenizer.json": gguf_tokenizer_json,
     "tokenizer_config.json": lambda *arguments: json.dumps(gguf_tokenizer_config(*arguments)),
 }
@@ -39,7 +40,8 @@ class GgufTokenizerSource:
         make = _MADE.get(path)
         if make is None:
             raise self._missing(path)
-        return make(self._file.metadata, self.url + self._file.path)
+        file = self._file
+        return make(file.metadata, self.url + file.path, file.vocabulary)
 
     async def read_json(self, path: str) -> Any:
         """Return one of the two files, parsed."""

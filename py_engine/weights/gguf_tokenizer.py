@@ -39,8 +39,12 @@ _TOKEN_ROLES = {
 }
 
 
-def gguf_tokenizer_json(metadata: Mapping[str, Any], file: str) -> str:
+def gguf_tokenizer_json(
+    metadata: Mapping[str, Any], file: str, vocabulary: Vocabulary | None = None
+) -> str:
     """Return the tokenizer.json of a GGUF file's metadata; `file` names the file in errors.
+
+    `vocabulary` is the metadata's, where it was read before.
 
     Errors: UnsupportedTokenizerFilesError for a kind of tokenizer that is not known,
     ModelFileFormatError for wrong metadata.
@@ -48,7 +52,7 @@ def gguf_tokenizer_json(metadata: Mapping[str, Any], file: str) -> str:
     embedded = metadata.get(_EMBEDDED)
     if isinstance(embedded, str):
         return embedded
-    vocabulary = read_vocabulary(metadata, file)
+    vocabulary = vocabulary or read_vocabulary(metadata, file)
     fields = JsonFields(metadata, file)
     make = TOKENIZERS.get(vocabulary.model)
     if make is None:
@@ -68,12 +72,15 @@ def gguf_tokenizer_json(metadata: Mapping[str, Any], file: str) -> str:
     return json.dumps(common | make(vocabulary, fields), ensure_ascii=False)
 
 
-def gguf_tokenizer_config(metadata: Mapping[str, Any], file: str) -> dict[str, Any]:
+def gguf_tokenizer_config(
+    metadata: Mapping[str, Any], file: str, vocabulary: Vocabulary | None = None
+) -> dict[str, Any]:
     """Return the content of tokenizer_config.json: special tokens and chat templates.
 
-    Errors: ModelFileFormatError.
+    `vocabulary` as in `gguf_tokenizer_json`. Errors: ModelFileFormatError.
     """
-    vocabulary, fields = read_vocabulary(metadata, file), JsonFields(metadata, file)
+    vocabulary = vocabulary or read_vocabulary(metadata, file)
+    fields = JsonFields(metadata, file)
     tokens = {name: vocabulary.text(role) for name, role in _TOKEN_ROLES.items()}
     template = fields.string(_TEMPLATE, "")
     names = fields.strings("tokenizer.chat_templates", ())

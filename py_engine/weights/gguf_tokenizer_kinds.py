@@ -47,10 +47,12 @@ def has_space_prefix(fields: JsonFields) -> bool:
 
 def _token_ids(vocabulary: Vocabulary) -> dict[str, int]:
     """Return the ids of all tokens but those that only fill the vocabulary up."""
+    texts = vocabulary.tokens
+    if vocabulary.model != "gpt2":
+        texts = [token_text(vocabulary, index) for index in range(len(texts))]
     ids: dict[str, int] = {}
-    for index, kind in enumerate(vocabulary.kinds):
-        text = token_text(vocabulary, index)
-        if not (kind == UNUSED and _PADDING.fullmatch(text)):
+    for index, (text, kind) in enumerate(zip(texts, vocabulary.kinds, strict=True)):
+        if kind != UNUSED or not _PADDING.fullmatch(text):
             ids.setdefault(text, index)
     return ids
 

@@ -95,9 +95,7 @@ def read_vocabulary(metadata: Mapping[str, Any], file: str) -> Vocabulary:
         if index >= len(tokens):
             raise fields.invalid(f"{KEY}{role}_token_id", f"an id below {len(tokens)}")
     # Old files have no kinds: there the special tokens are known by their ids alone.
-    specials = frozenset(special_ids.values())
-    kinds = tuple(
-        CONTROL if kind == NORMAL and index in specials else kind
-        for index, kind in enumerate(kinds)
-    )
-    return Vocabulary(model, tokens, kinds, special_ids)
+    known = list(kinds)
+    for index in special_ids.values():
+        known[index] = CONTROL if known[index] == NORMAL else known[index]
+    return Vocabulary(model, tokens, known, special_ids)
