@@ -20,8 +20,8 @@ from py_engine.weights.plan import WeightPlan
 from py_engine.weights.reads import READ_BYTES, Read, Slice, plan_reads
 from py_engine.weights.transfers import Relay
 
-READS_IN_FLIGHT = 3
-_UNWRITTEN_BYTES = 2 * READ_BYTES
+READS_IN_FLIGHT = 6
+_UNWRITTEN_BYTES = 64 << 20
 """What the GPU may have left to copy before anything else is given to it."""
 
 OnProgress = Callable[[int, int], object]
@@ -65,14 +65,15 @@ class _Loading:
 
     async def run(self) -> None:
         self._progress.report()
-        # Before whatever else there is to compile, for which bytes need not wait.
-        await self._relays.prepare(self._plan)
-        async with self._device.check("making room for the model's weights"):
-            for name, nbytes in self._plan.buffers.items():
-                self.buffers[name] = self._device.create_buffer(nbytes, name)
         pending = iter(self._reads)
         reading: deque[tuple[Read, asyncio.Future[HostBytes]]] = deque()
+        self._read_ahead(pending, reading)
         try:
+            # Before whatever else there is to compile, for which bytes need not wait.
+            await self._relays.prepare(self._plan)
+            async with self._device.check("making room for the model's weights"):
+                for name, nbytes in self._plan.buffers.items():
+                    self.buffers[name] = self._device.create_buffer(nbytes, name)
             while True:
                 self._read_ahead(pending, reading)
                 if not reading:

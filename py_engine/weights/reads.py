@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from py_engine.weights.transfers import Transfer
 
-READ_BYTES = 32 << 20
+READ_BYTES = 8 << 20
 """The most that is read at once: a shard of MLC's files, of the usual size."""
 
 _GAP_BYTES = 64 << 10  # reading so many unneeded bytes is cheaper than another request
