@@ -14,16 +14,17 @@ from py_engine.weights.checkpoint import open_checkpoint
 from py_engine.weights.loader import load_weights
 from py_engine.weights.parameters import MatrixParameter, named
 from py_engine.weights.plan import WeightPlan, plan_weights
-from py_engine.weights.reads import READ_BYTES
+from py_engine.weights.reads import OF_REMOTE
 
 
 async def plain_s(device: Device, source: ModelSource, plan: WeightPlan) -> float:
     """Time reading all bytes, one piece after the other, each into a buffer with `writeBuffer`."""
-    buffers = [device.create_buffer(READ_BYTES, "plain") for _ in range(4)]
+    nbytes = OF_REMOTE.nbytes
+    buffers = [device.create_buffer(nbytes, "plain") for _ in range(4)]
     started, number = time.perf_counter(), 0
     for path, size in plan.files.items():
-        for begin in range(0, size, READ_BYTES):
-            data = await source.read_range(path, begin, min(begin + READ_BYTES, size))
+        for begin in range(0, size, nbytes):
+            data = await source.read_range(path, begin, min(begin + nbytes, size))
             device.write_buffer(buffers[number % len(buffers)], 0, data)
             number += 1
     await device.synchronize()

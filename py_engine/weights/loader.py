@@ -17,10 +17,9 @@ from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Pr
 from py_engine.kernels.relay import PIECE_BYTES, REPORT_BYTES, piece, units
 from py_engine.storage.source import HostBytes, ModelSource
 from py_engine.weights.plan import WeightPlan
-from py_engine.weights.reads import READ_BYTES, Read, Slice, plan_reads
+from py_engine.weights.reads import OF_KEPT, OF_REMOTE, Read, Slice, plan_reads
 from py_engine.weights.transfers import Relay
 
-READS_IN_FLIGHT = 6
 _UNWRITTEN_BYTES = 64 << 20
 """What the GPU may have left to copy before anything else is given to it."""
 
@@ -58,7 +57,9 @@ class _Loading:
         self._device = device
         self._source = source
         self._plan = plan
-        self._reads = tuple(plan_reads(plan.transfers))
+        size = OF_KEPT if hasattr(source, "download") else OF_REMOTE
+        self._reads = tuple(plan_reads(plan.transfers, size.nbytes))
+        self._in_flight = size.in_flight
         self._progress = _Progress(sum(read.nbytes for read in self._reads), on_bytes)
         self._relays = _Relays(device, self.buffers)
         self._fences: deque[tuple[asyncio.Future[None], int]] = deque()
@@ -93,7 +94,7 @@ class _Loading:
     def _read_ahead(
         self, pending: Iterator[Read], reading: deque[tuple[Read, asyncio.Future[HostBytes]]]
     ) -> None:
-        while len(reading) < READS_IN_FLIGHT and (read := next(pending, None)):
+        while len(reading) < self._in_flight and (read := next(pending, None)):
             on_bytes = self._progress.counter()
             bytes_of = self._source.read_range(read.file, read.begin, read.end, on_bytes)
             reading.append((read, asyncio.ensure_future(bytes_of)))

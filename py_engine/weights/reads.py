@@ -7,8 +7,20 @@ from dataclasses import dataclass
 
 from py_engine.weights.transfers import Transfer
 
-READ_BYTES = 8 << 20
-"""The most that is read at once: a shard of MLC's files, of the usual size."""
+
+@dataclass(frozen=True)
+class ReadSize:
+    """The most bytes of a read, a multiple of 4, and how many reads are under way at once."""
+
+    nbytes: int
+    in_flight: int
+
+
+OF_KEPT = ReadSize(8 << 20, 6)
+"""For files that are kept, and read while they are still coming: the GPU gets bytes early."""
+
+OF_REMOTE = ReadSize(32 << 20, 3)
+"""For others, where each read is a request: a shard of MLC's files, of the usual size."""
 
 _GAP_BYTES = 64 << 10  # reading so many unneeded bytes is cheaper than another request
 _WORD = 4
@@ -65,7 +77,7 @@ class Read:
         return self.end - self.begin
 
 
-def plan_reads(transfers: Iterable[Transfer], most: int = READ_BYTES) -> Iterator[Read]:
+def plan_reads(transfers: Iterable[Transfer], most: int) -> Iterator[Read]:
     """Yield reads of at most `most` bytes (a multiple of 4) for transfers in their files' order."""
     pending: list[Slice] = []
     for transfer in transfers:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from py_engine.weights.parameters import (
 )
 from py_engine.weights.plan import WeightPlan, plan_weights
 from py_engine.weights.quantization import bf16_from_f32, f32_from_bf16, quantize
-from py_engine.weights.reads import plan_reads
+from py_engine.weights.reads import ReadSize
 from tests.support.numpy_device import NumpyDevice
 from tests.support.safetensors_file import write_safetensors
 
@@ -278,7 +277,7 @@ def test_every_byte_is_read_once_in_the_order_of_the_files(
     _, plan = planned(tmp_path, source)
     source.ranges.clear()
     source.most_under_way = 0
-    monkeypatch.setattr("py_engine.weights.loader.plan_reads", partial(plan_reads, most=4096))
+    monkeypatch.setattr("py_engine.weights.loader.OF_REMOTE", ReadSize(4096, 3))
     seen: list[tuple[int, int]] = []
 
     def on_bytes(done: int, total: int) -> None:
@@ -300,7 +299,7 @@ def test_quantised_in_pieces_as_in_one(tmp_path: Path, monkeypatch: pytest.Monke
     write_folder(tmp_path, make_weights(), "BF16")
     _, whole = load(tmp_path, quantization="q4f16_1")
     monkeypatch.setattr("py_engine.weights.transfers.STAGED_BYTES", 5000)
-    monkeypatch.setattr("py_engine.weights.loader.plan_reads", partial(plan_reads, most=1 << 10))
+    monkeypatch.setattr("py_engine.weights.loader.OF_REMOTE", ReadSize(1 << 10, 3))
     _, pieces = load(tmp_path, quantization="q4f16_1")
     for name, buffer in whole.items():
         assert np.array_equal(buffer.view(np.uint8), pieces[name].view(np.uint8)), name
