@@ -4,11 +4,11 @@
 export const counters = { dispatches: 0, passes: 0, submits: 0, readbacks: 0, bytesRead: 0 };
 
 /**
- * A program of one part: parallel arrays of pipelines and bind groups, and three grid sizes per
- * dispatch.
+ * A program of one part: parallel arrays of kernels and bind groups, and three grid sizes per
+ * dispatch. A kernel has a `pipeline` by the time the program is submitted.
  */
-export function createProgram(device, label, pipelines, bindGroups, grid) {
-  return { device, label, parts: [{ pipelines, bindGroups, grid }] };
+export function createProgram(device, label, kernels, bindGroups, grid) {
+  return { device, label, parts: [{ kernels, bindGroups, grid }] };
 }
 
 /** A program of other programs' parts, one after the other; it shares them. */
@@ -20,13 +20,13 @@ function encode({ device, label, parts }) {
   const encoder = device.createCommandEncoder({ label });
   const pass = encoder.beginComputePass({ label });
   let current = null;
-  for (const { pipelines, bindGroups, grid } of parts) {
-    for (let i = 0, g = 0; i < pipelines.length; i++, g += 3) {
-      if (pipelines[i] !== current) pass.setPipeline((current = pipelines[i]));
+  for (const { kernels, bindGroups, grid } of parts) {
+    for (let i = 0, g = 0; i < kernels.length; i++, g += 3) {
+      if (kernels[i] !== current) pass.setPipeline((current = kernels[i]).pipeline);
       pass.setBindGroup(0, bindGroups[i]);
       pass.dispatchWorkgroups(grid[g], grid[g + 1], grid[g + 2]);
     }
-    counters.dispatches += pipelines.length;
+    counters.dispatches += kernels.length;
   }
   pass.end();
   counters.passes++;

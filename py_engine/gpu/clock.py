@@ -131,7 +131,8 @@ def _listed(program: Program) -> list[Listed]:
         grid = list(part.grid.to_py())
         sizes = zip(grid[::3], grid[1::3], grid[2::3], strict=True)
         current = None
-        for pipeline, group, size in zip(part.pipelines, part.bindGroups, sizes, strict=True):
+        for kernel, group, size in zip(part.kernels, part.bindGroups, sizes, strict=True):
+            pipeline = kernel.pipeline
             # By value: every access makes another proxy of the same object.
             found.append((None if pipeline == current else pipeline, group, *size))
             current = pipeline

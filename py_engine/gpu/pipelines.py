@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import js
@@ -25,12 +26,28 @@ LIMITS = {
 
 
 class WebGPUKernel:
-    """A compiled pipeline with the layout of its bindings."""
+    """A kernel whose `handle` gets a pipeline, with the layout of its bindings."""
 
-    def __init__(self, spec: KernelSpec, pipeline: Any, layout: Any) -> None:
+    def __init__(self, spec: KernelSpec, compiling: _Compiling) -> None:
         self.spec = spec
-        self.pipeline = pipeline
-        self.layout = layout
+        self.handle = compiling.handle
+        self.layout = compiling.layout
+        self._task = compiling.task
+
+    async def compiled(self) -> None:
+        """Wait for the pipeline. Raises ShaderCompilationError, DeviceLostError."""
+        if not self._task.done():
+            await asyncio.wait([self._task])  # whoever stops waiting leaves it to the others
+        self._task.result()
+
+
+@dataclass(frozen=True)
+class _Compiling:
+    """What kernels with the same source share; the task brings the handle its pipeline."""
+
+    handle: Any
+    layout: Any
+    task: asyncio.Task[None]
 
 
 class PipelineCompiler:
@@ -44,28 +61,40 @@ class PipelineCompiler:
         self._limits = limits
         self._require_alive = require_alive
         self._layouts: dict[tuple[Access, ...], Any] = {}
-        self._pipelines: dict[tuple[str, tuple[Binding, ...]], tuple[Any, Any]] = {}
+        self._compiling: dict[_Key, _Compiling] = {}
 
-    async def compile(
+    def begin(
         self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None
     ) -> list[WebGPUKernel]:
-        """Compile kernels concurrently; see `gpu.types.Device.compile`."""
-        unique = {(spec.source, spec.bindings): spec for spec in specs}
-        done = 0
+        """Begin to compile kernels; see `gpu.types.Device.begin_compile`."""
+        unique = {_key(spec): spec for spec in specs}
+        found = {key: self._begin(key, spec) for key, spec in unique.items()}
+        n_done = 0
 
-        async def compile_one(key: tuple[str, tuple[Binding, ...]], spec: KernelSpec) -> None:
-            nonlocal done
-            if key not in self._pipelines:
-                self._pipelines[key] = await self._create_pipeline(spec)
-            done += 1
-            if on_progress:
-                on_progress(done, len(unique))
+        def on_done(task: asyncio.Task[None]) -> None:
+            nonlocal n_done
+            if on_progress and not task.cancelled() and task.exception() is None:
+                n_done += 1
+                on_progress(n_done, len(unique))
 
-        await asyncio.gather(*(compile_one(key, spec) for key, spec in unique.items()))
-        return [WebGPUKernel(spec, *self._pipelines[spec.source, spec.bindings]) for spec in specs]
+        for compiling in found.values():
+            compiling.task.add_done_callback(on_done)
+        return [WebGPUKernel(spec, found[_key(spec)]) for spec in specs]
 
-    async def _create_pipeline(self, spec: KernelSpec) -> tuple[Any, Any]:
-        layout = self._bind_group_layout(spec.bindings)
+    def _begin(self, key: _Key, spec: KernelSpec) -> _Compiling:
+        if key not in self._compiling:
+            handle, layout = js.Object.new(), self._bind_group_layout(spec.bindings)
+            task = asyncio.ensure_future(self._compile(spec, handle, layout))
+            self._compiling[key] = _Compiling(handle, layout, task)
+            task.add_done_callback(lambda task: self._forget_failed(key, task))
+        return self._compiling[key]
+
+    def _forget_failed(self, key: _Key, task: asyncio.Task[None]) -> None:
+        """Let the next one who asks for the kernel try again."""
+        if task.cancelled() or task.exception() is not None:
+            del self._compiling[key]
+
+    async def _compile(self, spec: KernelSpec, handle: Any, layout: Any) -> None:
         # A bad module is told by its pipeline; the scope keeps it from a `check` of other work.
         self._handle.pushErrorScope("validation")
         module = self._handle.createShaderModule(code=spec.source, label=spec.label)
@@ -78,7 +107,7 @@ class PipelineCompiler:
             "compute": {"module": module, "entryPoint": "main"},
         }
         try:
-            return await self._handle.createComputePipelineAsync(to_js(descriptor)), layout
+            handle.pipeline = await self._handle.createComputePipelineAsync(to_js(descriptor))
         except JsException as error:
             self._require_alive()
             raise await _compilation_error(spec, module, error) from error
@@ -106,6 +135,14 @@ class PipelineCompiler:
                 to_js({"entries": entries, "label": " ".join(accesses)})
             )
         return self._layouts[accesses]
+
+
+_Key = tuple[str, tuple[Binding, ...]]
+
+
+def _key(spec: KernelSpec) -> _Key:
+    """Return what kernels with one pipeline have in common."""
+    return spec.source, spec.bindings
 
 
 async def _compilation_error(

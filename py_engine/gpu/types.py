@@ -6,7 +6,7 @@ implement it with NumPy.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -137,7 +137,7 @@ class BufferSlice:
 
 
 class Kernel(Protocol):
-    """A compiled kernel."""
+    """A kernel that is compiled, or compiling."""
 
     @property
     def spec(self) -> KernelSpec: ...
@@ -249,9 +249,23 @@ class Device(Protocol):
     async def compile(
         self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None = None
     ) -> list[Kernel]:
-        """Compile kernels concurrently; equal ones share a pipeline.
+        """Compile kernels concurrently: `begin_compile`, then `compiled`."""
+        ...
 
-        `on_progress(done, total)` counts pipelines. Raises ShaderCompilationError with the line.
+    def begin_compile(
+        self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None = None
+    ) -> list[Kernel]:
+        """Begin to compile kernels, in this order; equal ones share a pipeline.
+
+        Programs of them can be recorded at once, and submitted once they are `compiled`.
+        `on_progress(done, total)` counts pipelines. Raises LimitSupportError, DeviceLostError.
+        """
+        ...
+
+    async def compiled(self, kernels: Iterable[Kernel]) -> None:
+        """Wait until programs of these kernels can be submitted.
+
+        Raises ShaderCompilationError with the line, DeviceLostError.
         """
         ...
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -200,21 +200,32 @@ class WebGPUDevice:
     async def compile(
         self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None = None
     ) -> list[Kernel]:
+        kernels = self.begin_compile(specs, on_progress)
+        await self.compiled(kernels)
+        return kernels
+
+    def begin_compile(
+        self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None = None
+    ) -> list[Kernel]:
         self.require_alive()
-        compiled = await self._gpu.compiler.compile(specs, on_progress)
-        return list(compiled)
+        return [*self._gpu.compiler.begin(specs, on_progress)]
+
+    async def compiled(self, kernels: Iterable[Kernel]) -> None:
+        for kernel in kernels:
+            assert isinstance(kernel, WebGPUKernel)
+            await kernel.compiled()
 
     def program(self, dispatches: Sequence[Dispatch], label: str) -> Program:
-        pipelines, groups, grid = [], [], array("I")
+        kernels, groups, grid = [], [], array("I")
         for dispatch in dispatches:
             kernel = dispatch.kernel
             assert isinstance(kernel, WebGPUKernel)
-            pipelines.append(kernel.pipeline)
+            kernels.append(kernel.handle)
             groups.append(self._bind_group(kernel, dispatch.buffers))
             grid.extend(kernel.spec.workgroups(dispatch.n_tokens))
         grid_js = js.Uint32Array.new(len(grid))
         grid_js.assign(grid)
-        handle = bridge.createProgram(self.handle, label, to_js(pipelines), to_js(groups), grid_js)
+        handle = bridge.createProgram(self.handle, label, to_js(kernels), to_js(groups), grid_js)
         variable = [
             (grid_js, 3 * index + dispatch.kernel.spec.token_axis, dispatch.kernel.spec)
             for index, dispatch in enumerate(dispatches)

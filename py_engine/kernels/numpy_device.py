@@ -4,7 +4,7 @@ CPython without a GPU."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -188,9 +188,19 @@ class NumpyDevice:
     async def compile(
         self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None = None
     ) -> list[Kernel]:
+        kernels = self.begin_compile(specs, on_progress)
+        await self.compiled(kernels)
+        return kernels
+
+    def begin_compile(
+        self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None = None
+    ) -> list[Kernel]:
         if on_progress:
             on_progress(len(specs), len(specs))
         return [NumpyKernel(spec) for spec in specs]
+
+    async def compiled(self, kernels: Iterable[Kernel]) -> None:
+        pass
 
     def program(self, dispatches: Sequence[Dispatch], label: str) -> NumpyProgram:
         return NumpyProgram(dispatches, self.dispatched)

@@ -166,7 +166,7 @@ class TextModel(Protocol):
         ...
 
     async def reserve(self, n_tokens: int) -> None:
-        """Make room for `n_tokens` more, before they are enqueued by `decode` or `next_logits`."""
+        """Make ready for `n_tokens` more, before they are enqueued by `decode` or `next_logits`."""
         ...
 
     def sample(self) -> Awaitable[Draw]:

@@ -17,8 +17,6 @@ from py_engine.gpu.types import (
     BufferSlice,
     Device,
     Dispatch,
-    Kernel,
-    KernelSpec,
     Program,
 )
 from py_engine.kernels.sampling import SAMPLING_STRIDE
@@ -28,6 +26,7 @@ from py_engine.models.base import Draw, SamplingParams
 from py_engine.models.batch import STATE_STRIDE, is_exact
 from py_engine.models.batch_programs import BatchPrograms
 from py_engine.models.batcher import Batcher, NextStep
+from py_engine.models.compiling import KernelGate, Kernels
 from py_engine.models.decoder_memory import RopeTables, most_sequences, sequence_sizes
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.delta_states import DeltaStates
@@ -38,9 +37,6 @@ from py_engine.models.read_backs import FEWEST_STEPS
 from py_engine.models.sampler import Sampler, sampler_roles
 from py_engine.models.spec import DecoderSpec
 from py_engine.models.vision_plan import Vision
-
-Kernels = Mapping[KernelSpec, Kernel]
-"""Compiled kernels."""
 
 
 class Decoder:
@@ -85,11 +81,13 @@ class Decoder:
             self._ropes = RopeTables(device, spec, buffers)
             programs = BatchPrograms(device, spec, steps, self._kernels, buffers, cache.pool)
             self._batcher = Batcher(programs, buffers["state"], most_sequences(spec))
+            self._gate = KernelGate(device, kernels, steps.kernels_of_decode)
         else:
             self._kernels = base._kernels
             self._buffers = {**base._buffers, **buffers}
             self._ropes = base._ropes
             self._batcher = base._batcher
+            self._gate = base._gate
         self._slot = slot = self._batcher.take_slot()
         states = self._buffers["state"]
         # Images put more into the state of a model's only sequence.
@@ -204,9 +202,10 @@ class Decoder:
         Waits for the chunk before it, so that the GPU never has more than one queued and a caller
         can stop between two. Raises ContextWindowSizeExceededError, and the errors of `reserve`.
         """
+        await self._gate.chunk()
         n_tokens = len(token_ids)
         self._require_room(n_tokens)
-        await self.reserve(n_tokens)
+        await self._make_room(self._position + n_tokens)
         for _ in self._lengthened_to(self._position + n_tokens):
             await self.device.synchronize()
         if self._chunk_is_queued:
@@ -239,8 +238,10 @@ class Decoder:
     async def reserve(self, n_tokens: int) -> None:
         """Let the KV cache grow for `n_tokens` more, as far as the context allows.
 
-        Raises OutOfMemoryError; what the sequence has is still there then.
+        Waits for kernels that are still compiling. Raises OutOfMemoryError, ShaderCompilationError;
+        what the sequence has is still there then.
         """
+        await self._gate.decode()
         await self._make_room(min(self._position + n_tokens, self.context_window_size))
 
     async def _make_room(self, wanted: int) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, Device
-from py_engine.models.decoder import Decoder, Kernels
+from py_engine.models.compiling import Kernels
+from py_engine.models.decoder import Decoder
 from py_engine.models.decoder_memory import allocate
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.kv_cache import KvCache, first_cache

@@ -98,10 +98,15 @@ class DecoderSteps:
         return list({id(step.kernel): step.kernel for step in self}.values())
 
     @property
-    def kernels_before_head(self) -> list[KernelSpec]:
-        """The kernels that do not depend on how much of the vocabulary is in use."""
-        of_head = {id(step.kernel) for step in self.first_logits}
-        return [kernel for kernel in self.kernels if id(kernel) not in of_head]
+    def kernels_of_layers(self) -> list[KernelSpec]:
+        """The kernels of a chunk, which do not depend on how much of the vocabulary is in use."""
+        return list(dict.fromkeys(step.kernel for step in self.prefill))
+
+    @property
+    def kernels_of_decode(self) -> frozenset[KernelSpec]:
+        """The kernels that only `next_logits` have."""
+        others = chain(self.prefill, self.first_logits, self.recall)
+        return frozenset(self.kernels).difference(step.kernel for step in others)
 
     @property
     def buffers(self) -> set[str]:

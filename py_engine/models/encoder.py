@@ -12,8 +12,9 @@ from itertools import accumulate, chain, pairwise
 
 from py_engine.errors import LimitSupportError
 from py_engine.gpu.memory import destroy_buffers
-from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Limits
+from py_engine.gpu.types import Buffer, Device, Dispatch, Limits
 from py_engine.kernels.wgsl import STATE_WORDS
+from py_engine.models.compiling import KernelGate, Kernels
 from py_engine.models.encoder_spec import EncoderSpec
 from py_engine.models.memory_plan import MemoryPlan
 from py_engine.models.ops import Step
@@ -69,7 +70,7 @@ class Encoder:
         device: Device,
         spec: EncoderSpec,
         steps: Sequence[Step],
-        kernels: Mapping[KernelSpec, Kernel],
+        kernels: Kernels,
         buffers: dict[str, Buffer],
     ) -> None:
         self.spec = spec
@@ -85,9 +86,11 @@ class Encoder:
             for step in steps
         ]
         self._program = device.program(dispatches, "encode")
+        self._gate = KernelGate(device, kernels)
 
     async def embed(self, batch: Sequence[Sequence[int]]) -> list[array[float]]:
         """Return one vector, f32 (hidden_size,), for each sequence of token ids (none is empty)."""
+        await self._gate.chunk()
         sequences = list(pairwise(accumulate(map(len, batch), initial=0)))
         n_tokens = sequences[-1][1]
         absent = [(0, 0)] * (self.max_batch_size - len(batch))
@@ -119,7 +122,7 @@ async def build_encoder(
     device: Device,
     spec: EncoderSpec,
     steps: Sequence[Step],
-    kernels: Mapping[KernelSpec, Kernel],
+    kernels: Kernels,
     weights: Mapping[str, Buffer],
 ) -> Encoder:
     """Allocate an encoder's buffers and record its program. It owns `weights` from now on.

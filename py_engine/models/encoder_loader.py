@@ -8,6 +8,7 @@ from py_engine.config import ChatConfig
 from py_engine.gpu.types import Device
 from py_engine.kernels.tuning import tuning_for
 from py_engine.models.base import LoadProgress
+from py_engine.models.compiling import KernelProgress, Kernels
 from py_engine.models.encoder import (
     Encoder,
     build_encoder,
@@ -39,16 +40,17 @@ async def load_embedder(
     spec, plan, memory = plan_embedder_load(device, checkpoint, config)
     require_memory_for(memory, device)
     steps = encoder_steps(spec, plan.layouts, tuning_for(device.info, device.limits))
-    kernels = list(dict.fromkeys(step.kernel for step in steps))
+    specs = list(dict.fromkeys(step.kernel for step in steps))
+    compiling = KernelProgress(len(specs), on_progress)
 
-    def report(done: int, total: int) -> None:
-        on_progress(LoadProgress("kernels", done, total))
+    async def begin() -> tuple[None, Kernels]:
+        return None, dict(zip(specs, device.begin_compile(specs, compiling.part()), strict=True))
 
-    compiling = device.compile(kernels, report)
-    weights, compiled = await load_parts(device, checkpoint.source, plan, compiling, on_progress)
-    return await build_encoder(
-        device, spec, steps, dict(zip(kernels, compiled, strict=True)), weights
-    )
+    with compiling:
+        weights, _, kernels = await load_parts(
+            device, checkpoint.source, plan, begin(), on_progress
+        )
+        return await build_encoder(device, spec, steps, kernels, weights)
 
 
 def plan_embedder_load(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,6 +13,7 @@ from py_engine.kernels.forms import Forms
 from py_engine.kernels.tuning import Tuning, tuning_for
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadingTokenizer, LoadProgress
+from py_engine.models.compiling import KernelProgress, Kernels
 from py_engine.models.decoder import Decoder
 from py_engine.models.decoder_build import build_decoder
 from py_engine.models.decoder_memory import decoder_memory, require_chunks_fit
@@ -30,7 +31,6 @@ from py_engine.models.spec import DecoderSpec
 from py_engine.models.vision import activation_sizes, require_tower_fits
 from py_engine.models.vision_plan import Vision
 from py_engine.models.vision_steps import stage_kernels, vision_stages
-from py_engine.storage.tasks import run_together
 from py_engine.weights.checkpoint import Checkpoint
 from py_engine.weights.layouts import Layouts
 from py_engine.weights.plan import WeightPlan
@@ -89,60 +89,42 @@ async def load_model(
             first if active == size else await plan_for(replace(config, active_vocab_size=active))
         )
 
-    compiling = _compile(device, first, final_plan, on_progress)
-    weights, (plan, kernels) = await load_parts(
-        device, checkpoint.source, first.weights, compiling, on_progress
-    )
-
-    trial = None
-    if is_open and gate is not None and tokenizer is not None:
-        trial = Trial(gate, checkpoint, partial(tokenizer.token_ids, TEXT))
-    steps_in = partial(_steps, device, plan.spec, plan.weights)
-    refinement = Refinement(device, plan.spec, steps_in, chooser, trial, on_progress)
-    decoder = await build_decoder(
-        device,
-        plan.spec,
-        plan.steps,
-        kernels,
-        weights,
-        plan.vision,
-        refinement.of((plan.steps, kernels)),
-    )
+    with KernelProgress(len(first.kernels), on_progress) as progress:
+        beginning = _begin_kernels(device, first, final_plan, progress)
+        weights, plan, kernels = await load_parts(
+            device, checkpoint.source, first.weights, beginning, on_progress
+        )
+        trial = None
+        if is_open and gate is not None and tokenizer is not None:
+            trial = Trial(gate, checkpoint, partial(tokenizer.token_ids, TEXT))
+        steps_in = partial(_steps, device, plan.spec, plan.weights)
+        refinement = Refinement(device, plan.spec, steps_in, chooser, trial, on_progress)
+        improve = refinement.of((plan.steps, kernels))
+        decoder = await build_decoder(
+            device, plan.spec, plan.steps, kernels, weights, plan.vision, improve
+        )
     decoder.steps_in_flight = n_steps
     return decoder
 
 
-async def _compile(
+async def _begin_kernels(
     device: Device,
     first: ModelPlan,
     final_plan: Callable[[], Awaitable[ModelPlan]],
-    on_progress: Callable[[LoadProgress], None],
-) -> tuple[ModelPlan, dict[KernelSpec, Kernel]]:
-    """Compile the kernels of the final plan, those it shares with the first one at once."""
-    early = first.steps.kernels_before_head
-    total, done = len(first.kernels), [0, 0]
-    plan = first
+    progress: KernelProgress,
+) -> tuple[ModelPlan, Kernels]:
+    """Begin to compile the kernels of the final plan, those at once that come first in a reply."""
+    begun: dict[KernelSpec, Kernel] = {}
 
-    def report(part: int) -> Callable[[int, int], None]:
-        def on_compiled(n_done: int, n_all: int) -> None:
-            done[part] = n_done
-            on_progress(LoadProgress("kernels", min(sum(done), total), total))
+    def begin(specs: Iterable[KernelSpec]) -> None:
+        new = [spec for spec in dict.fromkeys(specs) if spec not in begun]
+        begun.update(zip(new, device.begin_compile(new, progress.part()), strict=True))
 
-        return on_compiled
-
-    async def compile_early() -> dict[KernelSpec, Kernel]:
-        return dict(zip(early, await device.compile(early, report(0)), strict=True))
-
-    async def compile_late() -> dict[KernelSpec, Kernel]:
-        nonlocal plan
-        plan = await final_plan()
-        at_once = set(early)
-        late = [kernel for kernel in plan.kernels if kernel not in at_once]
-        return dict(zip(late, await device.compile(late, report(1)), strict=True))
-
-    at_once, then = await run_together((compile_early(), compile_late()))
-    on_progress(LoadProgress("kernels", total, total))
-    return plan, at_once | then
+    begin(first.steps.kernels_of_layers)
+    plan = await final_plan()
+    of_decode = plan.steps.kernels_of_decode
+    begin(sorted(plan.kernels, key=lambda spec: spec in of_decode))
+    return plan, begun
 
 
 async def plan_load(

@@ -1,15 +1,16 @@
-"""Fetches what every model is made of, at the same time: its weights and its kernels."""
+"""Brings what every model is made of, at the same time: its weights and its kernels."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from py_engine.errors import ConversionError
 from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, Device
 from py_engine.models.base import LoadPhase, LoadProgress
+from py_engine.models.compiling import Kernels
 from py_engine.storage.source import ModelSource
 from py_engine.weights.loader import OnProgress, load_weights
 from py_engine.weights.plan import WeightPlan
@@ -21,14 +22,15 @@ async def load_parts(
     device: Device,
     source: ModelSource,
     plan: WeightPlan,
-    compile_kernels: Coroutine[Any, Any, T],
+    begin_kernels: Coroutine[Any, Any, tuple[T, Kernels]],
     on_progress: Callable[[LoadProgress], None],
-) -> tuple[dict[str, Buffer], T]:
+) -> tuple[dict[str, Buffer], T, Kernels]:
     """Load the weights of `plan` while the kernels compile; what fails first ends both.
 
-    Returns the buffers of the weights by their names in the plan, and what `compile_kernels` gives.
-    A source that keeps files downloads all that the plan needs meanwhile. On failure or
-    cancellation nothing stays on the GPU.
+    Returns the buffers of the weights by their names in the plan, and what `begin_kernels` gives:
+    kernels that it began to compile, which may take longer than the weights. A source that keeps
+    files downloads all that the plan needs meanwhile. On failure or cancellation nothing stays on
+    the GPU.
     Raises the errors of `load_weights`, of the source and of the device.
     """
 
@@ -38,18 +40,35 @@ async def load_parts(
     # First: what is read of a file from then on waits for its download.
     fetching = asyncio.ensure_future(_download(source, plan, report("download")))
     loading = asyncio.ensure_future(_load(device, source, plan, fetching, report("weights")))
-    compiling = asyncio.ensure_future(compile_kernels)
-    tasks: list[asyncio.Future[Any]] = [loading, compiling, fetching]
+    beginning = asyncio.ensure_future(begin_kernels)
+    compiling = asyncio.ensure_future(_compiled(device, beginning))
+    needed = loading, beginning, fetching
     try:
-        await asyncio.gather(*tasks)
+        await _until_done(needed, compiling)
     except BaseException:
+        tasks: list[asyncio.Future[Any]] = [*needed, compiling]
         for task in tasks:
             task.cancel()
         weights, *_ = await asyncio.gather(*tasks, return_exceptions=True)
         if isinstance(weights, dict):
             destroy_buffers(weights.values())
         raise
-    return loading.result(), compiling.result()
+    compiling.cancel()
+    return loading.result(), *beginning.result()
+
+
+async def _compiled(device: Device, beginning: Awaitable[tuple[object, Kernels]]) -> None:
+    _, kernels = await beginning
+    await device.compiled(kernels.values())
+
+
+async def _until_done(needed: Iterable[asyncio.Future[Any]], watched: asyncio.Future[None]) -> None:
+    """Wait for all that is needed, as long as nothing fails, what is only watched included."""
+    pending = {*needed, watched}
+    while pending - {watched}:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
 
 async def _download(

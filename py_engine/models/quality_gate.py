@@ -20,7 +20,8 @@ from py_engine.chat_config import ActivationDtype
 from py_engine.config import ChatConfig
 from py_engine.gpu.types import Buffer, Device
 from py_engine.models.base import LoadProgress, SamplingParams
-from py_engine.models.decoder import Decoder, Kernels
+from py_engine.models.compiling import Kernels
+from py_engine.models.decoder import Decoder
 from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.form_choice import ChoiceStore, choice_key
 from py_engine.models.kv_cache import first_cache

@@ -279,6 +279,50 @@ def test_what_is_compiled_stays_until_the_device_is_lost(worker: EngineWorker) -
     assert second == 0
 
 
+def test_a_model_is_loaded_before_its_kernels_and_answers_after_them(worker: EngineWorker) -> None:
+    async def ask_early() -> list[Any]:
+        import asyncio
+
+        from engine_helpers import MESSAGES, MODEL_ID, host, loaded
+        from pyodide.code import run_js
+
+        engine = await loaded()
+        request = {"messages": MESSAGES, "max_tokens": 4, "temperature": 0}
+        before = await engine.chat_completion(request)
+        host.device.handle.destroy()
+        await host.device.wait_lost()
+        # Only what weights need compiles before `go`.
+        gate = run_js("""(() => {
+          const device = GPUDevice.prototype, make = device.createComputePipelineAsync;
+          const gate = { held: 0 };
+          const opened = new Promise((resolve) => { gate.go = resolve; });
+          device.createComputePipelineAsync = async function (descriptor) {
+            if (!descriptor.label.startsWith('f16 to')) { gate.held++; await opened; }
+            return make.call(this, descriptor);
+          };
+          gate.end = () => { device.createComputePipelineAsync = make; };
+          return gate;
+        })()""")
+        texts: list[str] = []
+        engine.set_init_progress_callback(lambda report: texts.append(report.text))
+        await asyncio.wait_for(engine.reload(MODEL_ID), 60)
+        held, last = gate.held, texts[-1]
+        n_texts = len(texts)
+        answering = asyncio.ensure_future(engine.chat_completion(request))
+        await asyncio.wait([answering], timeout=0.3)
+        was_waiting = not answering.done()
+        gate.go()
+        after = await answering
+        gate.end()
+        contents = [each.choices[0].message.content for each in (before, after)]
+        return [held, last, was_waiting, len(texts) - n_texts, *contents]
+
+    held, last, was_waiting, n_later, before, after = worker.run(ask_early)
+    assert held > 10 and was_waiting
+    assert last.startswith("Finish loading") and n_later == 0
+    assert before == after
+
+
 def test_a_profile_of_the_kernels_and_the_next_answer(worker: EngineWorker) -> None:
     async def profile() -> dict[str, Any]:
         from engine_helpers import MESSAGES, loaded

@@ -232,10 +232,9 @@ def test_nothing_stays_after_an_allocation_that_fails(folder: Path) -> None:
 
 def test_nothing_stays_after_a_kernel_that_does_not_compile(folder: Path) -> None:
     class Broken(NumpyDevice):
-        async def compile(self, specs: Any, on_progress: Any = None) -> Any:
-            if any(spec.name == "sample" for spec in specs):
+        async def compiled(self, kernels: Any) -> None:
+            if any(kernel.spec.name == "sample" for kernel in kernels):
                 raise ShaderCompilationError("broken")
-            return await super().compile(specs, on_progress)
 
     device = Broken()
     with pytest.raises(ShaderCompilationError):
@@ -251,11 +250,10 @@ def test_a_kernel_that_does_not_compile_ends_the_download(folder: Path) -> None:
             return await super().read_bytes(path, on_bytes)
 
     class Broken(NumpyDevice):
-        async def compile(self, specs: Any, on_progress: Any = None) -> Any:
+        async def compiled(self, kernels: Any) -> None:
             await asyncio.sleep(0)
-            if any(spec.name == "sample" for spec in specs):
+            if any(kernel.spec.name == "sample" for kernel in kernels):
                 raise ShaderCompilationError("broken")
-            return await super().compile(specs, on_progress)
 
     async def run() -> None:
         source, device = Endless(folder), Broken()

@@ -11,6 +11,7 @@ import pytest
 
 from py_engine.errors import ConversionError, NetworkError
 from py_engine.models.base import LoadProgress
+from py_engine.models.compiling import Kernels
 from py_engine.models.parts import load_parts
 from py_engine.storage.folder import FolderSource
 from py_engine.weights.checkpoint import open_checkpoint
@@ -59,8 +60,8 @@ async def planned(folder: Path) -> tuple[Coming, WeightPlan]:
     return source, plan
 
 
-async def kernels() -> str:
-    return "kernels"
+async def kernels() -> tuple[str, Kernels]:
+    return "plan", {}
 
 
 @pytest.mark.parametrize(("damaged", "n_reads"), [(False, 1), (True, 2)])
@@ -71,8 +72,8 @@ def test_what_came_damaged_is_read_again(tmp_path: Path, damaged: bool, n_reads:
         source, plan = await planned(tmp_path)
         source.damaged = damaged
         device = NumpyDevice()
-        weights, compiled = await load_parts(device, source, plan, kernels(), seen.append)
-        assert compiled == "kernels"
+        weights, begun, _ = await load_parts(device, source, plan, kernels(), seen.append)
+        assert begun == "plan"
         assert source.reads == n_reads
         assert device.live_buffers == ["final_norm"]
         found: Any = weights["final_norm"]

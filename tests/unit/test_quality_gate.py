@@ -57,15 +57,15 @@ class Gpu(NumpyDevice):
     def __init__(self, info: AdapterInfo | None = None) -> None:
         super().__init__()
         self.info = info or self.info
-        self.compiled: list[KernelSpec] = []
+        self.begun: list[KernelSpec] = []
 
-    async def compile(self, specs: Sequence[KernelSpec], *more: Any) -> list[Kernel]:
-        self.compiled += specs
-        return await super().compile(specs, *more)
+    def begin_compile(self, specs: Sequence[KernelSpec], *more: Any) -> list[Kernel]:
+        self.begun += specs
+        return super().begin_compile(specs, *more)
 
     def dtypes(self, kind: str) -> set[Any]:
         """Return the dtypes of the products of a kind that were compiled."""
-        return {s.constants["activation_dtype"] for s in self.compiled if s.name == kind}
+        return {s.constants["activation_dtype"] for s in self.begun if s.name == kind}
 
 
 def load(

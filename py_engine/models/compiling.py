@@ -1,0 +1,81 @@
+"""Kernels that compile while a model loads and, where that takes longer, while it is in use.
+
+A model takes prompts as soon as its weights are there: whoever submits a program waits for the
+kernels of this one first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from types import TracebackType
+from typing import Self
+
+from py_engine.gpu.types import Device, Kernel, KernelSpec
+from py_engine.models.base import LoadProgress
+
+Kernels = Mapping[KernelSpec, Kernel]
+"""Kernels that are compiled, or compiling."""
+
+
+class KernelGate:
+    """Lets a model's programs wait for their kernels.
+
+    Those `for_decode` are the ones that nothing but a step of decode needs.
+    """
+
+    def __init__(
+        self, device: Device, kernels: Kernels, for_decode: Collection[KernelSpec] = ()
+    ) -> None:
+        self._device = device
+        self._for_chunk = [each for spec, each in kernels.items() if spec not in for_decode]
+        self._for_decode = [each for spec, each in kernels.items() if spec in for_decode]
+
+    async def chunk(self) -> None:
+        """Wait for what takes a chunk through the model and draws the token after it.
+
+        Raises ShaderCompilationError, DeviceLostError; so does the next call.
+        """
+        if self._for_chunk:
+            await self._device.compiled(self._for_chunk)
+            self._for_chunk = []
+
+    async def decode(self) -> None:
+        """Wait for all kernels. Raises what `chunk` does."""
+        await self.chunk()
+        if self._for_decode:
+            await self._device.compiled(self._for_decode)
+            self._for_decode = []
+
+
+class KernelProgress:
+    """Reports how many of `total` kernels are compiled, for as long as its block lasts."""
+
+    def __init__(self, total: int, on_progress: Callable[[LoadProgress], None]) -> None:
+        self._total = total
+        self._on_progress = on_progress
+        self._done: list[int] = []
+        self._is_over = False
+
+    def part(self) -> Callable[[int, int], None]:
+        """Return what `Device.begin_compile` is to call for some of the kernels."""
+        place = len(self._done)
+        self._done.append(0)
+
+        def on_compiled(n_done: int, _n_all: int) -> None:
+            self._done[place] = n_done
+            if not self._is_over:
+                done = min(sum(self._done), self._total)
+                self._on_progress(LoadProgress("kernels", done, self._total))
+
+        return on_compiled
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._is_over = True
