@@ -1,4 +1,7 @@
-"""`build.py bench --peers NAME`: ours and other engines with the same model, in one browser.
+"""`build.py bench --peers NAME`: ours and other engines with the same model, in one Chromium.
+
+Each has a profile of its own, on the disk as a user's. The library is Python for ours, JavaScript
+for others, whose WebAssembly comes with the first model; then the model loads, tokenizer included.
 
 Each engine takes three prompts of the same length. The first asks for one token and warms it up:
 some compile their kernels only then.
@@ -16,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from py_engine.tooling.chromium import launch
+from py_engine.tooling.chromium import launch, launch_profile
 from py_engine.tooling.environment import ensure_onnx_builder
 from py_engine.tooling.gpu_bench.random_model import known_shapes
 from py_engine.tooling.in_worker import run_in_worker
@@ -26,7 +29,7 @@ from py_engine.tooling.server import SiteServer
 from py_engine.tooling.steps import SetupError
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import BrowserContext, Page
 
 ROUNDS = 2
 N_TOKENS = 16
@@ -78,11 +81,15 @@ def main(site_folder: Path, peers: Path, shapes: str, prompt_tokens: int, *, as_
         models = Path(folder)
         write_gguf(shapes, models / f"{MODEL}.gguf")
         with_onnx = _writes_onnx(shapes, models / MODEL)
+        browser, adapter = launch(playwright)
+        browser.close()
+
+        def new_profile() -> BrowserContext:
+            return launch_profile(playwright, Path(tempfile.mkdtemp(dir=folder)))
+
         with server_for(site_folder, peers, models) as server:
-            browser, adapter = launch(playwright)
             engines = engines_of(prompt_tokens, with_onnx=with_onnx)
-            found = measure_peers(browser, server.url, engines)
-            browser.close()
+            found = measure_peers(new_profile, server.url, engines)
     if as_json:
         told = {"shapes": shapes, "prompt_tokens": prompt_tokens, "adapter": adapter}
         print(json.dumps(told | {"engines": found}, indent=2))
@@ -111,13 +118,16 @@ def server_for(site_folder: Path, peers: Path, models: Path) -> SiteServer:
 
 
 def measure_peers(
-    browser: Browser, url: str, engines: Mapping[str, Measure], rounds: int = ROUNDS
+    new_context: Callable[[], BrowserContext],
+    url: str,
+    engines: Mapping[str, Measure],
+    rounds: int = ROUNDS,
 ) -> dict[str, Figures]:
     """Return the best figures of each engine; they take turns, each in a browser context anew."""
     found: dict[str, Figures] = {}
     for _ in range(rounds):
         for name, measure in engines.items():
-            context = browser.new_context()
+            context = new_context()
             context.set_default_timeout(_MOST_MS)
             context.add_init_script(path=_PAGES / "gpu_counts.js")
             figures: Figures = {}
@@ -193,6 +203,7 @@ def _better(key: str, new: Any, best: Any) -> Any:
 
 
 _COLUMNS = {
+    "library_s": "library, s",
     "load_s": "load, s",
     "load_again_s": "load again, s",
     "first_answer_s": "load and answer, s",

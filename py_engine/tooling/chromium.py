@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from py_engine.tooling.environment import ensure_chromium
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Playwright
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, BrowserContext, Playwright
 
 Adapter = Literal["hardware", "swiftshader"]
 
@@ -55,3 +57,8 @@ def launch(playwright: Playwright, headless: bool = True) -> tuple[Browser, str]
     adapter: str = page.evaluate(_DESCRIBE_ADAPTER)
     page.close()
     return browser, adapter
+
+
+def launch_profile(playwright: Playwright, folder: Path) -> BrowserContext:
+    """Start Chromium with the profile in `folder`, which keeps on the disk what pages store."""
+    return playwright.chromium.launch_persistent_context(folder, **launch_options("hardware"))

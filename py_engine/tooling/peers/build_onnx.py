@@ -6,6 +6,7 @@ Runs in an environment of its own, with PyTorch, transformers and onnxruntime-ge
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 END = "<|endoftext|>"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 END_FIELDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -64,6 +66,8 @@ def arrange(checkpoint: Path, built: Path, folder: Path) -> None:
     without_end = {name: value for name, value in config.items() if name not in END_FIELDS}
     (folder / "config.json").write_text(json.dumps(without_end))
     (folder / "generation_config.json").write_text("{}")
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(checkpoint / name, folder / name)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 // Measures wllama with a GGUF file; see bench_peers.py for what each figure is.
 export async function measure({ url, model, gpuLayers, threads, context, promptTokens, nTokens, isAgain }) {
+    const started = performance.now();
     const { Wllama } = await import(`${url}/peers/@wllama/wllama/esm/index.js`);
     const lines = [];
     const log = (...parts) => lines.push(parts.join(' '));
@@ -32,6 +33,7 @@ export async function measure({ url, model, gpuLayers, threads, context, promptT
     const weights = lines.filter((line) => line.includes('model buffer size'));
     await wllama.exit();
     return {
+        library_s: (began - started) / 1000,
         load_s: (loaded - began) / 1000,
         first_answer_s: (answered - began) / 1000,
         prompt_tokens: timings.prompt_n + timings.cache_n,
