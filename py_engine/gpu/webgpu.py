@@ -285,7 +285,9 @@ class WebGPUDevice:
             self._gpu.note_failure()
             raise
         finally:
-            found = [await self.handle.popErrorScope() for _ in range(2)]
+            # Both at once, before the browser gets other work to do meanwhile.
+            answers = [self.handle.popErrorScope() for _ in range(2)]
+            found = [await answer for answer in answers]
         self.require_alive()
         for error in filter(None, found):
             self._gpu.note_failure()

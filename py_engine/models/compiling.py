@@ -1,20 +1,30 @@
 """Kernels that compile while a model loads and, where that takes longer, while it is in use.
 
-A model takes prompts as soon as its weights are there: whoever submits a program waits for the
-kernels of this one first.
+A model takes prompts as soon as its weights are there: whoever submits a program waits for its
+kernels first.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from py_engine.gpu.types import Device, Kernel, KernelSpec
 from py_engine.models.base import LoadProgress
 
 Kernels = Mapping[KernelSpec, Kernel]
 """Kernels that are compiled, or compiling."""
+
+
+async def cores_are_free(device: Device, loading: asyncio.Future[Any]) -> None:
+    """Wait until compiling holds up no load: an adapter on the CPU compiles with the same cores.
+
+    `loading` loads the weights; how it ends does not matter here.
+    """
+    if device.info.is_fallback:
+        await asyncio.wait([loading])
 
 
 class KernelGate:

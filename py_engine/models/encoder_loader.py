@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from py_engine.config import ChatConfig
 from py_engine.gpu.types import Device
 from py_engine.kernels.tuning import tuning_for
 from py_engine.models.base import LoadProgress
-from py_engine.models.compiling import KernelProgress, Kernels
+from py_engine.models.compiling import KernelProgress, Kernels, cores_are_free
 from py_engine.models.encoder import (
     Encoder,
     build_encoder,
@@ -43,13 +45,12 @@ async def load_embedder(
     specs = list(dict.fromkeys(step.kernel for step in steps))
     compiling = KernelProgress(len(specs), on_progress)
 
-    async def begin() -> tuple[None, Kernels]:
+    async def begin(loading: asyncio.Future[Any]) -> tuple[None, Kernels]:
+        await cores_are_free(device, loading)
         return None, dict(zip(specs, device.begin_compile(specs, compiling.part()), strict=True))
 
     with compiling:
-        weights, _, kernels = await load_parts(
-            device, checkpoint.source, plan, begin(), on_progress
-        )
+        weights, _, kernels = await load_parts(device, checkpoint.source, plan, begin, on_progress)
         return await build_encoder(device, spec, steps, kernels, weights)
 
 

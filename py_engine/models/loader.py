@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from py_engine.chat_config import ActivationDtype
 from py_engine.config import ChatConfig
@@ -13,7 +15,7 @@ from py_engine.kernels.forms import Forms
 from py_engine.kernels.tuning import Tuning, tuning_for
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadingTokenizer, LoadProgress
-from py_engine.models.compiling import KernelProgress, Kernels
+from py_engine.models.compiling import KernelProgress, Kernels, cores_are_free
 from py_engine.models.decoder import Decoder
 from py_engine.models.decoder_build import build_decoder
 from py_engine.models.decoder_memory import decoder_memory, require_chunks_fit
@@ -90,9 +92,9 @@ async def load_model(
         )
 
     with KernelProgress(len(first.kernels), on_progress) as progress:
-        beginning = _begin_kernels(device, first, final_plan, progress)
+        begin = partial(_begin_kernels, device, first, final_plan, progress)
         weights, plan, kernels = await load_parts(
-            device, checkpoint.source, first.weights, beginning, on_progress
+            device, checkpoint.source, first.weights, begin, on_progress
         )
         trial = None
         if is_open and gate is not None and tokenizer is not None:
@@ -112,16 +114,19 @@ async def _begin_kernels(
     first: ModelPlan,
     final_plan: Callable[[], Awaitable[ModelPlan]],
     progress: KernelProgress,
+    loading: asyncio.Future[Any],
 ) -> tuple[ModelPlan, Kernels]:
-    """Begin to compile the kernels of the final plan, those at once that come first in a reply."""
+    """Begin to compile the kernels of the final plan, those first that come first in a reply."""
     begun: dict[KernelSpec, Kernel] = {}
 
     def begin(specs: Iterable[KernelSpec]) -> None:
         new = [spec for spec in dict.fromkeys(specs) if spec not in begun]
         begun.update(zip(new, device.begin_compile(new, progress.part()), strict=True))
 
-    begin(first.steps.kernels_of_layers)
+    if not device.info.is_fallback:
+        begin(first.steps.kernels_of_layers)
     plan = await final_plan()
+    await cores_are_free(device, loading)
     of_decode = plan.steps.kernels_of_decode
     begin(sorted(plan.kernels, key=lambda spec: spec in of_decode))
     return plan, begun

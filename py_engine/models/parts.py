@@ -17,20 +17,23 @@ from py_engine.weights.plan import WeightPlan
 
 T = TypeVar("T")
 
+BeginKernels = Callable[[asyncio.Future[Any]], Coroutine[Any, Any, tuple[T, Kernels]]]
+"""Begins to compile kernels, given what loads the weights; returns them, and what they are for."""
+
 
 async def load_parts(
     device: Device,
     source: ModelSource,
     plan: WeightPlan,
-    begin_kernels: Coroutine[Any, Any, tuple[T, Kernels]],
+    begin_kernels: BeginKernels[T],
     on_progress: Callable[[LoadProgress], None],
 ) -> tuple[dict[str, Buffer], T, Kernels]:
     """Load the weights of `plan` while the kernels compile; what fails first ends both.
 
-    Returns the buffers of the weights by their names in the plan, and what `begin_kernels` gives:
-    kernels that it began to compile, which may take longer than the weights. A source that keeps
-    files downloads all that the plan needs meanwhile. On failure or cancellation nothing stays on
-    the GPU.
+    Returns the buffers of the weights by their names in the plan, and what `begin_kernels` gives,
+    kernels among it that it began to compile, which may take longer than the weights. A source that
+    keeps files downloads all that the plan needs meanwhile. On failure or cancellation nothing
+    stays on the GPU.
     Raises the errors of `load_weights`, of the source and of the device.
     """
 
@@ -40,7 +43,7 @@ async def load_parts(
     # First: what is read of a file from then on waits for its download.
     fetching = asyncio.ensure_future(_download(source, plan, report("download")))
     loading = asyncio.ensure_future(_load(device, source, plan, fetching, report("weights")))
-    beginning = asyncio.ensure_future(begin_kernels)
+    beginning = asyncio.ensure_future(begin_kernels(loading))
     compiling = asyncio.ensure_future(_compiled(device, beginning))
     needed = loading, beginning, fetching
     try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from py_engine.config import ChatConfig
 from py_engine.errors import ShaderCompilationError
-from py_engine.gpu.types import Kernel, KernelSpec
+from py_engine.gpu.types import AdapterInfo, Buffer, Kernel, KernelSpec
 from py_engine.models.base import LoadProgress, SamplingParams
 from py_engine.models.decoder import Decoder
 from py_engine.models.encoder_loader import load_embedder
@@ -28,9 +29,11 @@ PROMPT = FIXTURE.prompt_ids[:5]
 class Slow(NumpyDevice):
     """Compiles nothing before `finish`, but what weights need."""
 
-    def __init__(self) -> None:
+    def __init__(self, info: AdapterInfo | None = None) -> None:
         super().__init__()
+        self.info = info or self.info
         self.begun: list[str] = []
+        self.weights: list[str] = []
         self._compiling: dict[str, asyncio.Future[None]] = {}
         self._reports: list[Callable[[], None]] = []
 
@@ -49,6 +52,11 @@ class Slow(NumpyDevice):
             report, n = on_progress, len(specs)
             self._reports.append(lambda: report(n, n))
         return super().begin_compile(specs)
+
+    def write_buffer(self, buffer: Buffer, offset: int, data: Any, *more: Any) -> None:
+        if buffer.label.endswith((".weights", ".scales")):
+            self.weights.append(buffer.label)
+        super().write_buffer(buffer, offset, data, *more)
 
     async def compiled(self, kernels: Iterable[Kernel]) -> None:
         for kernel in kernels:
@@ -120,7 +128,7 @@ def test_a_prompt_waits_for_its_kernels_and_a_step_for_all(tmp_path: Path) -> No
 
 def test_those_of_a_prompt_compile_first(tmp_path: Path) -> None:
     async def run() -> None:
-        device = Slow()
+        device = Slow(AdapterInfo("acme", "roadrunner"))
         model = await load(device, tmp_path, [])
         of_decode = {spec.label for spec in model.steps.kernels_of_decode}
         of_layers = [spec.label for spec in model.steps.kernels_of_layers]
@@ -128,6 +136,29 @@ def test_those_of_a_prompt_compile_first(tmp_path: Path) -> None:
         assert set(device.begun[-len(of_decode) :]) == of_decode
 
     asyncio.run(run())
+
+
+def test_an_adapter_on_the_cpu_compiles_when_weights_are_there(tmp_path: Path) -> None:
+    """It has but the cores that load the weights."""
+
+    async def n_weights(device: Slow) -> tuple[int, int]:
+        done: list[int] = []
+        begin = device.begin_compile
+
+        def begin_compile(specs: Sequence[KernelSpec], *more: Any) -> list[Kernel]:
+            if specs[0].name != "relay":
+                done.append(len(device.weights))
+            return begin(specs, *more)
+
+        device.begin_compile = begin_compile  # type: ignore[method-assign]
+        await load(device, tmp_path, [])
+        return min(done), len(device.weights)
+
+    on_cpu, on_gpu = Slow(), Slow(AdapterInfo("acme", "roadrunner"))
+    first, last = asyncio.run(n_weights(on_cpu))
+    assert first == last > 0
+    first, last = asyncio.run(n_weights(on_gpu))
+    assert first < last
 
 
 def test_a_kernel_that_does_not_compile_fails_every_prompt(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ async def planned(folder: Path) -> tuple[Coming, WeightPlan]:
     return source, plan
 
 
-async def kernels() -> tuple[str, Kernels]:
+async def kernels(loading: asyncio.Future[Any]) -> tuple[str, Kernels]:
     return "plan", {}
 
 
@@ -72,7 +72,7 @@ def test_what_came_damaged_is_read_again(tmp_path: Path, damaged: bool, n_reads:
         source, plan = await planned(tmp_path)
         source.damaged = damaged
         device = NumpyDevice()
-        weights, begun, _ = await load_parts(device, source, plan, kernels(), seen.append)
+        weights, begun, _ = await load_parts(device, source, plan, kernels, seen.append)
         assert begun == "plan"
         assert source.reads == n_reads
         assert device.live_buffers == ["final_norm"]
@@ -92,7 +92,7 @@ def test_weights_that_do_not_fit_are_read_again_only_if_they_came_damaged(
         source.damaged, source.is_refused = damaged, True
         device = NumpyDevice()
         try:
-            await load_parts(device, source, plan, kernels(), lambda progress: None)
+            await load_parts(device, source, plan, kernels, lambda progress: None)
         except ConversionError:
             assert device.live_buffers == []
         return source.reads
@@ -106,7 +106,7 @@ def test_failed_download_leaves_nothing(tmp_path: Path) -> None:
         source.failure = NetworkError("the network is gone")
         device = NumpyDevice()
         with pytest.raises(NetworkError, match="the network is gone"):
-            await load_parts(device, source, plan, kernels(), lambda progress: None)
+            await load_parts(device, source, plan, kernels, lambda progress: None)
         assert device.live_buffers == []
 
     asyncio.run(run())
