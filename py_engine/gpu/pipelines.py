@@ -26,19 +26,16 @@ LIMITS = {
 
 
 class WebGPUKernel:
-    """A kernel whose `handle` gets a pipeline, with the layout of its bindings."""
+    """A kernel whose `handle` gets a pipeline from the task `compiling`, and its bindings' layout.
+
+    The task raises ShaderCompilationError and DeviceLostError.
+    """
 
     def __init__(self, spec: KernelSpec, compiling: _Compiling) -> None:
         self.spec = spec
         self.handle = compiling.handle
         self.layout = compiling.layout
-        self._task = compiling.task
-
-    async def compiled(self) -> None:
-        """Wait for the pipeline. Raises ShaderCompilationError, DeviceLostError."""
-        if not self._task.done():
-            await asyncio.wait([self._task])  # whoever stops waiting leaves it to the others
-        self._task.result()
+        self.compiling = compiling.task
 
 
 @dataclass(frozen=True)

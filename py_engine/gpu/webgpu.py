@@ -211,9 +211,12 @@ class WebGPUDevice:
         return [*self._gpu.compiler.begin(specs, on_progress)]
 
     async def compiled(self, kernels: Iterable[Kernel]) -> None:
-        for kernel in kernels:
-            assert isinstance(kernel, WebGPUKernel)
-            await kernel.compiled()
+        tasks = {kernel.compiling for kernel in kernels if isinstance(kernel, WebGPUKernel)}
+        if tasks:
+            # Whoever stops waiting leaves them to the others.
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in filter(asyncio.Task.done, tasks):
+            task.result()
 
     def program(self, dispatches: Sequence[Dispatch], label: str) -> Program:
         kernels, groups, grid = [], [], array("I")

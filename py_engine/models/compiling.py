@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from types import TracebackType
 from typing import Any, Self
 
 from py_engine.gpu.types import Device, Kernel, KernelSpec
@@ -37,8 +36,8 @@ class KernelGate:
         self, device: Device, kernels: Kernels, for_decode: Collection[KernelSpec] = ()
     ) -> None:
         self._device = device
+        self._all = list(kernels.values())
         self._for_chunk = [each for spec, each in kernels.items() if spec not in for_decode]
-        self._for_decode = [each for spec, each in kernels.items() if spec in for_decode]
 
     async def chunk(self) -> None:
         """Wait for what takes a chunk through the model and draws the token after it.
@@ -51,10 +50,9 @@ class KernelGate:
 
     async def decode(self) -> None:
         """Wait for all kernels. Raises what `chunk` does."""
-        await self.chunk()
-        if self._for_decode:
-            await self._device.compiled(self._for_decode)
-            self._for_decode = []
+        if self._all:
+            await self._device.compiled(self._all)
+            self._all = self._for_chunk = []
 
 
 class KernelProgress:
@@ -82,10 +80,5 @@ class KernelProgress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: Any) -> None:
         self._is_over = True
