@@ -21,7 +21,7 @@ from py_engine.models.base import TextModel
 from py_engine.models.memory_plan import require_memory_together
 from py_engine.models.registry import ARCHITECTURES, ENCODERS
 from py_engine.progress import LoadReporter
-from py_engine.storage.source import ModelSource
+from py_engine.storage.source import ModelSource, keeps_files
 from py_engine.tokenizer import Tokenizer, load_tokenizer
 from py_engine.weights.checkpoint import Checkpoint, open_checkpoint
 
@@ -72,7 +72,7 @@ async def load_opened(
     host: EngineHost, opened: OpenedModel, device: Device, reporter: LoadReporter
 ) -> LoadedModel | EmbeddingModel:
     """Load a model onto `device`. On failure nothing of it stays in memory."""
-    reporter.begin_model(is_kept=hasattr(opened.source, "download"))
+    reporter.begin_model(is_kept=keeps_files(opened.source))
     record, checkpoint, config = opened.record, opened.checkpoint, opened.config
     if is_embedding_model(record, config):
         return await load_embedding_model(host, checkpoint, config, device, reporter)
@@ -122,7 +122,7 @@ _Text = tuple[Tokenizer, PromptRenderer]
 class _LoadingText:
     """A `LoadingTokenizer`, with the template. It begins to load when it is first asked for.
 
-    By then the kernels are compiling: a large vocabulary keeps Python busy for a second.
+    By then a GPU has kernels to compile: a large vocabulary keeps Python busy for a second.
     """
 
     def __init__(self, source: ModelSource, config: ChatConfig) -> None:

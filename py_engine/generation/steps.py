@@ -57,10 +57,12 @@ class RunAhead:
 
     async def next(self) -> Draw:
         """Return the next draw."""
-        in_flight = self._in_flight
-        while self._steps_left and len(in_flight) < self._model.steps_in_flight:
-            await self._model.reserve(1)
-            in_flight.append(self._model.decode())
+        in_flight, model = self._in_flight, self._model
+        while self._steps_left and len(in_flight) < model.steps_in_flight:
+            if in_flight and not model.has_all_kernels:
+                break  # the first draw does not wait for what only the others need
+            await model.reserve(1)
+            in_flight.append(model.decode())
             self._tokens.n_appended += 1
             self._steps_left -= 1
         return await self._tokens.read(in_flight.popleft())

@@ -249,7 +249,7 @@ class Device(Protocol):
     async def compile(
         self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None = None
     ) -> list[Kernel]:
-        """Compile kernels concurrently: `begin_compile`, then `compiled`."""
+        """Compile kernels concurrently: `begin_compile`, then `wait_compiled`."""
         ...
 
     def begin_compile(
@@ -257,15 +257,16 @@ class Device(Protocol):
     ) -> list[Kernel]:
         """Begin to compile kernels, in this order; equal ones share a pipeline.
 
-        Programs of them can be recorded at once, and submitted once they are `compiled`.
+        Programs of them can be recorded at once, and submitted after `wait_compiled`.
         `on_progress(done, total)` counts pipelines. Raises LimitSupportError, DeviceLostError.
         """
         ...
 
-    async def compiled(self, kernels: Iterable[Kernel]) -> None:
+    async def wait_compiled(self, kernels: Iterable[Kernel]) -> None:
         """Wait until programs of these kernels can be submitted.
 
-        Raises ShaderCompilationError with the line, DeviceLostError.
+        Raises ShaderCompilationError with the line as soon as one fails, and DeviceLostError, also
+        when the device is destroyed meanwhile.
         """
         ...
 

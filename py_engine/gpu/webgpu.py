@@ -201,7 +201,7 @@ class WebGPUDevice:
         self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None = None
     ) -> list[Kernel]:
         kernels = self.begin_compile(specs, on_progress)
-        await self.compiled(kernels)
+        await self.wait_compiled(kernels)
         return kernels
 
     def begin_compile(
@@ -210,13 +210,17 @@ class WebGPUDevice:
         self.require_alive()
         return [*self._gpu.compiler.begin(specs, on_progress)]
 
-    async def compiled(self, kernels: Iterable[Kernel]) -> None:
-        tasks = {kernel.compiling for kernel in kernels if isinstance(kernel, WebGPUKernel)}
-        if tasks:
-            # Whoever stops waiting leaves them to the others.
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in filter(asyncio.Task.done, tasks):
-            task.result()
+    async def wait_compiled(self, kernels: Iterable[Kernel]) -> None:
+        self.require_alive()
+        ends: set[asyncio.Future[str]] = {self._gpu.lost, self._destroyed}
+        pending: set[asyncio.Future[Any]] = {*map(_compiling, kernels)}
+        while pending:
+            # Whoever stops waiting leaves what compiles to the others.
+            done, _ = await asyncio.wait(pending | ends, return_when=asyncio.FIRST_COMPLETED)
+            self.require_alive()
+            pending -= done
+            for task in done:
+                task.result()
 
     def program(self, dispatches: Sequence[Dispatch], label: str) -> Program:
         kernels, groups, grid = [], [], array("I")
@@ -320,6 +324,11 @@ class WebGPUDevice:
         self._gpu.require_alive()
         if self._destroyed.done():
             raise lost_error(self._destroyed.result())
+
+
+def _compiling(kernel: Kernel) -> asyncio.Future[None]:
+    assert isinstance(kernel, WebGPUKernel)
+    return kernel.compiling
 
 
 def _resource(bound: Buffer | BufferSlice) -> dict[str, Any]:

@@ -189,7 +189,7 @@ class NumpyDevice:
         self, specs: Sequence[KernelSpec], on_progress: Callable[[int, int], None] | None = None
     ) -> list[Kernel]:
         kernels = self.begin_compile(specs, on_progress)
-        await self.compiled(kernels)
+        await self.wait_compiled(kernels)
         return kernels
 
     def begin_compile(
@@ -199,7 +199,7 @@ class NumpyDevice:
             on_progress(len(specs), len(specs))
         return [NumpyKernel(spec) for spec in specs]
 
-    async def compiled(self, kernels: Iterable[Kernel]) -> None:
+    async def wait_compiled(self, kernels: Iterable[Kernel]) -> None:
         pass
 
     def program(self, dispatches: Sequence[Dispatch], label: str) -> NumpyProgram:

@@ -63,7 +63,8 @@ class LoadProgress:
 
     Counted are bytes of files for "download" (into the browser's storage, with what is there
     already), bytes on the GPU for "weights", pipelines for "kernels", tokens of a text for
-    "quality", forms of kernels that are measured for "choice".
+    "quality", forms of kernels that are measured for "choice". Kernels may compile longer than the
+    load lasts, and then no more of them are reported.
     """
 
     phase: LoadPhase
@@ -100,6 +101,11 @@ class TextModel(Protocol):
     @property
     def activation_dtype(self) -> ActivationDtype:
         """What products round their input to at the most."""
+        ...
+
+    @property
+    def has_all_kernels(self) -> bool:
+        """Whether `reserve` waits for no kernels that are still compiling."""
         ...
 
     @property
@@ -155,7 +161,11 @@ class TextModel(Protocol):
         ...
 
     async def prefill(self, token_ids: Sequence[int]) -> None:
-        """Append one chunk of at most `prefill_chunk_size` tokens to the sequence."""
+        """Append one chunk of at most `prefill_chunk_size` tokens to the sequence.
+
+        Waits for the kernels of chunks and draws, so that `sample`, `first_logits` and `draw` can
+        follow. Raises ShaderCompilationError, and what lack of room and lost devices raise.
+        """
         ...
 
     async def replay(self, token_ids: Sequence[int]) -> None:
@@ -166,7 +176,10 @@ class TextModel(Protocol):
         ...
 
     async def reserve(self, n_tokens: int) -> None:
-        """Make ready for `n_tokens` more, before they are enqueued by `decode` or `next_logits`."""
+        """Make ready for `n_tokens` more, before they are enqueued by `decode` or `next_logits`.
+
+        Waits for all kernels, and makes room. Raises as `prefill` does.
+        """
         ...
 
     def sample(self) -> Awaitable[Draw]:

@@ -17,13 +17,14 @@ Kernels = Mapping[KernelSpec, Kernel]
 """Kernels that are compiled, or compiling."""
 
 
-async def cores_are_free(device: Device, loading: asyncio.Future[Any]) -> None:
+async def until_cores_are_free(device: Device, loading: asyncio.Future[Any]) -> None:
     """Wait until compiling holds up no load: an adapter on the CPU compiles with the same cores.
 
-    `loading` loads the weights; how it ends does not matter here.
+    `loading` loads the weights. Raises what that raises.
     """
     if device.info.is_fallback:
         await asyncio.wait([loading])
+        loading.result()
 
 
 class KernelGate:
@@ -39,24 +40,32 @@ class KernelGate:
         self._all = list(kernels.values())
         self._for_chunk = [each for spec, each in kernels.items() if spec not in for_decode]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing waits any more."""
+        return not self._all
+
     async def chunk(self) -> None:
         """Wait for what takes a chunk through the model and draws the token after it.
 
         Raises ShaderCompilationError, DeviceLostError; so does the next call.
         """
         if self._for_chunk:
-            await self._device.compiled(self._for_chunk)
+            await self._device.wait_compiled(self._for_chunk)
             self._for_chunk = []
 
     async def decode(self) -> None:
         """Wait for all kernels. Raises what `chunk` does."""
         if self._all:
-            await self._device.compiled(self._all)
+            await self._device.wait_compiled(self._all)
             self._all = self._for_chunk = []
 
 
 class KernelProgress:
-    """Reports how many of `total` kernels are compiled, for as long as its block lasts."""
+    """Reports how many of `total` kernels are compiled, for as long as its block lasts.
+
+    So the last report may tell of fewer.
+    """
 
     def __init__(self, total: int, on_progress: Callable[[LoadProgress], None]) -> None:
         self._total = total

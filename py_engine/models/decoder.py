@@ -155,6 +155,11 @@ class Decoder:
         self.device.write_buffer(self._state.buffer, self._state.offset + 4 * first, words)
 
     @property
+    def has_all_kernels(self) -> bool:
+        """Whether `reserve` waits for no kernels that are still compiling."""
+        return self._gate.is_open
+
+    @property
     def steps(self) -> DecoderSteps:
         """The programs that it runs."""
         return self._steps
@@ -200,7 +205,8 @@ class Decoder:
         """Append one chunk of 1 to `prefill_chunk_size` tokens to the sequence.
 
         Waits for the chunk before it, so that the GPU never has more than one queued and a caller
-        can stop between two. Raises ContextWindowSizeExceededError, and the errors of `reserve`.
+        can stop between two. Raises ContextWindowSizeExceededError, OutOfMemoryError,
+        ShaderCompilationError, DeviceLostError.
         """
         await self._gate.chunk()
         n_tokens = len(token_ids)
@@ -238,8 +244,8 @@ class Decoder:
     async def reserve(self, n_tokens: int) -> None:
         """Let the KV cache grow for `n_tokens` more, as far as the context allows.
 
-        Waits for kernels that are still compiling. Raises OutOfMemoryError, ShaderCompilationError;
-        what the sequence has is still there then.
+        Waits for kernels that are still compiling. Raises OutOfMemoryError, ShaderCompilationError,
+        DeviceLostError; what the sequence has is still there then, but after the last one.
         """
         await self._gate.decode()
         await self._make_room(min(self._position + n_tokens, self.context_window_size))

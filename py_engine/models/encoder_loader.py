@@ -10,7 +10,7 @@ from py_engine.config import ChatConfig
 from py_engine.gpu.types import Device
 from py_engine.kernels.tuning import tuning_for
 from py_engine.models.base import LoadProgress
-from py_engine.models.compiling import KernelProgress, Kernels, cores_are_free
+from py_engine.models.compiling import KernelProgress, Kernels, until_cores_are_free
 from py_engine.models.encoder import (
     Encoder,
     build_encoder,
@@ -46,7 +46,7 @@ async def load_embedder(
     compiling = KernelProgress(len(specs), on_progress)
 
     async def begin(loading: asyncio.Future[Any]) -> tuple[None, Kernels]:
-        await cores_are_free(device, loading)
+        await until_cores_are_free(device, loading)
         return None, dict(zip(specs, device.begin_compile(specs, compiling.part()), strict=True))
 
     with compiling:

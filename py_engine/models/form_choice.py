@@ -147,7 +147,7 @@ async def measure_forms(
     """Time every form of the products of `kinds` that `tuning` has not measured.
 
     Those of a chunk have `n_tokens`. The plain form comes first. Products that have but one are
-    left out. Raises DeviceLostError.
+    left out. Raises ShaderCompilationError for the model's own forms, and DeviceLostError.
     """
     unknown = _unmeasured(tuning, steps_in, kinds)
     plain_steps = steps_in(replace(tuning, measured=dict.fromkeys(unknown)))
@@ -164,6 +164,8 @@ async def measure_forms(
             ]
     with_choice = dict.fromkeys(product for product, *_ in trials)
     trials = [*((product, None, plain[product]) for product in with_choice), *trials]
+    # What the model compiles besides would be measured as well.
+    await device.compile(steps_in(tuning).kernels)
     timings = []
     with FormBench(device, clock, buffers, plain_steps.caches, n_tokens) as bench:
         for done, (product, tried, steps) in enumerate(trials):

@@ -15,7 +15,7 @@ from py_engine.kernels.forms import Forms
 from py_engine.kernels.tuning import Tuning, tuning_for
 from py_engine.models.attention_limits import most_cache_bytes, require_attention_fits
 from py_engine.models.base import LoadingTokenizer, LoadProgress
-from py_engine.models.compiling import KernelProgress, Kernels, cores_are_free
+from py_engine.models.compiling import KernelProgress, Kernels, until_cores_are_free
 from py_engine.models.decoder import Decoder
 from py_engine.models.decoder_build import build_decoder
 from py_engine.models.decoder_memory import decoder_memory, require_chunks_fit
@@ -126,7 +126,7 @@ async def _begin_kernels(
     if not device.info.is_fallback:
         begin(first.steps.kernels_of_layers)
     plan = await final_plan()
-    await cores_are_free(device, loading)
+    await until_cores_are_free(device, loading)
     of_decode = plan.steps.kernels_of_decode
     begin(sorted(plan.kernels, key=lambda spec: spec in of_decode))
     return plan, begun

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from py_engine.errors import ConversionError
@@ -62,16 +62,20 @@ async def load_parts(
 
 async def _compiled(device: Device, beginning: Awaitable[tuple[object, Kernels]]) -> None:
     _, kernels = await beginning
-    await device.compiled(kernels.values())
+    await device.wait_compiled(kernels.values())
 
 
-async def _until_done(needed: Iterable[asyncio.Future[Any]], watched: asyncio.Future[None]) -> None:
+async def _until_done(needed: Sequence[asyncio.Future[Any]], watched: asyncio.Future[None]) -> None:
     """Wait for all that is needed, as long as nothing fails, what is only watched included."""
-    pending = {*needed, watched}
-    while pending - {watched}:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+    tasks = (*needed, watched)
+    while True:
+        for task in tasks:
+            if task.done():
+                task.result()
+        pending = [task for task in tasks if not task.done()]
+        if not pending or pending == [watched]:
+            return
+        await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _download(

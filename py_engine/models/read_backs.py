@@ -20,8 +20,11 @@ async def steps_in_flight(device: Device) -> int:
     """Return how many decode steps to keep in flight on an idle device.
 
     Chrome answers a read-back in a millisecond or two; Firefox on a timer of 100 ms, in which a GPU
-    can do many steps. The quickest of a few read-backs counts, for a busy machine delays some.
+    can do many steps. The quickest of a few read-backs counts, for a busy machine delays some. An
+    adapter on the CPU has all of them delayed by what it compiles meanwhile, and gets the fewest.
     """
+    if device.info.is_fallback:
+        return FEWEST_STEPS
     buffer = device.create_buffer(16, "read-back")
     try:
         nothing = device.program([], "nothing")

@@ -11,6 +11,7 @@ from py_engine.kernels.tuning import Tuning, tuning_for
 from py_engine.models.base import LoadProgress
 from py_engine.models.batch import compile_missing
 from py_engine.models.decoder_build import Improve
+from py_engine.models.decoder_steps import DecoderSteps
 from py_engine.models.form_choice import FormChooser, StepsIn
 from py_engine.models.quality_gate import Programs, QualityGate, judge, warn_of
 from py_engine.models.spec import DecoderSpec
@@ -75,15 +76,13 @@ class Refinement:
         if verdict.passes:
             return programs
         warn_of(verdict)
-        await compile_missing(self.device, exact, kernels)
-        return exact, kernels
+        return await self._replaced((programs[0], kernels), exact)
 
     async def _chosen(self, programs: Programs, buffers: Mapping[str, Buffer]) -> Programs:
         """Return programs in the fastest forms."""
         if self.chooser is None:
             return programs
-        steps, kernels = programs
-        tuning: Tuning = steps.tuning
+        tuning: Tuning = programs[0].tuning
         chosen = await self.chooser.choose(
             self.device,
             tuning,
@@ -94,7 +93,11 @@ class Refinement:
         )
         if chosen == tuning.measured:
             return programs
-        faster = self.steps_in(replace(tuning, measured=chosen))
-        found = dict(kernels)
-        await compile_missing(self.device, faster, found)
-        return faster, found
+        return await self._replaced(programs, self.steps_in(replace(tuning, measured=chosen)))
+
+    async def _replaced(self, programs: Programs, steps: DecoderSteps) -> Programs:
+        """Return other steps with their kernels, and without those that only the former had."""
+        former = set(programs[0].kernels).difference(steps.kernels)
+        kernels = {spec: kernel for spec, kernel in programs[1].items() if spec not in former}
+        await compile_missing(self.device, steps, kernels)
+        return steps, kernels

@@ -18,6 +18,7 @@ from py_engine.storage.source import (
     ModelSource,
     OnBytes,
     decode_text,
+    keeps_files,
     parse_json,
 )
 
@@ -109,7 +110,7 @@ class IntegritySource:
 
     async def _waits(self, path: str) -> bool:
         """Whether a file is verified once it is downloaded."""
-        return hasattr(self._source, "download") and await self.size(path) > PIECE_BYTES
+        return keeps_files(self._source) and await self.size(path) > PIECE_BYTES
 
     async def _verify(self, path: str) -> None:
         size = await self._source.size(path)

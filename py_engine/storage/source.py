@@ -54,6 +54,11 @@ class ModelPlace:
     quantization: str = ""
 
 
+def keeps_files(source: ModelSource) -> bool:
+    """Return whether a source has `download`, which stores whole files before they are read."""
+    return hasattr(source, "download")
+
+
 class ModelSource(Protocol):
     """A model's folder. Paths are relative to it.
 

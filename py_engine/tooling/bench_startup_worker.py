@@ -57,7 +57,7 @@ async def load_and_ask(model_id: str) -> str:
         return kernels
 
     async def until_compiled(device: WebGPUDevice, kernels: Sequence[Kernel]) -> None:
-        await device.compiled(kernels)
+        await device.wait_compiled(kernels)
         see(_KERNELS)
 
     reporter.on_load, device.begin_compile = seen, begun

@@ -15,7 +15,7 @@ from py_engine.errors import ConversionError
 from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Program
 from py_engine.kernels.relay import PIECE_BYTES, REPORT_BYTES, piece, units
-from py_engine.storage.source import HostBytes, ModelSource
+from py_engine.storage.source import HostBytes, ModelSource, keeps_files
 from py_engine.weights.plan import WeightPlan
 from py_engine.weights.reads import OF_KEPT, OF_REMOTE, Read, Slice, plan_reads
 from py_engine.weights.transfers import Relay
@@ -57,7 +57,7 @@ class _Loading:
         self._device = device
         self._source = source
         self._plan = plan
-        size = OF_KEPT if hasattr(source, "download") else OF_REMOTE
+        size = OF_KEPT if keeps_files(source) else OF_REMOTE
         self._reads = tuple(plan_reads(plan.transfers, size.nbytes))
         self._in_flight = size.in_flight
         self._progress = _Progress(sum(read.nbytes for read in self._reads), on_bytes)

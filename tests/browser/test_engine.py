@@ -279,8 +279,22 @@ def test_what_is_compiled_stays_until_the_device_is_lost(worker: EngineWorker) -
     assert second == 0
 
 
+HOLD_KERNELS = """(() => {
+  // Only what weights need compiles before `go`.
+  const device = GPUDevice.prototype, make = device.createComputePipelineAsync;
+  const gate = { held: 0 };
+  const opened = new Promise((resolve) => { gate.go = resolve; });
+  device.createComputePipelineAsync = async function (descriptor) {
+    if (!descriptor.label.startsWith('f16 to')) { gate.held++; await opened; }
+    return make.call(this, descriptor);
+  };
+  gate.end = () => { gate.go(); device.createComputePipelineAsync = make; };
+  return gate;
+})()"""
+
+
 def test_a_model_is_loaded_before_its_kernels_and_answers_after_them(worker: EngineWorker) -> None:
-    async def ask_early() -> list[Any]:
+    async def ask_early(hold_kernels: str) -> list[Any]:
         import asyncio
 
         from engine_helpers import MESSAGES, MODEL_ID, host, loaded
@@ -291,36 +305,66 @@ def test_a_model_is_loaded_before_its_kernels_and_answers_after_them(worker: Eng
         before = await engine.chat_completion(request)
         host.device.handle.destroy()
         await host.device.wait_lost()
-        # Only what weights need compiles before `go`.
-        gate = run_js("""(() => {
-          const device = GPUDevice.prototype, make = device.createComputePipelineAsync;
-          const gate = { held: 0 };
-          const opened = new Promise((resolve) => { gate.go = resolve; });
-          device.createComputePipelineAsync = async function (descriptor) {
-            if (!descriptor.label.startsWith('f16 to')) { gate.held++; await opened; }
-            return make.call(this, descriptor);
-          };
-          gate.end = () => { device.createComputePipelineAsync = make; };
-          return gate;
-        })()""")
         texts: list[str] = []
         engine.set_init_progress_callback(lambda report: texts.append(report.text))
-        await asyncio.wait_for(engine.reload(MODEL_ID), 60)
-        held, last = gate.held, texts[-1]
-        n_texts = len(texts)
-        answering = asyncio.ensure_future(engine.chat_completion(request))
-        await asyncio.wait([answering], timeout=0.3)
-        was_waiting = not answering.done()
-        gate.go()
+        gate = run_js(hold_kernels)
+        try:
+            await asyncio.wait_for(engine.reload(MODEL_ID), 60)
+            held, last = gate.held, texts[-1]
+            n_texts = len(texts)
+            cancelled = asyncio.ensure_future(engine.chat_completion(request))
+            await asyncio.wait([cancelled], timeout=0.2)
+            cancelled.cancel()
+            await asyncio.gather(cancelled, return_exceptions=True)
+            answering = asyncio.ensure_future(engine.chat_completion(request))
+            await asyncio.wait([answering], timeout=0.2)
+            was_waiting = cancelled.cancelled() and not answering.done()
+        finally:
+            gate.end()
         after = await answering
-        gate.end()
         contents = [each.choices[0].message.content for each in (before, after)]
         return [held, last, was_waiting, len(texts) - n_texts, *contents]
 
-    held, last, was_waiting, n_later, before, after = worker.run(ask_early)
+    held, last, was_waiting, n_later, before, after = worker.run(
+        ask_early, hold_kernels=HOLD_KERNELS
+    )
     assert held > 10 and was_waiting
     assert last.startswith("Finish loading") and n_later == 0
     assert before == after
+
+
+def test_a_request_that_waits_for_kernels_ends_with_its_model(worker: EngineWorker) -> None:
+    async def lose_early(hold_kernels: str) -> list[Any]:
+        import asyncio
+
+        from engine_helpers import MESSAGES, MODEL_ID, failure, host, loaded
+        from pyodide.code import run_js
+
+        engine = await loaded()
+        request = {"messages": MESSAGES, "max_tokens": 4, "temperature": 0}
+
+        async def lose() -> None:
+            host.device.handle.destroy()
+            await host.device.wait_lost()
+
+        await lose()
+        errors = []
+        for end in (engine.unload, lose):
+            gate = run_js(hold_kernels)
+            try:
+                await engine.reload(MODEL_ID)
+                answering = asyncio.ensure_future(failure(engine.chat_completion(request)))
+                await asyncio.wait([answering], timeout=0.2)
+                await end()
+                errors.append((await asyncio.wait_for(answering, 10))[0])
+            finally:
+                gate.end()
+        response = await (await loaded()).chat_completion(request)
+        return [*errors, response.usage.completion_tokens]
+
+    *errors, n_tokens = worker.run(lose_early, hold_kernels=HOLD_KERNELS)
+    assert errors == ["ModelNotLoadedError", "DeviceLostError"]
+    assert n_tokens == 4
 
 
 def test_a_profile_of_the_kernels_and_the_next_answer(worker: EngineWorker) -> None:

@@ -38,6 +38,7 @@ class FakeModel:
         self.prefill_chunk_size = prefill_chunk_size
         self.activation_dtype: ActivationDtype = "float32"
         self.steps_in_flight = 2
+        self.has_all_kernels = True
         self.longest_draft = 7
         self.most_sequences = 1
         self.is_full = False

@@ -58,7 +58,7 @@ class Slow(NumpyDevice):
             self.weights.append(buffer.label)
         super().write_buffer(buffer, offset, data, *more)
 
-    async def compiled(self, kernels: Iterable[Kernel]) -> None:
+    async def wait_compiled(self, kernels: Iterable[Kernel]) -> None:
         for kernel in kernels:
             await asyncio.shield(self._compiling[kernel.spec.source])
 

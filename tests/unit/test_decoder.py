@@ -235,7 +235,7 @@ def test_nothing_stays_after_an_allocation_that_fails(folder: Path) -> None:
 
 def test_nothing_stays_after_a_kernel_that_does_not_compile(folder: Path) -> None:
     class Broken(NumpyDevice):
-        async def compiled(self, kernels: Any) -> None:
+        async def wait_compiled(self, kernels: Any) -> None:
             if any(kernel.spec.name == "sample" for kernel in kernels):
                 raise ShaderCompilationError("broken")
 
@@ -254,7 +254,7 @@ def test_a_kernel_that_does_not_compile_ends_the_download(folder: Path) -> None:
             return await super().read_bytes(path, on_bytes)
 
     class Broken(NumpyDevice):
-        async def compiled(self, kernels: Any) -> None:
+        async def wait_compiled(self, kernels: Any) -> None:
             await asyncio.sleep(0)
             if any(kernel.spec.name == "sample" for kernel in kernels):
                 raise ShaderCompilationError("broken")

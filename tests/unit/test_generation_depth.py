@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,11 @@ import pytest
 from py_engine.config import ChatConfig
 from py_engine.generation import Generation, GenerationParams
 from py_engine.generation.cached_tokens import CachedTokens
-from py_engine.gpu.types import Dispatch
+from py_engine.gpu.types import AdapterInfo, Dispatch
 from py_engine.kernels.numpy_device import NumpyProgram
 from py_engine.models.base import SamplingParams
 from py_engine.models.loader import load_model
-from py_engine.models.read_backs import steps_in_flight
+from py_engine.models.read_backs import FEWEST_STEPS, steps_in_flight
 from py_engine.storage.folder import FolderSource
 from py_engine.tokenizer import Tokenizer, tokenizer_from_json
 from py_engine.weights.checkpoint import open_checkpoint
@@ -25,6 +26,7 @@ from tests.support.numpy_device import NumpyDevice
 from tests.support.tokenizer_files import tokenizer_json
 
 FIXTURE = load_fixture("gqa_tied_q4f16")
+GPU = AdapterInfo("acme", "roadrunner")
 
 
 class SlowReads(NumpyDevice):
@@ -32,6 +34,7 @@ class SlowReads(NumpyDevice):
 
     def __init__(self, *seconds: float) -> None:
         super().__init__()
+        self.info = GPU
         self._seconds = iter(seconds)
 
     def program(self, dispatches: Sequence[Dispatch], label: str) -> NumpyProgram:
@@ -61,6 +64,40 @@ def test_slow_read_backs_are_hidden_by_more_steps(
     device = SlowReads(*seconds)
     assert least <= asyncio.run(steps_in_flight(device)) <= most
     assert device.live_buffers == []
+
+
+def test_an_adapter_on_the_cpu_gets_the_fewest() -> None:
+    """What it compiles meanwhile delays all of its read-backs."""
+    device = SlowReads(0.1, 0.1, 0.1)
+    device.info = replace(GPU, is_fallback=True)
+    assert asyncio.run(steps_in_flight(device)) == FEWEST_STEPS
+
+
+def test_the_first_token_does_not_wait_for_what_steps_need(tokenizer: Tokenizer) -> None:
+    """Kernels of decode may compile longer than those that a prompt needs."""
+    script = tokenizer.encode("one two three")
+    model = FakeModel(script)
+    model.has_all_kernels = False
+    events: list[str] = []
+    reserve = model.reserve
+
+    async def noted(n_tokens: int) -> None:
+        events.append("reserve")
+        model.has_all_kernels = True
+        await reserve(n_tokens)
+
+    model.reserve = noted  # type: ignore[method-assign]
+    params = GenerationParams(SamplingParams(0), max_tokens=len(script))
+
+    async def run() -> str:
+        generation = Generation(model, tokenizer, [1, 2, 3], params)
+        pieces = generation.pieces()
+        events.append((await anext(pieces)).text)
+        events.extend([piece.text async for piece in pieces])
+        return generation.text
+
+    assert asyncio.run(run()) == "one two three"
+    assert events[1] == "reserve" and "one".startswith(events[0])
 
 
 @pytest.fixture(scope="module")

@@ -295,6 +295,33 @@ def test_every_byte_is_read_once_in_the_order_of_the_files(
     assert 4096 < source.most_under_way <= 3 * 4096
 
 
+def test_files_that_are_kept_are_read_before_the_gpu_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path, make_weights(), "BF16")
+
+    class Kept(Watched):
+        async def download(self, paths: Any, on_bytes: Any = None) -> bool:
+            return True
+
+    class Noting(NumpyDevice):
+        async def wait_compiled(self, kernels: Any) -> None:
+            await asyncio.sleep(0)
+
+        def create_buffer(self, nbytes: int, label: str, *, is_uniform: bool = False) -> Any:
+            asked.append(len(source.ranges))
+            return super().create_buffer(nbytes, label, is_uniform=is_uniform)
+
+    source, asked = Kept(tmp_path), list[int]()
+    _, plan = planned(tmp_path, source)
+    source.ranges.clear()
+    source.most_under_way = 0
+    monkeypatch.setattr("py_engine.weights.loader.OF_KEPT", ReadSize(1024, 6))
+    asyncio.run(load_weights(Noting(), source, plan, lambda done, total: None))
+    assert asked[0] == 6
+    assert 3 * 1024 < source.most_under_way <= 6 * 1024
+
+
 def test_quantised_in_pieces_as_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path, make_weights(), "BF16")
     _, whole = load(tmp_path, quantization="q4f16_1")
