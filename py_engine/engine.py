@@ -143,7 +143,7 @@ class MLCEngine:
         Errors: RequestError's classes before any work; ModelNotLoadedError,
         SpecifiedModelNotFoundError, UnclearModelToUseError, IncorrectPipelineLoadedError;
         ContextWindowSizeExceededError; LogitProcessorError, ResponseFormatViolationError;
-        DeviceLostError.
+        DeviceLostError; ShaderCompilationError for kernels that were still compiling.
         """
         began = time.perf_counter()
         checked = ChatCompletionRequest.from_dict(request, takes_images=self._models.takes_images)
@@ -171,7 +171,7 @@ class MLCEngine:
 
         Errors: RequestError's classes before any work; ModelNotLoadedError,
         SpecifiedModelNotFoundError, UnclearModelToUseError, EmbeddingUnsupportedModelError;
-        EmbeddingExceedContextWindowSizeError; DeviceLostError.
+        EmbeddingExceedContextWindowSizeError; DeviceLostError; ShaderCompilationError as above.
         """
         checked = EmbeddingRequest.from_dict(request)
         self._report_unknown(checked.unknown_fields)

@@ -55,6 +55,7 @@ class FetchResponse:
         self._stall_s = stall_s
         self._transfer = transfer
         self._rest: Any = None
+        self._buffer: Any = None
 
     def header(self, name: str) -> str | None:
         """Return a header that this page may see."""
@@ -86,16 +87,28 @@ class FetchResponse:
         self._transfer.close()
 
     async def _next(self, most: int) -> Any:
-        """Return the next chunk as a Uint8Array; None at the end of the body."""
+        """Return the next chunk as a Uint8Array, good until the next one is asked for.
+
+        None at the end of the body.
+        """
         if self._rest is not None:
             chunk, self._rest = self._rest, None
             return chunk
         if self._reader is None:
             return None
-        buffer = (js.Uint8Array.new(min(most, _CHUNK_BYTES)),) if self._fills_buffers else ()
+        if not self._fills_buffers:
+            async with asyncio.timeout(self._stall_s):
+                part = await self._reader.read()
+            return None if part.done else part.value
+        # A reader hands the buffer back with the chunk in it; new ones cost more than their bytes.
+        buffer, self._buffer = self._buffer or js.ArrayBuffer.new(_CHUNK_BYTES), None
+        view = js.Uint8Array.new(buffer, 0, min(most, _CHUNK_BYTES))
         async with asyncio.timeout(self._stall_s):
-            part = await self._reader.read(*buffer)
-        return None if part.done else part.value
+            part = await self._reader.read(view)
+        if part.done:
+            return None
+        self._buffer = part.value.buffer
+        return part.value
 
 
 def _reader_of(body: Any) -> tuple[Any, bool]:

@@ -78,7 +78,10 @@ class Read:
 
 
 def plan_reads(transfers: Iterable[Transfer], most: int) -> Iterator[Read]:
-    """Yield reads of at most `most` bytes (a multiple of 4) for transfers in their files' order."""
+    """Yield reads of at most `most` bytes (a multiple of 4) for transfers in their files' order.
+
+    Where words allow it they end at multiples of `most` in the file: files are kept in such pieces.
+    """
     pending: list[Slice] = []
     for transfer in transfers:
         for piece in _slices(transfer, most):
@@ -91,16 +94,22 @@ def plan_reads(transfers: Iterable[Transfer], most: int) -> Iterator[Read]:
 
 
 def _slices(transfer: Transfer, most: int) -> Iterator[Slice]:
-    """Cut a transfer that is too large for one read at whole words."""
+    """Cut a transfer at whole words where a multiple of `most` lies in the file."""
     assert most % _WORD == 0
-    for begin in range(0, transfer.nbytes, most):
-        yield Slice(transfer, begin, min(begin + most, transfer.nbytes))
+    begin = 0
+    while begin < transfer.nbytes:
+        rest = most - (transfer.begin + begin) % most
+        # A multiple that is no whole word away is left out.
+        end = begin + (rest if rest % _WORD == 0 else most)
+        yield Slice(transfer, begin, min(end, transfer.nbytes))
+        begin = end
 
 
 def _joins(pending: list[Slice], piece: Slice, most: int) -> bool:
     first, last = pending[0], pending[-1]
     return (
         piece.transfer.file == first.transfer.file
+        and piece.file_begin // most == first.file_begin // most
         and piece.file_begin - last.file_end <= _GAP_BYTES
         and piece.file_end - first.file_begin <= most
     )
