@@ -26,7 +26,7 @@ from typing import Any
 
 from py_engine.errors import StorageError
 from py_engine.storage.blobs import BlobStore
-from py_engine.storage.host_bytes import join_bytes, to_bytes
+from py_engine.storage.host_bytes import cut, join_bytes, to_bytes
 from py_engine.storage.identity import HASHES, Identity
 from py_engine.storage.shared_files import SharedFiles
 from py_engine.storage.source import HostBytes
@@ -35,6 +35,9 @@ from py_engine.storage.tasks import run_to_end
 logger = logging.getLogger(__name__)
 
 _ABSENT = "absent"
+
+_MOST_FRESH = 8
+"""Pieces that memory has for those who read a file while it comes."""
 
 
 class LostPieceError(Exception):
@@ -80,6 +83,7 @@ class StoredFile:
     is_shared: bool = False
     n_drops: int = field(default=0, compare=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, repr=False, compare=False)
+    _fresh: dict[int, HostBytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def identity(self) -> Identity:
@@ -116,6 +120,9 @@ class StoredFile:
         """Keep a piece. Raises StorageFullError."""
         # A browser would go on writing all the same, and leave the file locked when nobody waits.
         await run_to_end(self.blobs.put(self.folder, self._piece(index), data))
+        self._fresh[index] = data
+        if len(self._fresh) > _MOST_FRESH:
+            del self._fresh[next(iter(self._fresh))]
         self.pieces.add(index)
         self.wake()
 
@@ -146,6 +153,18 @@ class StoredFile:
             parts.append(part)
         return join_bytes(parts)
 
+    async def take(self, begin: int, end: int) -> HostBytes:
+        """Do as `read`, but from memory where that has a piece since it was written.
+
+        It is forgotten then: who loads a model reads each piece once, soon after it has come.
+        """
+        index, *others = self.covering(begin, end)
+        data = None if others else self._fresh.pop(index, None)
+        if data is None:
+            return await self.read(begin, end)
+        first, last = self.span(index)
+        return data if (begin, end) == (first, last) else cut(data, begin - first, end - first)
+
     def expect(self, expected: Identity | None) -> None:
         """Take over the hashes that the content must have, and that have to be checked."""
         self.is_verified = False
@@ -160,6 +179,7 @@ class StoredFile:
 
     async def finish(self, digests: dict[str, str]) -> None:
         """Note that the content was verified, and its hashes."""
+        self._fresh.clear()
         self._learn(digests)
         if self.shared is not None and digests and not self.is_shared:
             await self._share(self.shared)
@@ -189,6 +209,7 @@ class StoredFile:
     async def drop(self, indices: Iterable[int]) -> None:
         """Delete pieces."""
         gone = set(indices)
+        self._fresh.clear()
         self.n_drops += 1
         self.pieces -= gone  # nobody reads them while they are being deleted
         await self.blobs.delete(self.folder, [self._piece(index) for index in gone])

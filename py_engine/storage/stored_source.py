@@ -147,7 +147,7 @@ class StoredSource:
         if end > file.size:
             raise range_too_long(f"{self.url}{path}", begin, end, file.size)
         try:
-            return await file.read(begin, end)
+            return await file.take(begin, end)
         except LostPieceError:
             return None
 

@@ -21,9 +21,10 @@ from py_engine.errors import (
     TruncatedFileError,
 )
 from py_engine.storage.fetcher import Fetcher, RetryPolicy
+from py_engine.storage.identity import Identity
 from py_engine.storage.locks import LocalLocks
 from py_engine.storage.model_storage import ModelStorage
-from py_engine.storage.store import folder_of
+from py_engine.storage.store import FileStore, folder_of
 from py_engine.storage.stored_source import StoredSource
 from py_engine.storage.unstored import NoStorage
 from tests.support.faulty_files import FaultyFiles
@@ -592,3 +593,39 @@ def test_without_a_store_models_load_all_the_same() -> None:
 
     run(story())
     assert len(waits.slept) == 2
+
+
+def test_who_reads_a_file_while_it_comes_gets_pieces_from_memory() -> None:
+    class Counting(MemoryBlobs):
+        n_got = 0
+
+        async def get(self, *where: Any, **span: Any) -> bytes | None:
+            self.n_got += 1
+            return await super().get(*where, **span)
+
+    async def reads() -> list[int]:
+        blobs, pieces = Counting(), [bytes([index]) * 100 for index in range(12)]
+        whole = b"".join(pieces)
+        file = await FileStore(blobs).create(URL, "a.bin", Identity(size=1_200), 100)
+        for index, piece in enumerate(pieces):
+            await file.write(index, piece)
+        seen = []
+
+        async def take(begin: int, end: int) -> None:
+            before = blobs.n_got
+            assert await file.take(begin, end) == whole[begin:end]
+            seen.append(blobs.n_got - before)
+
+        await take(1_100, 1_200)
+        await take(1_100, 1_200)  # which memory has no more
+        await take(1_010, 1_100)
+        await take(0, 100)  # too long ago
+        await take(850, 950)  # of two pieces
+        await file.drop([7])
+        await file.write(7, pieces[7])
+        await take(700, 800)
+        await file.finish({})
+        await take(800, 900)
+        return seen
+
+    assert asyncio.run(reads()) == [0, 1, 0, 1, 2, 0, 1]
