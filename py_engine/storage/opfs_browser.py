@@ -13,6 +13,7 @@ from py_engine.errors import StorageError, StorageFullError
 from py_engine.storage.bytes_browser import array_of
 from py_engine.storage.errors_browser import storage_error, told_as_ours
 from py_engine.storage.source import HostBytes
+from py_engine.storage.tasks import run_to_end
 
 _ROOT = "pywebllm-models"
 _UNFINISHED = ".part"
@@ -51,6 +52,10 @@ class OpfsBlobs:
 
     async def put(self, folder: str, name: str, data: HostBytes) -> None:
         """Keep a new blob."""
+        # Whoever is cancelled between would leave the file open, and locked for the next one.
+        await run_to_end(self._put(folder, name, data))
+
+    async def _put(self, folder: str, name: str, data: HostBytes) -> None:
         try:
             async with asyncio.timeout(_ANSWER_S):
                 directory = await self._root.getDirectoryHandle(folder, create=True)

@@ -46,6 +46,7 @@ async def _load(url: str) -> dict[str, Any]:
     progress: list[Any] = []
     chooser = FormChooser(BrowserChoices(), clock_of)
     model = await load_model(device, checkpoint, config, progress.append, chooser=chooser)
+    await model.reserve(1)  # after which all kernels are compiled
     model.start(SamplingParams(temperature=0))
     await model.prefill(list(range(1, 41)))
     tokens = [(await model.sample()).token_id]

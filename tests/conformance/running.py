@@ -182,6 +182,7 @@ async def _run_in_worker(
     checkpoint = await open_checkpoint(Files())
     config = ChatConfig.from_json(checkpoint.config_json, chat_opts=chat_opts)
     model = await load_model(device, checkpoint, config, lambda progress: None)
+    await model.reserve(1)  # after which all kernels are compiled
     try:
         return await drive(model, prompt, n_tokens, prefix_lengths)
     finally:

@@ -184,6 +184,7 @@ async def _play_in_worker(
     checkpoint = await open_checkpoint(Files())
     config = ChatConfig.from_json(checkpoint.config_json)
     model = await load_model(device, checkpoint, config, lambda progress: None)
+    await model.reserve(1)  # after which all kernels are compiled
     try:
         return await _play(Scenario(model, prompt, n_tokens, to_host), masks, favourite)
     finally:

@@ -134,6 +134,7 @@ async def _run_in_worker(data: bytes, prompt: list[int], n_tokens: int) -> dict[
     checkpoint = await open_checkpoint(File())
     config = ChatConfig.from_json(checkpoint.config_json, chat_opts={"prefill_chunk_size": 32})
     model = await load_model(device, checkpoint, config, lambda progress: None)
+    await model.reserve(1)  # after which all kernels are compiled
     try:
         return await drive(model, prompt, n_tokens, [])
     finally:

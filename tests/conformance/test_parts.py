@@ -46,6 +46,7 @@ async def run(fixture: Fixture, folder: Path, limit: int) -> set[str]:
     options = {"context_window_size": CONTEXT, "prefill_chunk_size": CHUNK}
     config = ChatConfig.from_json(checkpoint.config_json, chat_opts=options)
     model = await load_model(device, checkpoint, config, lambda progress: None)
+    await model.reserve(1)  # after which all kernels are compiled
     model.start(SamplingParams(temperature=0))
     for start in range(0, len(fixture.prompt_ids), CHUNK):
         await model.prefill(fixture.prompt_ids[start : start + CHUNK])

@@ -191,6 +191,7 @@ async def _run_in_worker(
     checkpoint = await open_checkpoint(Files(files))  # noqa: F821  defined in _FILES
     config = ChatConfig.from_json(checkpoint.config_json, chat_opts={"prefill_chunk_size": chunk})
     model = await load_model(device, checkpoint, config, lambda progress: None, takes_images=True)
+    await model.reserve(1)  # after which all kernels are compiled
     try:
         return await drive_with_images(
             model, device, parts, [HostImage(*image) for image in images], n_greedy
