@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from py_engine.errors import ConfigurationFieldError, MLCError, ModelFileFormatError
@@ -188,8 +188,8 @@ def _are_numbers(values: Sequence[Any]) -> bool:
     return _are_of(values, {int, float}) and all(map(_is_finite, values))
 
 
-def _are_of(values: Sequence[Any], kinds: Collection[type]) -> bool:
-    return set(map(type, values)) <= set(kinds)
+def _are_of(values: Sequence[Any], kinds: set[type]) -> bool:
+    return set(map(type, values)) <= kinds
 
 
 def _described(kind: str, minimum: float, maximum: float) -> str:

@@ -96,18 +96,17 @@ class FetchResponse:
             return chunk
         if self._reader is None:
             return None
-        if not self._fills_buffers:
-            async with asyncio.timeout(self._stall_s):
-                part = await self._reader.read()
-            return None if part.done else part.value
-        # A reader hands the buffer back with the chunk in it; new ones cost more than their bytes.
-        buffer, self._buffer = self._buffer or js.ArrayBuffer.new(_CHUNK_BYTES), None
-        view = js.Uint8Array.new(buffer, 0, min(most, _CHUNK_BYTES))
+        views: tuple[Any, ...] = ()
+        if self._fills_buffers:
+            # A reader hands the buffer back with the chunk in it; new ones cost more than bytes.
+            buffer, self._buffer = self._buffer or js.ArrayBuffer.new(_CHUNK_BYTES), None
+            views = (js.Uint8Array.new(buffer, 0, min(most, _CHUNK_BYTES)),)
         async with asyncio.timeout(self._stall_s):
-            part = await self._reader.read(view)
+            part = await self._reader.read(*views)
         if part.done:
             return None
-        self._buffer = part.value.buffer
+        if self._fills_buffers:
+            self._buffer = part.value.buffer
         return part.value
 
 
