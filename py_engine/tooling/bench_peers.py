@@ -1,13 +1,15 @@
-"""`build.py bench --peers NAME`: ours and other engines with the same model, in one Chromium.
+"""`build.py bench --peers NAME`: ours and other engines with the same model, in Chromium.
 
-Each has a profile of its own, on the disk as a user's. The library is Python for ours, JavaScript
-for others, whose WebAssembly comes with the first model; then the model loads, tokenizer included.
+Each has a profile of its own, on the disk as a user's, and no debugger, which would cost its page
+time. The library is Python for ours, JavaScript for others, whose WebAssembly comes with the first
+model; then the model loads, tokenizer included.
 
 Each engine takes three prompts of the same length. The first asks for one token and warms it up:
 some compile their kernels only then.
 The second is timed; what it calls of WebGPU more often than the first is what its tokens cost.
 During the third each dispatch has but one workgroup, which leaves what an engine costs beside its
-arithmetic. A second page then loads the model again, from where the engine keeps it by default.
+arithmetic. The browser, started anew, then loads the model again, from where the engine keeps it by
+default.
 """
 
 from __future__ import annotations
@@ -17,19 +19,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from py_engine.tooling.chromium import launch, launch_profile
+from py_engine.tooling.chromium import Adapter, launch
 from py_engine.tooling.environment import ensure_onnx_builder
 from py_engine.tooling.gpu_bench.random_model import known_shapes
 from py_engine.tooling.in_worker import run_in_worker
 from py_engine.tooling.peers.gguf_model import write_gguf
 from py_engine.tooling.peers.onnx_model import write_onnx
-from py_engine.tooling.server import SiteServer
 from py_engine.tooling.steps import SetupError
-
-if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+from py_engine.tooling.unwatched import Unwatched, unwatched_server
 
 ROUNDS = 2
 N_TOKENS = 16
@@ -38,7 +37,6 @@ MODEL = "model"
 """Name of the model: a GGUF file and a folder of ONNX."""
 
 _CONTEXT_UNIT = 1280
-_MOST_MS = 3_600_000
 _MOST_DECODE_S = 30
 """A slow engine need not decode all tokens."""
 
@@ -49,8 +47,8 @@ HEADERS = {
 }
 
 Figures = dict[str, Any]
-Measure = Callable[["Page", str, bool], Figures]
-"""Measures an engine on a page of the site at a URL, or only how long it loads again."""
+Measure = Callable[[Unwatched, bool], Figures]
+"""Measures an engine in a browser, or only how long it loads again."""
 
 _OURS = """
     const { py } = await boot();
@@ -63,6 +61,7 @@ _OURS = """
 _PEER = "async ({ page, argument }) => (await import(page)).measure(argument)"
 
 _PAGES = Path(__file__).with_name("peers")
+_COUNTER = "/peer-pages/gpu_counts.js"
 _WORKER_SOURCE = Path(__file__).with_name("bench_peers_worker.py")
 
 
@@ -77,19 +76,15 @@ def main(site_folder: Path, peers: Path, shapes: str, prompt_tokens: int, *, as_
         return 2
     from playwright.sync_api import sync_playwright
 
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         write_gguf(shapes, models / f"{MODEL}.gguf")
         with_onnx = _writes_onnx(shapes, models / MODEL)
-        browser, adapter = launch(playwright)
-        browser.close()
-
-        def new_profile() -> BrowserContext:
-            return launch_profile(playwright, Path(tempfile.mkdtemp(dir=folder)))
-
-        with server_for(site_folder, peers, models) as server:
-            engines = engines_of(prompt_tokens, with_onnx=with_onnx)
-            found = measure_peers(new_profile, server.url, engines)
+        with sync_playwright() as playwright:
+            browser, adapter = launch(playwright)
+            browser.close()
+        engines = engines_of(prompt_tokens, with_onnx=with_onnx)
+        found = measure_peers(site_folder, peers, models, engines)
     if as_json:
         told = {"shapes": shapes, "prompt_tokens": prompt_tokens, "adapter": adapter}
         print(json.dumps(told | {"engines": found}, indent=2))
@@ -111,32 +106,25 @@ def _writes_onnx(shapes: str, folder: Path) -> bool:
     return True
 
 
-def server_for(site_folder: Path, peers: Path, models: Path) -> SiteServer:
-    """Return a server of the site with the other engines, their pages and the models."""
-    mounts = {"/peers/": peers, "/peer-pages/": _PAGES, "/peer-models/": models}
-    return SiteServer(site_folder, mounts=mounts, headers=HEADERS)
-
-
 def measure_peers(
-    new_context: Callable[[], BrowserContext],
-    url: str,
+    site_folder: Path,
+    peers: Path,
+    models: Path,
     engines: Mapping[str, Measure],
     rounds: int = ROUNDS,
+    adapter: Adapter = "hardware",
 ) -> dict[str, Figures]:
-    """Return the best figures of each engine; they take turns, each in a browser context anew."""
+    """Return the best figures of each engine; they take turns, each with a profile anew.
+
+    `peers` is the `node_modules` with the other engines, `models` the folder of the models.
+    """
     found: dict[str, Figures] = {}
-    for _ in range(rounds):
-        for name, measure in engines.items():
-            context = new_context()
-            context.set_default_timeout(_MOST_MS)
-            context.add_init_script(path=_PAGES / "gpu_counts.js")
-            figures: Figures = {}
-            for is_again in (False, True):
-                page = context.new_page()
-                page.goto(f"{url}/build.json")
-                figures |= measure(page, url, is_again)
-                page.close()
-            context.close()
+    mounts = {"/peers/": peers, "/peer-pages/": _PAGES, "/peer-models/": models}
+    with unwatched_server(site_folder, mounts, HEADERS) as (server, answers):
+        for name, measure in [*engines.items()] * rounds:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+                browser = Unwatched(server.url, answers, Path(profile), adapter, [_COUNTER])
+                figures = measure(browser, False) | measure(browser, True)
             figures["counts"] = _per_token(figures["counts"], figures["decoded_tokens"])
             before = found.get(name, figures)
             found[name] = {key: _better(key, figures[key], before[key]) for key in figures}
@@ -150,21 +138,21 @@ def engines_of(
     context = _CONTEXT_UNIT * -(-(prompt_tokens + n_tokens) // _CONTEXT_UNIT)
     sizes = {"context": context, "promptTokens": prompt_tokens, "nTokens": n_tokens}
 
-    def ours(page: Page, url: str, is_again: bool) -> Figures:
+    def ours(browser: Unwatched, is_again: bool) -> Figures:
         argument = {
             "source": _WORKER_SOURCE.read_text(encoding="utf-8"),
-            "address": f"{url}/peer-models/{MODEL}.gguf",
+            "address": f"{browser.site_url}/peer-models/{MODEL}.gguf",
             "isAgain": is_again,
             **sizes,
         }
-        found: Figures = run_in_worker(page, url, _OURS, argument)[0]
+        found: Figures = run_in_worker(browser, browser.site_url, _OURS, argument)[0]
         return found
 
     def peer(script: str, options: Mapping[str, object]) -> Measure:
-        def measure(page: Page, url: str, is_again: bool) -> Figures:
-            argument = {"url": url, "model": MODEL, "isAgain": is_again, **options, **sizes}
-            call = {"page": f"{url}/peer-pages/{script}", "argument": argument}
-            found: Figures = page.evaluate(_PEER, call)
+        def measure(browser: Unwatched, is_again: bool) -> Figures:
+            argument = {"url": browser.site_url, "model": MODEL, "isAgain": is_again}
+            call = {"page": f"/peer-pages/{script}", "argument": {**argument, **options, **sizes}}
+            found: Figures = browser.evaluate(_PEER, call)
             return found
 
         return measure

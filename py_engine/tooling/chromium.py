@@ -1,16 +1,18 @@
-"""Starting Chromium with WebGPU, through Playwright; used by the demo, the bench and the tests."""
+"""Starting Chromium with WebGPU, through Playwright or alone; for the demo, benches and tests."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from py_engine.tooling.environment import ensure_chromium
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from playwright.sync_api import Browser, BrowserContext, Playwright
+    from playwright.sync_api import Browser, Playwright
 
 Adapter = Literal["hardware", "swiftshader"]
 
@@ -27,6 +29,18 @@ _DESCRIBE_ADAPTER = """async () => {
     const adapter = await navigator.gpu?.requestAdapter();
     return adapter ? `${adapter.info.vendor} ${adapter.info.architecture}`.trim() : '';
 }"""
+
+
+_UNWATCHED_FLAGS = (
+    "--headless=new",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+    "--disable-sync",
+)
+_END_S = 30
 
 
 def launch_options(adapter: Adapter, headless: bool = True) -> dict[str, Any]:
@@ -59,6 +73,26 @@ def launch(playwright: Playwright, headless: bool = True) -> tuple[Browser, str]
     return browser, adapter
 
 
-def launch_profile(playwright: Playwright, folder: Path) -> BrowserContext:
-    """Start Chromium with the profile in `folder`, which keeps on the disk what pages store."""
-    return playwright.chromium.launch_persistent_context(folder, **launch_options("hardware"))
+@contextmanager
+def unwatched_chromium(
+    address: str, profile: Path, adapter: Adapter
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Open a page in a Chromium that no debugger is attached to, until the block ends.
+
+    What its pages store stays in the folder `profile`.
+    """
+    options = launch_options(adapter)
+    sandbox = () if options["chromium_sandbox"] else ("--no-sandbox",)
+    command = [options["executable_path"], *_UNWATCHED_FLAGS, *sandbox, *options["args"]]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(
+        [*command, f"--user-data-dir={profile}", address], stdout=quiet, stderr=quiet
+    ) as browser:
+        try:
+            yield browser
+        finally:
+            browser.terminate()
+            try:
+                browser.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                browser.kill()

@@ -13,6 +13,8 @@ from py_engine.tooling.server import SiteServer
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+    from py_engine.tooling.unwatched import Unwatched
+
 _RUN = """async ({ url, body, argument }) => {
     const code = `import { boot } from '${url}/worker/boot.mjs';
         onmessage = async ({ data: argument }) => {
@@ -54,7 +56,9 @@ def page_of_site(site_folder: Path) -> Iterator[tuple[Page, str]]:
         browser.close()
 
 
-def run_in_worker(page: Page, url: str, body: str, argument: Any = None) -> tuple[Any, float]:
+def run_in_worker(
+    page: Page | Unwatched, url: str, body: str, argument: Any = None
+) -> tuple[Any, float]:
     """Run the body of an async function in a new worker; return its result and the seconds it took.
 
     `url` is the site's, which the page must be on. The body may use `boot` of `worker/boot.mjs`

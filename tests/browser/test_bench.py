@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page
 
 from py_engine.tooling.bench import measure_model
@@ -12,7 +13,6 @@ from py_engine.tooling.bench_peers import (
     MODEL,
     engines_of,
     measure_peers,
-    server_for,
     table_of_counts,
 )
 from py_engine.tooling.bench_peers import table as table_of_peers
@@ -80,13 +80,16 @@ def test_what_happens_when_at_the_start(browser: Browser, server: RecordingServe
     assert "files of the model" in {span.name for span in first}
 
 
-def test_other_engines_with_the_same_model(browser: Browser, site: Site, tmp_path: Path) -> None:
+def test_other_engines_with_the_same_model(
+    site: Site, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
     write_gguf("tiny", tmp_path / f"{MODEL}.gguf")
     # Made by peers/build_onnx.py; smaller, so that it can be kept here.
     (tmp_path / MODEL).symlink_to(Path(__file__).with_name("support") / "onnx_tiny")
     engines = engines_of(prompt_tokens=24, n_tokens=6, with_onnx=True)
-    with server_for(site.folder, PEERS / "node_modules", tmp_path) as server:
-        found = measure_peers(browser.new_context, server.url, engines, rounds=1)
+    adapter = pytestconfig.getoption("--adapter")
+    peers = PEERS / "node_modules"
+    found = measure_peers(site.folder, peers, tmp_path, engines, rounds=1, adapter=adapter)
     assert list(found) == [
         "PyWebLLM",
         "transformers.js",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from py_engine.tooling.chromium import Adapter, launch_options
+from py_engine.tooling.chromium import Adapter, unwatched_chromium
 from tests.support.site_server import RecordingServer
 
 _REPORT = "/report?"
-_FLAGS = (
-    "--headless=new",
-    "--no-first-run",
-    "--no-default-browser-check",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 class ReportServer(RecordingServer):
@@ -46,16 +37,8 @@ class ReportServer(RecordingServer):
 @contextmanager
 def lone_chromium(address: str, adapter: Adapter) -> Iterator[None]:
     """Open a page in a new Chromium with a profile of its own, until the block ends."""
-    options = launch_options(adapter)
-    flags = [*_FLAGS, *options["args"]]
-    if not options["chromium_sandbox"]:
-        flags.append("--no-sandbox")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [options["executable_path"], *flags, f"--user-data-dir={profile}", address]
-        quiet = subprocess.DEVNULL
-        with subprocess.Popen(command, stdout=quiet, stderr=quiet) as browser:
-            try:
-                yield
-            finally:
-                browser.terminate()
-                browser.wait(30)
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        unwatched_chromium(address, Path(profile), adapter),
+    ):
+        yield
