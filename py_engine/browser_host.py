@@ -54,6 +54,7 @@ class BrowserHost:
 
     async def open_source(self, record: ModelRecord, app_config: AppConfig) -> ModelSource:
         """Return where the record's files are; a relative address is the site's."""
+        pywebllm_worker.beginTokenizers()  # every model needs the library, which compiles meanwhile
         return await self._sources.open(record, app_config)
 
     async def register_local_files(self, name: str, files: Any) -> str:

@@ -5,6 +5,7 @@ import createPyodideModule from '../pyodide/pyodide.asm.mjs';
 import { loadPyodide } from '../pyodide/pyodide.mjs';
 import * as bridge from './gpu_bridge.mjs?v=__BUILD__';
 import { libraries as importedLater } from './libraries.mjs?v=__BUILD__';
+import { makeTokenizers } from './tokenizers.mjs?v=__BUILD__';
 import { makeXGrammar } from './xgrammar.mjs?v=__BUILD__';
 
 const SITE = new URL('..', import.meta.url);
@@ -69,8 +70,17 @@ function validateJson(Validator, schema, instance) {
 
 /** What Python calls of the libraries. */
 function tools(libraries) {
+  let tokenizers; // a promise of one for all models
+  function loadTokenizers() {
+    tokenizers ??= libraries.tokenizers().then(makeTokenizers).catch((error) => {
+      tokenizers = undefined;
+      throw error;
+    });
+    return tokenizers;
+  }
   return {
-    loadTokenizers: libraries.tokenizers,
+    loadTokenizers,
+    beginTokenizers: () => void loadTokenizers().catch(() => {}), // who asks for it is told
     makeXGrammar: async () => makeXGrammar(await libraries.xgrammar()),
     async validateJson(schema, instance) {
       const { Validator } = await libraries.jsonSchema();

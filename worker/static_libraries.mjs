@@ -1,11 +1,11 @@
 // The same as libraries.mjs for service workers, which must not import() anything later.
 
-import '../tokenizers/index.js?v=__BUILD__';
 import * as jsonSchema from '../json-schema/index.js?v=__BUILD__';
+import * as tokenizers from '../tokenizers/index.mjs?v=__BUILD__';
 import * as xgrammar from '../xgrammar/index.mjs?v=__BUILD__';
 
 export const libraries = {
-  tokenizers: async () => globalThis.tokenizers,
+  tokenizers: async () => tokenizers,
   jsonSchema: async () => jsonSchema,
   xgrammar: async () => xgrammar,
 };

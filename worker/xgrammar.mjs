@@ -7,10 +7,10 @@
  * `compile(compiler, kind, text)` compiles a grammar of kind 'json', 'ebnf' or 'structural_tag'. It
  * fails with Errors alone: the library also throws numbers, which Python cannot catch.
  */
-export async function makeXGrammar({ makeXGrammar: make }) {
+export async function makeXGrammar({ makeLibrary }) {
   const errors = [];
   const quiet = () => {};
-  const library = make({ error: (line) => errors.push(String(line)), log: quiet, warn: quiet });
+  const library = makeLibrary({ error: (line) => errors.push(String(line)), log: quiet, warn: quiet });
   const { Grammar } = library;
   (await Grammar.builtinJSONGrammar()).dispose(); // two first calls at once would start it twice
 

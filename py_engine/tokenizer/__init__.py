@@ -7,12 +7,17 @@ is done here from the tokenizer.json itself, for both.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from py_engine.errors import ModelFileFormatError, UnsupportedTokenizerFilesError
+from py_engine.errors import (
+    ModelFileFormatError,
+    NetworkError,
+    UnsupportedTokenizerFilesError,
+)
 from py_engine.tokenizer.decoding import TokenDecoder
 from py_engine.tokenizer.detokenizer import Detokenizer
 from py_engine.tokenizer.files import TokenizerFile, parse_tokenizer_json
@@ -179,18 +184,26 @@ async def load_tokenizer(source: ModelSource, config: ChatConfig) -> Tokenizer:
             "can be read. Make one with transformers, AutoTokenizer.from_pretrained(model)"
             f".save_pretrained(folder), put it beside {config.file} and list it."
         )
-    return await tokenizer_from_json(await source.read_text(TOKENIZER_FILE))
+    text = await source.read_text(TOKENIZER_FILE)
+    await asyncio.sleep(0)  # a large vocabulary takes long: weights that have come need not wait
+    return await tokenizer_from_json(text)
 
 
 async def tokenizer_from_json(text: str, source: str = TOKENIZER_FILE) -> Tokenizer:
-    """Return the tokenizer of a tokenizer.json's text. Errors: ModelFileFormatError."""
+    """Return the tokenizer of a tokenizer.json's text.
+
+    Errors: ModelFileFormatError, NetworkError where the library cannot be fetched.
+    """
     file = parse_tokenizer_json(text, source)
+    await asyncio.sleep(0)  # as above
     if sys.platform == "emscripten":
         from py_engine.tokenizer.backend_browser import open_backend
     else:
         from py_engine.tokenizer.backend_native import open_backend
     try:
         return Tokenizer(file, await open_backend(file.text))
+    except NetworkError:
+        raise
     except Exception as error:  # the library's own exceptions have no common class
         raise ModelFileFormatError(
             f"{source}: the tokenizers library cannot read it ({error}). It may need a newer "

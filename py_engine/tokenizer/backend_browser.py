@@ -7,7 +7,9 @@ from typing import Any
 
 import js
 import pywebllm_worker
-from pyodide.ffi import to_js
+from pyodide.ffi import JsException, to_js
+
+from py_engine.errors import NetworkError
 
 
 class BrowserBackend:
@@ -32,7 +34,16 @@ class BrowserBackend:
 
 
 async def open_backend(json_text: str) -> BrowserBackend:
-    """Return the backend for a tokenizer.json. Errors: JsException for one it cannot read."""
-    library = await pywebllm_worker.loadTokenizers()
+    """Return the backend for a tokenizer.json.
+
+    Errors: NetworkError without the library, JsException for a file that it cannot read.
+    """
+    try:
+        library = await pywebllm_worker.loadTokenizers()
+    except JsException as error:
+        raise NetworkError(
+            f"The tokenizers library could not be loaded ({error.message}). Check the network, and "
+            "that the site was copied with all its files, then load the model again."
+        ) from error
     data = js.TextEncoder.new().encode(json_text)
     return BrowserBackend(await library.Tokenizer.fromJSON(data.buffer))

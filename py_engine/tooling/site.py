@@ -6,8 +6,10 @@ pages and worker files becomes the build's id, so that their URLs change with th
 
 from __future__ import annotations
 
+import base64
 import filecmp
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +36,18 @@ NPM_FILES = {
         "@micropython/micropython-webassembly-pyscript",
         ("micropython.mjs", "micropython.wasm"),
     ),
-    "tokenizers": ("@mlc-ai/web-tokenizers/lib", ("index.js",)),
     "marked": ("marked/lib", ("marked.esm.js",)),
     "dompurify": ("dompurify/dist", ("purify.es.mjs",)),
     "json-schema": ("@cfworker/json-schema/dist/esm", ("*.js",)),
 }
 
-XGRAMMAR = "@mlc-ai/web-xgrammar/lib/index.js"
-XGRAMMAR_WRAPPER = "xgrammar_wrapper.mjs"
+# Folder of the site -> UMD file of node_modules, with WebAssembly in it.
+WRAPPED_FILES = {
+    "tokenizers": "@mlc-ai/web-tokenizers/lib/index.js",
+    "xgrammar": "@mlc-ai/web-xgrammar/lib/index.js",
+}
+WRAPPER = "library_wrapper.mjs"
+EMBEDDED = re.compile(rb"(data:application/octet-stream;base64,)([A-Za-z0-9+/=]+)")
 
 EXTENSION = "extension"  # its folder in worker/
 EXTENSION_MANIFEST = "manifest.json"
@@ -75,7 +81,7 @@ def build_site(folder: Path = DEFAULT_SITE, numpy: NumPy = "if there") -> Site:
             **_web_files(),
             **_worker_files(),
             **_extension_files(),
-            "xgrammar/index.mjs": _wrapped_xgrammar(modules),
+            **_wrapped_files(modules),
             **_proxy_files(),
             **_pyodide_files(pyodide),
             "py_engine.zip": archive,
@@ -106,10 +112,13 @@ def _npm_files(modules: Path) -> Files:
                 cause = f"the npm package folder {source} has no {pattern}"
                 raise SetupError("site", cause, "delete .build/npm and run this again")
             files |= {f"{target}/{path.name}": path for path in found}
-        package = Path(*Path(source).parts[: 2 if source.startswith("@") else 1])
-        licences = (modules / package).glob("LICENSE*")
-        files |= {f"{target}/{path.name}": path for path in licences}
+        files |= _licences(modules, source, target)
     return files
+
+
+def _licences(modules: Path, source: str, target: str) -> Files:
+    package = Path(*Path(source).parts[: 2 if source.startswith("@") else 1])
+    return {f"{target}/{path.name}": path for path in (modules / package).glob("LICENSE*")}
 
 
 def _web_files() -> Files:
@@ -127,7 +136,7 @@ def _web_files() -> Files:
 
 
 def _worker_files() -> Files:
-    build_time = {"make_snapshot.mjs", XGRAMMAR_WRAPPER}
+    build_time = {"make_snapshot.mjs", WRAPPER}
     paths = [path for path in sorted((ROOT / "worker").iterdir()) if path.is_file()]
     return {f"worker/{path.name}": path for path in paths if path.name not in build_time}
 
@@ -141,10 +150,20 @@ def _extension_files() -> Files:
     return files
 
 
-def _wrapped_xgrammar(modules: Path) -> bytes:
-    """Return the library as a module that makes instances of it."""
-    wrapper = (ROOT / "worker" / XGRAMMAR_WRAPPER).read_bytes()
-    return wrapper.replace(b"// __LIBRARY__", (modules / XGRAMMAR).read_bytes())
+def _wrapped_files(modules: Path) -> Files:
+    """Return libraries as modules that make instances of them, and their WebAssembly beside."""
+    wrapper = (ROOT / "worker" / WRAPPER).read_bytes()
+    files: Files = {}
+    for target, source in WRAPPED_FILES.items():
+        script, count = EMBEDDED.subn(rb"\1", library := (modules / source).read_bytes())
+        if count != 1:
+            cause = f"{source} has {count} parts of WebAssembly in it, but must have one"
+            raise SetupError("site", cause, "take the version that package-lock.json names")
+        [(_, wasm)] = EMBEDDED.findall(library)
+        files[f"{target}/index.mjs"] = wrapper.replace(b"// __LIBRARY__", script)
+        files[f"{target}/index.wasm"] = base64.b64decode(wasm)
+        files |= _licences(modules, source, target)
+    return files
 
 
 def _pyodide_files(pyodide: Path) -> Files:

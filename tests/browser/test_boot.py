@@ -23,6 +23,7 @@ ALWAYS_LOADED = {
     "/worker/boot.mjs",
     "/worker/gpu_bridge.mjs",
     "/worker/libraries.mjs",
+    "/worker/tokenizers.mjs",
     "/worker/xgrammar.mjs",
     "/pyodide/pyodide.mjs",
     "/pyodide/pyodide.asm.mjs",
@@ -157,9 +158,10 @@ def test_tokenizers_library_is_loaded_when_asked_for(
 
     worker = start_worker(server.url)
     worker.run(BOOT_INFO)
-    assert "/tokenizers/index.js" not in server.paths()
-    assert worker.run(load) == "Tokenizer"
-    assert server.paths().count("/tokenizers/index.js") == 1
+    files = ["/tokenizers/index.mjs", "/tokenizers/index.wasm"]
+    assert not {*files} & {*server.paths()}
+    assert worker.run(load) == worker.run(load) == "Tokenizer"
+    assert [server.paths().count(file) for file in files] == [1, 1]
 
 
 def test_errors_in_the_worker_carry_its_traceback(engine_worker: EngineWorker) -> None:
