@@ -3,6 +3,8 @@
 
 import createPyodideModule from '../pyodide/pyodide.asm.mjs';
 import { loadPyodide } from '../pyodide/pyodide.mjs';
+import { endBlobThread, readBlob, writeBlob } from './blob_thread.mjs?v=__BUILD__';
+import { bufferOf, reuseBuffer } from './buffers.mjs?v=__BUILD__';
 import * as bridge from './gpu_bridge.mjs?v=__BUILD__';
 import { libraries as importedLater } from './libraries.mjs?v=__BUILD__';
 import { makeTokenizers } from './tokenizers.mjs?v=__BUILD__';
@@ -79,6 +81,11 @@ function tools(libraries) {
     return tokenizers;
   }
   return {
+    bufferOf,
+    reuseBuffer,
+    readBlob,
+    writeBlob,
+    endBlobThread,
     loadTokenizers,
     beginTokenizers: () => void loadTokenizers().catch(() => {}), // who asks for it is told
     makeXGrammar: async () => makeXGrammar(await libraries.xgrammar()),

@@ -23,9 +23,11 @@ class BlobStore(Protocol):
         """What `AppConfig.cacheBackend` calls it."""
         ...
 
-    async def put(self, folder: str, name: str, data: HostBytes) -> None:
+    async def put(self, folder: str, name: str, data: HostBytes) -> HostBytes:
         """Keep a new blob: all of it or nothing, however the call ends, and for good on return.
 
+        Returns the bytes, as another thread may have taken `data`, which is of no use any more.
+        A call that is cancelled ends when nothing writes any more: what is deleted after stays so.
         Errors: StorageFullError.
         """
         ...

@@ -16,6 +16,7 @@ from py_engine.storage.http_browser import header
 from py_engine.storage.identity import Identity
 from py_engine.storage.other_store import OtherFile
 from py_engine.storage.source import HostBytes
+from py_engine.storage.tasks import run_to_end
 
 _CACHE = "pywebllm"
 _ADDRESS = "https://pywebllm.invalid/"
@@ -41,10 +42,12 @@ class CacheBlobs:
         except AttributeError as error:
             raise StorageError("This page has no Cache API: it needs https.") from error
 
-    async def put(self, folder: str, name: str, data: HostBytes) -> None:
+    async def put(self, folder: str, name: str, data: HostBytes) -> HostBytes:
         """Keep a new blob."""
+        response = js.Response.new(array_of(data))
         with told_as_ours():
-            await self._cache.put(_address(folder, name), js.Response.new(array_of(data)))
+            await run_to_end(self._cache.put(_address(folder, name), response))
+        return data
 
     async def get(
         self, folder: str, name: str, begin: int = 0, end: int | None = None

@@ -29,7 +29,7 @@ def storage_error(error: JsException) -> StorageError:
         )
     if error.name == "NoModificationAllowedError":
         return StorageBusyError(
-            f"Another tab is writing the same file ({reason}). Close it, or wait until it is done."
+            f"Another tab has the same file open ({reason}). Close it, or wait until it is done."
         )
     return StorageError(
         f"The browser's storage failed ({reason}). Reload the page; where that does not help, "

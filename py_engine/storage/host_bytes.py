@@ -36,6 +36,15 @@ def to_bytes(data: HostBytes) -> bytes:
     return data if isinstance(data, bytes) else bytes(data.to_bytes())
 
 
+def reuse(data: HostBytes) -> None:
+    """Let others have the memory of bytes that nobody needs any more: new memory is dear."""
+    if isinstance(data, bytes):
+        return
+    import pywebllm_worker
+
+    pywebllm_worker.reuseBuffer(data)
+
+
 def python_blocks(data: HostBytes) -> Iterator[bytes | bytearray]:
     """Yield the content in blocks of Python's memory; each is only valid until the next one."""
     if isinstance(data, bytes):

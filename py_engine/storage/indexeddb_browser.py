@@ -13,6 +13,7 @@ from py_engine.errors import StorageError
 from py_engine.storage.bytes_browser import array_of
 from py_engine.storage.errors_browser import storage_error, told_as_ours
 from py_engine.storage.source import HostBytes
+from py_engine.storage.tasks import run_to_end
 
 _DATABASE, _VERSION, _TABLE = "pywebllm", 1, "blobs"
 
@@ -39,10 +40,11 @@ class IndexedDbBlobs:
         with _Listeners(request, upgradeneeded=create):
             return IndexedDbBlobs(await _result(request))
 
-    async def put(self, folder: str, name: str, data: HostBytes) -> None:
+    async def put(self, folder: str, name: str, data: HostBytes) -> HostBytes:
         """Keep a new blob."""
         blob = js.Blob.new(to_js([array_of(data)]))
-        await self._change("put", blob, to_js([folder, name]))
+        await run_to_end(self._change("put", blob, to_js([folder, name])))
+        return data
 
     async def get(
         self, folder: str, name: str, begin: int = 0, end: int | None = None

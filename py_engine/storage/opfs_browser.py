@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import js
+import pywebllm_worker
 from pyodide.ffi import JsException
 
 from py_engine.errors import StorageError, StorageFullError
@@ -15,22 +17,30 @@ from py_engine.storage.errors_browser import storage_error, told_as_ours
 from py_engine.storage.source import HostBytes
 from py_engine.storage.tasks import run_to_end
 
+T = TypeVar("T")
+
 _ROOT = "pywebllm-models"
 _UNFINISHED = ".part"
 _FILES_OPEN = 64
 
 _ANSWER_S = 60
 
-# The file of a tab that was just closed stays locked for a moment.
+_FOR_THREAD_BYTES = 1 << 20
+"""Of a range that a thread reads: for a short one it is not worth opening a file."""
+
+_LOCKED = "NoModificationAllowedError"
+_NO_THREAD = "NoThread"
+
+# A file of a tab that was just closed stays locked for a moment, and one that is being read.
 _LOCKED_TRIES, _LOCKED_S = 10, 0.2
 
 
 class OpfsBlobs:
     """Implements `blobs.BlobStore`.
 
-    Bytes are written through a sync access handle, which can flush them to the disk, into a file
-    that then gets its name. Pages and service workers have none; there, a writable stream's file
-    appears whole as well.
+    A thread writes them through a sync access handle, which can flush them to the disk, into a file
+    that then gets its name, and reads long ranges (`worker/blob_thread_worker.mjs`). Pages and
+    service workers have none; there, a writable stream's file appears whole as well.
     """
 
     backend = "opfs"
@@ -50,20 +60,22 @@ class OpfsBlobs:
         except AttributeError as error:
             raise StorageError("This browser has no origin private file system.") from error
 
-    async def put(self, folder: str, name: str, data: HostBytes) -> None:
+    async def put(self, folder: str, name: str, data: HostBytes) -> HostBytes:
         """Keep a new blob."""
-        # Whoever is cancelled between would leave the file open, and locked for the next one.
-        await run_to_end(self._put(folder, name, data))
+        # A write that nobody waits for would leave the file open, and locked for the next one.
+        return await run_to_end(self._put(folder, name, array_of(data).buffer))
 
-    async def _put(self, folder: str, name: str, data: HostBytes) -> None:
+    async def _put(self, folder: str, name: str, buffer: Any) -> HostBytes:
         try:
             async with asyncio.timeout(_ANSWER_S):
-                directory = await self._root.getDirectoryHandle(folder, create=True)
                 if hasattr(js, "FileSystemSyncAccessHandle"):
-                    await _write_in_place(directory, name, array_of(data))
-                else:
-                    await _write_stream(directory, name, array_of(data))
+                    with _going_on_after(_NO_THREAD):
+                        path, unfinished = f"{_ROOT}/{folder}", name + _UNFINISHED
+                        return await pywebllm_worker.writeBlob(path, name, unfinished, buffer)
+                await self._write_stream(folder, name, buffer)
+                return buffer
         except TimeoutError as error:
+            pywebllm_worker.endBlobThread()  # or it might still write when all else is deleted
             raise StorageFullError(
                 f"The browser did not store {name} in {_ANSWER_S} s, as happens when a site has no "
                 "more room. Delete a stored model, or free space on the device."
@@ -71,10 +83,19 @@ class OpfsBlobs:
         except JsException as error:
             raise storage_error(error) from error
 
+    async def _write_stream(self, folder: str, name: str, buffer: Any) -> None:
+        directory = await self._root.getDirectoryHandle(folder, create=True)
+        stream = await (await directory.getFileHandle(name, create=True)).createWritable()
+        await stream.write(buffer)
+        await stream.close()
+
     async def get(
         self, folder: str, name: str, begin: int = 0, end: int | None = None
     ) -> HostBytes | None:
         """Return a range of a blob."""
+        if end is not None and end - begin >= _FOR_THREAD_BYTES and _can_share_handles():
+            with _going_on_after(_NO_THREAD, _LOCKED):
+                return await _read_in_thread(f"{_ROOT}/{folder}", name, begin, end)
         file = self._files.pop((folder, name), None)
         data = None if file is None else await _part(file, begin, end)
         if data is None:  # not open yet, or written anew by another tab
@@ -104,18 +125,27 @@ class OpfsBlobs:
 
     async def delete(self, folder: str, names: Sequence[str] | None = None) -> None:
         """Delete blobs, or a whole folder."""
-        if names is None:
-            await remove_entry(self._root, folder)
-            return
         try:
-            directory = await self._root.getDirectoryHandle(folder)
-        except JsException as error:
-            if error.name == "NotFoundError":
+            if names is None:
+                await self._delete_folder(folder)
                 return
-            raise storage_error(error) from error
-        for name in names:
-            self._files.pop((folder, name), None)
+            directory = await self._root.getDirectoryHandle(folder)
+            for name in names:
+                self._files.pop((folder, name), None)
+                await remove_entry(directory, name)
+        except JsException as error:
+            if error.name != "NotFoundError":
+                raise storage_error(error) from error
+
+    async def _delete_folder(self, folder: str) -> None:
+        with _going_on_after(_LOCKED):
+            await self._root.removeEntry(folder, recursive=True)
+            return
+        # Another tab reads it: at any moment it has some file open, but none for long.
+        directory = await self._root.getDirectoryHandle(folder)
+        for name in await keys_of(directory):
             await remove_entry(directory, name)
+        await remove_entry(self._root, folder)
 
     async def _open(self, folder: str, name: str) -> Any:
         try:
@@ -140,43 +170,35 @@ def _require_gone(error: JsException) -> None:
         raise storage_error(error) from error
 
 
-async def _write_in_place(directory: Any, name: str, array: Any) -> None:
-    unfinished = name + _UNFINISHED
-    handle = await directory.getFileHandle(unfinished, create=True)
-    access = await access_handle(handle)
+async def _read_in_thread(path: str, name: str, begin: int, end: int) -> HostBytes | None:
     try:
-        access.truncate(0)
-        written = access.write(array, at=0)
-        access.flush()
-    finally:
-        access.close()
-    # Without room Chromium returns an error's number, throws nothing, and as long as the file is
-    # there does not answer to whatever comes next.
-    if written != array.length:
-        await remove_entry(directory, unfinished)
-        raise StorageFullError(
-            f"The browser did not store all of {name}: it gives this site no more room. Delete a "
-            "stored model, or free space on the device."
-        )
-    await handle.move(name)
+        return await pywebllm_worker.readBlob(path, name, begin, end)
+    except JsException as error:
+        if error.name in (_NO_THREAD, _LOCKED):
+            raise
+        _require_gone(error)
+        return None
 
 
-async def _write_stream(directory: Any, name: str, array: Any) -> None:
-    stream = await (await directory.getFileHandle(name, create=True)).createWritable()
-    await stream.write(array)
-    await stream.close()
+def _can_share_handles() -> bool:
+    """Whether several tabs can have access handles of one file, to read it; some browsers' lock."""
+    handles = getattr(js, "FileSystemSyncAccessHandle", None)
+    return handles is not None and js.Reflect.has(handles.prototype, "mode")
+
+
+@contextmanager
+def _going_on_after(*names: str) -> Iterator[None]:
+    """Go on after the block when it raises a JavaScript error of such a name."""
+    try:
+        yield
+    except JsException as error:
+        if error.name not in names:
+            raise
 
 
 async def access_handle(handle: Any) -> Any:
     """Return a file's sync access handle. Raises JsException, when another has one for long."""
-    for _ in range(_LOCKED_TRIES):
-        try:
-            return await handle.createSyncAccessHandle()
-        except JsException as error:
-            if error.name != "NoModificationAllowedError":
-                raise
-            await asyncio.sleep(_LOCKED_S)
-    return await handle.createSyncAccessHandle()
+    return await _when_unlocked(handle.createSyncAccessHandle)
 
 
 async def keys_of(directory: Any) -> list[str]:
@@ -187,7 +209,19 @@ async def keys_of(directory: Any) -> list[str]:
 async def remove_entry(directory: Any, name: str) -> None:
     """Delete a file or a whole directory, if there is one of that name. Raises StorageError."""
     try:
-        await directory.removeEntry(name, recursive=True)
+        await _when_unlocked(lambda: directory.removeEntry(name, recursive=True))
     except JsException as error:
         if error.name != "NotFoundError":
             raise storage_error(error) from error
+
+
+async def _when_unlocked(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Return the result, tried again as long as somebody else has a file open for a moment."""
+    for _ in range(_LOCKED_TRIES):
+        try:
+            return await attempt()
+        except JsException as error:
+            if error.name != _LOCKED:
+                raise
+            await asyncio.sleep(_LOCKED_S)
+    return await attempt()

@@ -30,7 +30,6 @@ from py_engine.storage.host_bytes import cut, join_bytes, to_bytes
 from py_engine.storage.identity import HASHES, Identity
 from py_engine.storage.shared_files import SharedFiles
 from py_engine.storage.source import HostBytes
-from py_engine.storage.tasks import run_to_end
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +117,7 @@ class StoredFile:
 
     async def write(self, index: int, data: HostBytes) -> None:
         """Keep a piece. Raises StorageFullError."""
-        # A browser would go on writing all the same, and leave the file locked when nobody waits.
-        await run_to_end(self.blobs.put(self.folder, self._piece(index), data))
-        self._fresh[index] = data
+        self._fresh[index] = await self.blobs.put(self.folder, self._piece(index), data)
         if len(self._fresh) > _MOST_FRESH:
             del self._fresh[next(iter(self._fresh))]
         self.pieces.add(index)
@@ -240,7 +237,7 @@ class StoredFile:
         return f"{self.generation}.{index}.{end - begin}.piece"
 
     async def _put_json(self, kind: str, text: str) -> None:
-        await run_to_end(self.blobs.put(self.folder, f"{self.generation}.{kind}", text.encode()))
+        await self.blobs.put(self.folder, f"{self.generation}.{kind}", text.encode())
 
 
 class FileStore:

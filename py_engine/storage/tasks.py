@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -21,9 +21,9 @@ async def run_together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         raise
 
 
-async def run_to_end(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Return the result. When this is cancelled, the coroutine has ended before, in its own way."""
-    task = asyncio.ensure_future(coroutine)
+async def run_to_end(awaitable: Awaitable[T]) -> T:
+    """Return the result. When this is cancelled, the awaitable has ended before, in its own way."""
+    task = asyncio.ensure_future(awaitable)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

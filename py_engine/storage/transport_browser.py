@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import js
+import pywebllm_worker
 from pyodide.ffi import JsException
 
 from py_engine.errors import NetworkError
@@ -63,7 +64,7 @@ class FetchResponse:
 
     async def read(self, n: int, on_bytes: OnBytes | None = None) -> HostBytes:
         """Return the next bytes of the body as an ArrayBuffer."""
-        target = js.Uint8Array.new(n)
+        target = js.Uint8Array.new(pywebllm_worker.bufferOf(n))
         filled = 0
         try:
             while filled < n and (chunk := await self._next(n - filled)) is not None:

@@ -20,7 +20,9 @@ from pywebllm_worker import bootInfo
 {"mode": bootInfo.mode, "error": bootInfo.snapshotError, "seconds": bootInfo.seconds}
 """
 ALWAYS_LOADED = {
+    "/worker/blob_thread.mjs",
     "/worker/boot.mjs",
+    "/worker/buffers.mjs",
     "/worker/gpu_bridge.mjs",
     "/worker/libraries.mjs",
     "/worker/tokenizers.mjs",

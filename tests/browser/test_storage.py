@@ -72,14 +72,19 @@ def models() -> Iterator[FaultyServer]:
         yield server
 
 
-async def load(url: str, backend: str = "opfs") -> list[Any]:
-    """Load a model in pieces of 64 KiB; return the store, hashes of its weights, and progress."""
+async def load(url: str, backend: str = "opfs", in_thread: bool = False) -> list[Any]:
+    """Load a model in pieces of 64 KiB; return the store, hashes of its weights, and progress.
+
+    With `in_thread`, a thread reads short ranges of OPFS, too.
+    """
     import hashlib
 
+    from py_engine.storage import opfs_browser
     from py_engine.storage.fetch_browser import FetchSource
     from py_engine.storage.fetcher import RetryPolicy
     from py_engine.storage.platform_browser import open_storage
 
+    opfs_browser._FOR_THREAD_BYTES = 0 if in_thread else 1 << 20
     policy = RetryPolicy(attempts=30, base_s=0.01, longest_s=0.05, stall_s=0.5)
     storage = await open_storage(backend, policy=policy)
     if hasattr(storage, "downloader"):
@@ -163,6 +168,114 @@ def test_browsers_that_lack_storage(
     assert worker.run(load, url=models.url) == [*loaded("none")[:3], 0]
 
 
+def test_browser_that_starts_no_threads(
+    start_worker: StartWorker, server: RecordingServer, models: FaultyServer
+) -> None:
+    def without_threads() -> None:
+        import js
+
+        js.Reflect.deleteProperty(js.globalThis, "Worker")
+
+    worker = start_worker(server.url)
+    worker.run(without_threads)
+    assert worker.run(load, url=models.url, in_thread=True) == loaded("opfs")
+    assert worker.run(stored, url=models.url, backend="opfs", delete=True)[0] == []
+
+
+def test_thread_that_writes_blobs_ends_when_it_has_nothing_to_do(
+    start_worker: StartWorker, server: RecordingServer
+) -> None:
+    async def story() -> list[Any]:
+        import asyncio
+
+        from pyodide.code import run_js
+
+        from py_engine.storage.opfs_browser import OpfsBlobs
+
+        started = run_js("""
+            const started = [];
+            self.Worker = class extends Worker {
+                constructor(...details) { super(...details); started.push(this); }
+            };
+            const wait = setTimeout;
+            self.setTimeout = (call, ms, ...rest) => wait(call, ms === 10_000 ? 0 : ms, ...rest);
+            started
+        """)
+        blobs = await OpfsBlobs.open()
+        await asyncio.gather(*(blobs.put("folder", str(i), bytes([i])) for i in range(3)))
+        n_at_once = len(started)
+        await asyncio.sleep(0.1)
+        await blobs.put("folder", "3", bytes([3]))
+        found = [(await blobs.get("folder", str(i))).to_bytes() for i in range(4)]
+        await blobs.delete("folder")
+        return [n_at_once, len(started), found]
+
+    found = start_worker(server.url).run(story)
+    assert found == [1, 2, [bytes([i]) for i in range(4)]]
+
+
+def test_memory_that_is_used_again(start_worker: StartWorker, server: RecordingServer) -> None:
+    async def story() -> list[Any]:
+        import asyncio
+        import random
+
+        from pyodide.code import run_js
+
+        from py_engine.storage.host_bytes import reuse
+        from py_engine.storage.opfs_browser import OpfsBlobs
+
+        made = run_js("""
+            const made = [];
+            self.ArrayBuffer = new Proxy(ArrayBuffer, {
+                construct(target, [nbytes]) {
+                    made.push(nbytes);
+                    return new target(nbytes);
+                },
+            });
+            made
+        """)
+        blobs, size, places = await OpfsBlobs.open(), 1 << 20, range(20)
+        pieces = [random.Random(i).randbytes(size + 7) for i in places]
+        for i in places:
+            await blobs.put("folder", str(i), pieces[i])
+        made.length = 0
+        found = []
+        for some in (places[:5], places[5:10], places[10:15], places[15:]):
+            read = await asyncio.gather(*(blobs.get("folder", str(i), 3, size + 3) for i in some))
+            found += [
+                data.to_bytes() == pieces[i][3:-4] for i, data in zip(some, read, strict=True)
+            ]
+            for data in read:
+                reuse(data)
+        n_made = made.to_py().count(size)
+        beyond = await blobs.get("folder", "3", 5, 2 * size)
+        gone = await blobs.get("folder", "none", 0, size)
+        await blobs.delete("folder")
+        return [found, n_made, beyond.to_bytes() == pieces[3][5:], gone]
+
+    assert start_worker(server.url).run(story) == [[True] * 20, 5, True, None]
+
+
+def test_blob_that_is_open_is_deleted_when_it_is_closed(engine_worker: EngineWorker) -> None:
+    async def story() -> list[str]:
+        import asyncio
+
+        from py_engine.storage.opfs_browser import OpfsBlobs
+
+        blobs = await OpfsBlobs.open()
+        await blobs.put("folder", "blob", b"one")
+        folder = await blobs._root.getDirectoryHandle("folder")
+        access = await (await folder.getFileHandle("blob")).createSyncAccessHandle()
+        deleting = asyncio.ensure_future(blobs.delete("folder"))
+        await asyncio.sleep(0.3)
+        assert not deleting.done()
+        access.close()
+        await deleting
+        return await blobs.names("folder")
+
+    assert engine_worker.run(story) == []
+
+
 def test_caches_that_are_refused(
     start_worker: StartWorker, server: RecordingServer, models: FaultyServer
 ) -> None:
@@ -195,6 +308,31 @@ def test_blob_that_another_tab_wrote_anew(engine_worker: EngineWorker) -> None:
         return [*found, await first.get("folder", "blob")]
 
     assert engine_worker.run(story) == [b"one", b"noth", None]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_write_that_is_cancelled_is_over(engine_worker: EngineWorker, backend: str) -> None:
+    """Else it would bring back what is deleted after, or keep a file locked."""
+
+    async def story(backend: str) -> list[Any]:
+        import asyncio
+
+        from py_engine.storage.platform_browser import open_storage
+
+        blobs = (await open_storage(backend)).files.blobs
+        found: list[Any] = []
+        for turns in range(4):
+            write = asyncio.ensure_future(blobs.put("folder", "blob", bytes(4 << 20)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            write.cancel()
+            await asyncio.gather(write, return_exceptions=True)
+            await blobs.delete("folder")
+            await asyncio.sleep(0.1)
+            found.append([write.cancelled(), list(await blobs.names("folder"))])
+        return found
+
+    assert engine_worker.run(story, backend=backend) == [[True, []]] * 4
 
 
 def test_lock_that_the_browser_refuses(start_worker: StartWorker, server: RecordingServer) -> None:
@@ -250,7 +388,7 @@ def test_killed_loads_go_on(tabs: tuple[EngineWorker, EngineWorker]) -> None:
         while killed < KILLS:
             there = {(path, index) for path, index in worker.run(pieces, url=models.url)}
             files.asked.clear()
-            worker.begin(load, url=models.url)
+            worker.begin(load, url=models.url, in_thread=True)
             time.sleep(rng.uniform(0.05, 1.0))
             worker.reboot()
             killed += 1
@@ -258,9 +396,9 @@ def test_killed_loads_go_on(tabs: tuple[EngineWorker, EngineWorker]) -> None:
             assert not there & asked - {("model-manifest.json", 0)}
             if worker.run(stored, url=models.url, backend="opfs", delete=False)[1]:
                 finished += 1
-                assert worker.run(load, url=models.url) == loaded("opfs")
+                assert worker.run(load, url=models.url, in_thread=True) == loaded("opfs")
                 worker.run(stored, url=models.url, backend="opfs", delete=True)
-        assert worker.run(load, url=models.url) == loaded("opfs")
+        assert worker.run(load, url=models.url, in_thread=True) == loaded("opfs")
         print(f"{killed} loads killed, {finished} of them after their last byte was stored")
         worker.run(stored, url=models.url, backend="opfs", delete=True)
 
@@ -269,11 +407,46 @@ def test_two_tabs_download_a_model_once(tabs: tuple[EngineWorker, EngineWorker])
     first, second = tabs
     with faulty_server(model_files(), delay_s=0.03) as models:
         second.run("1")
-        first.begin(load, url=models.url)
-        assert second.run(load, url=models.url) == loaded("opfs")
+        first.begin(load, url=models.url, in_thread=True)
+        assert second.run(load, url=models.url, in_thread=True) == loaded("opfs")
         ranges = [asked for asked in models.files.asked if asked[0] in WEIGHTS]
         assert len(ranges) == len(set(ranges)) == 14 + 2
         first.run(stored, url=models.url, backend="opfs", delete=True)
+
+
+async def read_until_gone(url: str) -> None:
+    """Read a stored file again and again, all pieces at a time; tell when it was deleted."""
+    import asyncio
+
+    import js
+
+    from py_engine.storage import opfs_browser
+    from py_engine.storage.platform_browser import open_storage
+    from py_engine.storage.store import LostPieceError
+
+    opfs_browser._FOR_THREAD_BYTES = 0
+    file = await (await open_storage("opfs")).files.find(url, "params_shard_0.bin")
+    n_read = 0
+    try:
+        while True:
+            await asyncio.gather(*(file.read(*file.span(i)) for i in range(file.n_pieces)))
+            n_read += 1
+    except LostPieceError:
+        js.roundsBeforeItWasGone = n_read
+
+
+def test_model_is_deleted_while_another_tab_reads_it(
+    tabs: tuple[EngineWorker, EngineWorker], models: FaultyServer
+) -> None:
+    first, second = tabs
+    first.run(load, url=models.url)
+    second.run("1")
+    second.begin(read_until_gone, url=models.url)
+    time.sleep(0.5)
+    found = first.run(stored, url=models.url, backend="opfs", delete=True)
+    assert found == [[], False, False]
+    second.page.wait_for_timeout(200)
+    assert second.run("import js\njs.roundsBeforeItWasGone") > 0
 
 
 def test_waiting_tab_goes_on_when_the_other_is_closed(

@@ -53,7 +53,7 @@ class MemoryBlobs:
     capacity: int | None = None
     backend: str = "memory"
 
-    async def put(self, folder: str, name: str, data: bytes) -> None:
+    async def put(self, folder: str, name: str, data: bytes) -> bytes:
         await asyncio.sleep(0)
         self.fuse.burn()
         if self.capacity is not None and self.used() + len(data) > self.capacity:
@@ -61,6 +61,7 @@ class MemoryBlobs:
         assert name not in self.data.get(folder, {}), "blobs are never written over"
         self.data.setdefault(folder, {})[name] = data
         self.fuse.burn()
+        return data
 
     async def get(
         self, folder: str, name: str, begin: int = 0, end: int | None = None
