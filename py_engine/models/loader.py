@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +37,9 @@ from py_engine.models.vision_steps import stage_kernels, vision_stages
 from py_engine.weights.checkpoint import Checkpoint
 from py_engine.weights.layouts import Layouts
 from py_engine.weights.plan import WeightPlan
+
+_HEAD_START_S = 0.5
+"""How long a tokenizer waits for the first weights, which a slow network may take minutes for."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +88,23 @@ async def load_model(
     require_memory_for(first.memory, device)
     n_steps = await steps_in_flight(device)  # while nothing else keeps the machine busy
 
+    flowing = asyncio.Event()
+
     async def final_plan() -> ModelPlan:
-        size = config.active_vocab_size
-        active = size if tokenizer is None else min(size, await tokenizer.vocab_size())
-        return (
-            first if active == size else await plan_for(replace(config, active_vocab_size=active))
-        )
+        if tokenizer is None:
+            return first
+        # Python is busy with a vocabulary for long: the GPU has weights to work on meanwhile.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(flowing.wait(), _HEAD_START_S)
+        active = min(config.active_vocab_size, await tokenizer.vocab_size())
+        if active == config.active_vocab_size:
+            return first
+        return await plan_for(replace(config, active_vocab_size=active))
 
     with KernelProgress(len(first.kernels), on_progress) as progress:
         begin = partial(_begin_kernels, device, first, final_plan, progress)
         weights, plan, kernels = await load_parts(
-            device, checkpoint.source, first.weights, begin, on_progress
+            device, checkpoint.source, first.weights, begin, on_progress, flowing.set
         )
         trial = None
         if is_open and gate is not None and tokenizer is not None:

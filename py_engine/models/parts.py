@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from py_engine.errors import ConversionError
@@ -12,7 +13,7 @@ from py_engine.gpu.types import Buffer, Device
 from py_engine.models.base import LoadPhase, LoadProgress
 from py_engine.models.compiling import Kernels
 from py_engine.storage.source import ModelSource
-from py_engine.weights.loader import OnProgress, load_weights
+from py_engine.weights.loader import load_weights
 from py_engine.weights.plan import WeightPlan
 
 T = TypeVar("T")
@@ -27,13 +28,14 @@ async def load_parts(
     plan: WeightPlan,
     begin_kernels: BeginKernels[T],
     on_progress: Callable[[LoadProgress], None],
+    on_flow: Callable[[], object] = lambda: None,
 ) -> tuple[dict[str, Buffer], T, Kernels]:
     """Load the weights of `plan` while the kernels compile; what fails first ends both.
 
     Returns the buffers of the weights by their names in the plan, and what `begin_kernels` gives,
     kernels among it that it began to compile, which may take longer than the weights. A source that
-    keeps files downloads all that the plan needs meanwhile. On failure or cancellation nothing
-    stays on the GPU.
+    keeps files downloads all that the plan needs meanwhile. `on_flow` is that of `load_weights`. On
+    failure or cancellation nothing stays on the GPU.
     Raises the errors of `load_weights`, of the source and of the device.
     """
 
@@ -42,7 +44,8 @@ async def load_parts(
 
     # First: what is read of a file from then on waits for its download.
     fetching = asyncio.ensure_future(_download(source, plan, report("download")))
-    loading = asyncio.ensure_future(_load(device, source, plan, fetching, report("weights")))
+    load = partial(load_weights, device, source, plan, report("weights"), on_flow)
+    loading = asyncio.ensure_future(_load(load, fetching))
     beginning = asyncio.ensure_future(begin_kernels(loading))
     compiling = asyncio.ensure_future(_compiled(device, beginning))
     needed = loading, beginning, fetching
@@ -95,15 +98,11 @@ async def _download(
 
 
 async def _load(
-    device: Device,
-    source: ModelSource,
-    plan: WeightPlan,
-    fetching: Awaitable[bool],
-    on_bytes: OnProgress,
+    load: Callable[[], Awaitable[dict[str, Buffer]]], fetching: Awaitable[bool]
 ) -> dict[str, Buffer]:
     """Load weights from files that are still coming, again if they came damaged at first."""
     try:
-        weights = await load_weights(device, source, plan, on_bytes)
+        weights = await load()
     except ConversionError:
         if await fetching:  # the weights are like that
             raise
@@ -115,4 +114,4 @@ async def _load(
             destroy_buffers(weights.values())
             raise
         destroy_buffers(weights.values())
-    return await load_weights(device, source, plan, on_bytes)
+    return await load()

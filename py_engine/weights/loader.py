@@ -15,6 +15,7 @@ from py_engine.errors import ConversionError
 from py_engine.gpu.memory import destroy_buffers
 from py_engine.gpu.types import Buffer, Device, Dispatch, Kernel, KernelSpec, Program
 from py_engine.kernels.relay import PIECE_BYTES, REPORT_BYTES, piece, units
+from py_engine.storage.host_bytes import reuse
 from py_engine.storage.source import HostBytes, ModelSource, keeps_files
 from py_engine.weights.plan import WeightPlan
 from py_engine.weights.reads import OF_KEPT, OF_REMOTE, Read, Slice, plan_reads
@@ -27,17 +28,22 @@ OnProgress = Callable[[int, int], object]
 
 
 async def load_weights(
-    device: Device, source: ModelSource, plan: WeightPlan, on_bytes: OnProgress
+    device: Device,
+    source: ModelSource,
+    plan: WeightPlan,
+    on_bytes: OnProgress,
+    on_flow: Callable[[], object] = lambda: None,
 ) -> dict[str, Buffer]:
     """Load the weights of `plan`; return their buffers by the plan's names.
 
-    `on_bytes(done, total)` counts the bytes that are read. When loading fails or is cancelled,
-    nothing stays on the GPU and nothing goes on.
+    `on_bytes(done, total)` counts the bytes that are read, and `on_flow` is called when some of
+    them have been given to the GPU. When loading fails or is cancelled, nothing stays on the GPU
+    and nothing goes on.
 
     Errors: those of the source (MissingFileError, NetworkError, TruncatedFileError), of the device,
     and ConversionError for a weight that is too large for its format.
     """
-    loading = _Loading(device, source, plan, on_bytes)
+    loading = _Loading(device, source, plan, on_bytes, on_flow)
     try:
         async with device.check("loading the model's weights"):
             await loading.run()
@@ -51,9 +57,15 @@ class _Loading:
     """The state of one load."""
 
     def __init__(
-        self, device: Device, source: ModelSource, plan: WeightPlan, on_bytes: OnProgress
+        self,
+        device: Device,
+        source: ModelSource,
+        plan: WeightPlan,
+        on_bytes: OnProgress,
+        on_flow: Callable[[], object],
     ) -> None:
         self.buffers: dict[str, Buffer] = {}
+        self._on_flow = on_flow
         self._device = device
         self._source = source
         self._plan = plan
@@ -80,7 +92,9 @@ class _Loading:
                 if not reading:
                     break
                 read, data = reading.popleft()
-                await self._write(read, await data)
+                await self._write(read, part := await data)
+                reuse(part)
+                self._on_flow()
             await self._relays.finish()
         finally:
             await _cancelled([data for _, data in reading] + [fence for fence, _ in self._fences])

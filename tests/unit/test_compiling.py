@@ -138,6 +138,47 @@ def test_those_of_a_prompt_compile_first(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+class Vocabulary:
+    """A tokenizer that notes how many weights there were when it was first asked for."""
+
+    def __init__(self, device: Slow) -> None:
+        self._device = device
+        self.n_weights: list[int] = []
+
+    async def vocab_size(self) -> int:
+        self.n_weights.append(len(self._device.weights))
+        return 1 << 20
+
+    async def token_ids(self, text: str) -> list[int]:
+        raise NotImplementedError
+
+
+class LateSource(FolderSource):
+    """A network on which weights come after a while."""
+
+    delay_s = 0.0
+
+    async def read_range(self, path: str, begin: int, end: int, *more: Any) -> bytes:
+        await asyncio.sleep(self.delay_s)
+        return await super().read_range(path, begin, end, *more)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.7])
+def test_a_tokenizer_loads_when_weights_flow_or_take_long(tmp_path: Path, delay_s: float) -> None:
+    async def run() -> list[int]:
+        device, source = Slow(), LateSource(tmp_path)
+        vocabulary = Vocabulary(device)
+        write_model_folder(FIXTURE, tmp_path)
+        checkpoint = await open_checkpoint(source)
+        config = ChatConfig.from_json(checkpoint.config_json)
+        source.delay_s = delay_s
+        await load_model(device, checkpoint, config, lambda report: None, tokenizer=vocabulary)
+        return vocabulary.n_weights
+
+    [n_weights] = asyncio.run(run())
+    assert (n_weights > 0) == (delay_s == 0)
+
+
 def test_an_adapter_on_the_cpu_compiles_when_weights_are_there(tmp_path: Path) -> None:
     """It has but the cores that load the weights."""
 
