@@ -5,6 +5,7 @@ import { bufferOf } from './buffers.mjs?v=__BUILD__';
 const URL_OF_WORKER = new URL('./blob_thread_worker.mjs?v=__BUILD__', import.meta.url);
 const START_MS = 5_000;
 const IDLE_MS = 10_000;
+const AGAIN_MS = 30_000; // until another try to start one
 
 let starting; // a promise of the thread, while there is one
 
@@ -28,12 +29,12 @@ export async function readBlob(folder, name, begin, end) {
 
 /** End the thread, whatever it is at: what waits for it fails. */
 export async function endBlobThread() {
-  (await starting)?.end('it was ended');
+  (await starting?.catch(() => {}))?.end('it was ended');
 }
 
 function thread() {
   starting ??= startThread().catch((error) => {
-    starting = undefined;
+    setTimeout(() => { starting = undefined; }, AGAIN_MS);
     console.warn(`No thread reads and writes the site's files: ${error.message}`);
     throw named('NoThread', error.message);
   });

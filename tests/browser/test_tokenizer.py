@@ -11,8 +11,10 @@ import tokenizers
 from py_engine.tokenizer import Tokenizer
 from py_engine.tokenizer.backend_native import NativeBackend
 from py_engine.tokenizer.files import parse_tokenizer_json
+from tests.browser.conftest import StartWorker
 from tests.support.control_tokens import HOSTILE_TEXTS
-from tests.support.engine_worker import EngineWorker
+from tests.support.engine_worker import EngineWorker, WorkerError
+from tests.support.site_server import RecordingServer
 from tests.support.tokenizer_files import SHAPES, STREAMING_SHAPES, TEXTS, tokenizer_json
 
 
@@ -61,6 +63,25 @@ async def open_broken(json_text: str) -> str:
     except ModelFileFormatError as error:
         return str(error)
     return ""
+
+
+def test_library_that_cannot_be_fetched(start_worker: StartWorker, server: RecordingServer) -> None:
+    async def open_tokenizer(text: str) -> int:
+        from py_engine.tokenizer import tokenizer_from_json
+
+        tokenizer = await tokenizer_from_json(text)
+        size = tokenizer.vocab_size
+        tokenizer.destroy()
+        return size
+
+    worker, text = start_worker(server.url), tokenizer_json("gpt2")
+    worker.run("1")
+    file = "**/tokenizers/index.wasm*"
+    worker.page.context.route(file, lambda route: route.fulfill(status=404))
+    with pytest.raises(WorkerError, match=r"NetworkError: The tokenizers library .*404"):
+        worker.run(open_tokenizer, text=text)
+    worker.page.context.unroute(file)
+    assert worker.run(open_tokenizer, text=text) > 256
 
 
 @pytest.mark.parametrize("shape", SHAPES)
