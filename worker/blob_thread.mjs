@@ -72,6 +72,7 @@ async function startThread() {
   let last = 0;
   let idle;
   function end(why) {
+    clearTimeout(idle); // or the next thread would be forgotten
     worker.terminate();
     starting = undefined;
     for (const { reject } of waiting.values()) reject(named('AbortError', why));

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import js
@@ -94,8 +94,8 @@ class OpfsBlobs:
     ) -> HostBytes | None:
         """Return a range of a blob."""
         if end is not None and end - begin >= _FOR_THREAD_BYTES and _can_share_handles():
-            with _going_on_after(_NO_THREAD, _LOCKED):
-                return await _read_in_thread(f"{_ROOT}/{folder}", name, begin, end)
+            with suppress(JsException):  # what is wrong with the file shows below, too
+                return await pywebllm_worker.readBlob(f"{_ROOT}/{folder}", name, begin, end)
         file = self._files.pop((folder, name), None)
         data = None if file is None else await _part(file, begin, end)
         if data is None:  # not open yet, or written anew by another tab
@@ -170,16 +170,6 @@ def _require_gone(error: JsException) -> None:
         raise storage_error(error) from error
 
 
-async def _read_in_thread(path: str, name: str, begin: int, end: int) -> HostBytes | None:
-    try:
-        return await pywebllm_worker.readBlob(path, name, begin, end)
-    except JsException as error:
-        if error.name in (_NO_THREAD, _LOCKED):
-            raise
-        _require_gone(error)
-        return None
-
-
 def _can_share_handles() -> bool:
     """Whether several tabs can have access handles of one file, to read it; some browsers' lock."""
     handles = getattr(js, "FileSystemSyncAccessHandle", None)
@@ -187,12 +177,12 @@ def _can_share_handles() -> bool:
 
 
 @contextmanager
-def _going_on_after(*names: str) -> Iterator[None]:
-    """Go on after the block when it raises a JavaScript error of such a name."""
+def _going_on_after(name: str) -> Iterator[None]:
+    """Go on after the block when it raises a JavaScript error of this name."""
     try:
         yield
     except JsException as error:
-        if error.name not in names:
+        if error.name != name:
             raise
 
 

@@ -30,7 +30,6 @@ _DESCRIBE_ADAPTER = """async () => {
     return adapter ? `${adapter.info.vendor} ${adapter.info.architecture}`.trim() : '';
 }"""
 
-
 _UNWATCHED_FLAGS = (
     "--headless=new",
     "--no-first-run",

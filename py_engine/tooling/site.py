@@ -47,7 +47,7 @@ WRAPPED_FILES = {
     "xgrammar": "@mlc-ai/web-xgrammar/lib/index.js",
 }
 WRAPPER = "library_wrapper.mjs"
-EMBEDDED = re.compile(rb"(data:application/octet-stream;base64,)([A-Za-z0-9+/=]+)")
+EMBEDDED = re.compile(rb"data:application/octet-stream;base64,([A-Za-z0-9+/=]+)")
 
 EXTENSION = "extension"  # its folder in worker/
 EXTENSION_MANIFEST = "manifest.json"
@@ -155,13 +155,14 @@ def _wrapped_files(modules: Path) -> Files:
     wrapper = (ROOT / "worker" / WRAPPER).read_bytes()
     files: Files = {}
     for target, source in WRAPPED_FILES.items():
-        script, count = EMBEDDED.subn(rb"\1", library := (modules / source).read_bytes())
-        if count != 1:
-            cause = f"{source} has {count} parts of WebAssembly in it, but must have one"
+        library = (modules / source).read_bytes()
+        found = EMBEDDED.findall(library)
+        if len(found) != 1:
+            cause = f"{source} has {len(found)} parts of WebAssembly in it, but must have one"
             raise SetupError("site", cause, "take the version that package-lock.json names")
-        [(_, wasm)] = EMBEDDED.findall(library)
+        script = library.replace(found[0], b"")
         files[f"{target}/index.mjs"] = wrapper.replace(b"// __LIBRARY__", script)
-        files[f"{target}/index.wasm"] = base64.b64decode(wasm)
+        files[f"{target}/index.wasm"] = base64.b64decode(found[0])
         files |= _licences(modules, source, target)
     return files
 
