@@ -18,8 +18,8 @@ from tests.support.site_server import RecordingServer
 
 expect.set_options(timeout=60_000)  # ms; a busy machine takes more than Playwright's 5,000
 
-ONE_IN = 3
-"""Of how many tests with the marker `sampled` one runs, but for PYWEBLLM_ALL=1."""
+ONE_IN = 4
+"""Of how many cases of a test with the marker `sampled` one runs, but for PYWEBLLM_ALL=1."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run browser tests last: quick ones first, and Playwright occupies asyncio once it runs."""
     is_choice = len(items) <= ONE_IN  # of somebody who names a test
     if not IS_ALL and not is_choice:
-        items[:] = [item for item in items if _is_in_sample(item)]
+        left_out = _left_out(items)
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()) or "browser" in item.path.parts:
             item.add_marker("browser")
@@ -45,10 +46,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
 
 
-def _is_in_sample(item: pytest.Item) -> bool:
-    """Tell whether to run a test: the same ones on every machine, whatever else runs."""
-    name = item.nodeid.encode()
-    return item.get_closest_marker("sampled") is None or crc32(name) % ONE_IN == 0
+def _left_out(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return what is not in the sample: the same on every machine, whatever else runs.
+
+    Of each test with cases for it, one case is in it at least.
+    """
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sampled") is not None:
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left_out: set[pytest.Item] = set()
+    for of_test in cases.values():
+        of_test.sort(key=lambda item: crc32(item.nodeid.encode()))
+        left_out.update(of_test[-(-len(of_test) // ONE_IN) :])
+    return left_out
 
 
 def _group(item: pytest.Item) -> str:

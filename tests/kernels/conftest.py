@@ -90,7 +90,7 @@ def sampled(names: Iterable[str]) -> list[Any]:
 
 
 @pytest.fixture(
-    params=["one workgroup", "lanes", *sampled(["few threads", "split", "split without subgroups"])]
+    params=sampled(["one workgroup", "lanes", "few threads", "split", "split without subgroups"])
 )
 def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """The forms of decode's attention; splits are small, so that short sequences have several."""
@@ -107,7 +107,7 @@ def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     return SPLIT
 
 
-@pytest.fixture(params=["one thread a query", "lanes", *sampled(["tiles", "small tiles"])])
+@pytest.fixture(params=sampled(["one thread a query", "lanes", "tiles", "small tiles"]))
 def prefill_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """The forms of prefill's attention."""
     if request.param == "one thread a query":
@@ -161,7 +161,7 @@ def scaled(form: GemvForm, lanes: int) -> GemvForm:
     return replace(form, workgroup=form.workgroup // 4 * lanes)
 
 
-@pytest.fixture(params=["subgroups", "plain", *sampled(["int8 without subgroups", *GEMV_FORMS])])
+@pytest.fixture(params=sampled(["subgroups", "plain", "int8 without subgroups", *GEMV_FORMS]))
 def gemv_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """Every form of a product of one token."""
     if request.param == "plain":
@@ -175,7 +175,7 @@ def gemv_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     return one_form(lanes, scaled(GEMV_FORMS[request.param], lanes))
 
 
-@pytest.fixture(params=["subgroups", "plain", *sampled(["many rows"])])
+@pytest.fixture(params=sampled(["subgroups", "plain", "many rows"]))
 def tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """The forms to build a kernel in: with the adapter's subgroups, then without."""
     if request.param == "plain":

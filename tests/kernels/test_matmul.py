@@ -251,7 +251,7 @@ def test_gemv_folds_a_norm(
 
 
 @pytest.mark.parametrize(("kind", "columns"), [("rms", 1056), (None, 96)])
-@pytest.mark.parametrize("form", [*SHARING_FORMS[:1], *sampled(SHARING_FORMS[1:])])
+@pytest.mark.parametrize("form", sampled(SHARING_FORMS))
 def test_gemv_folds_what_a_branch_adds(
     run_kernel: RunKernel, lanes: int | None, form: str, kind: str | None, columns: int
 ) -> None:

@@ -154,6 +154,7 @@ def test_the_tightest_filter_takes_the_likeliest(
 P = np.array([0.1, 0.4, 0.2, 0.3])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("sampling", "kept"),
     [

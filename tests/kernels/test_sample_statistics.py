@@ -154,6 +154,7 @@ def draw_many(worker: EngineWorker, setting: Setting, seed: int, n_draws: int) -
     return np.frombuffer(data, np.uint32)[:VOCABULARY]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_draws_follow_the_distribution(engine_worker: EngineWorker, setting: Setting) -> None:
     counts = draw_many(engine_worker, setting, seed=1234, n_draws=N_DRAWS)

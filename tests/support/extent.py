@@ -1,6 +1,6 @@
-"""How much of the long tests runs: with PYWEBLLM_ALL=1 everything, which takes twice as long.
+"""How much of the long tests runs: with PYWEBLLM_ALL=1 everything, which takes three times as long.
 
-Without it, one in three tests with the marker `sampled` runs. The cases of the proxy itself
+Without it, one in four cases of a test with the marker `sampled` runs. The cases of the proxy itself
 (browser/test_proxy.py) run on both of the page's interpreters; what loads models runs on
 MicroPython.
 """
