@@ -37,8 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run browser tests last: quick ones first, and Playwright occupies asyncio once it runs."""
     is_choice = len(items) <= ONE_IN  # of somebody who names a test
     if not IS_ALL and not is_choice:
-        left_out = _left_out(items)
-        items[:] = [item for item in items if item not in left_out]
+        items[:] = _sample(items)
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()) or "browser" in item.path.parts:
             item.add_marker("browser")
@@ -46,20 +45,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
 
 
-def _left_out(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Return what is not in the sample: the same on every machine, whatever else runs.
-
-    Of each test with cases for it, one case is in it at least.
-    """
+def _sample(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests to run: the same on every machine, of each test one case at least."""
+    chance = {item: crc32(item.nodeid.encode()) for item in items}
     cases: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if item.get_closest_marker("sampled") is not None:
-            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    left_out: set[pytest.Item] = set()
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    chosen: set[pytest.Item] = set()
     for of_test in cases.values():
-        of_test.sort(key=lambda item: crc32(item.nodeid.encode()))
-        left_out.update(of_test[-(-len(of_test) // ONE_IN) :])
-    return left_out
+        in_sample = [
+            item
+            for item in of_test
+            if item.get_closest_marker("sampled") is None or chance[item] % ONE_IN == 0
+        ]
+        chosen.update(in_sample or [min(of_test, key=chance.__getitem__)])
+    return [item for item in items if item in chosen]
 
 
 def _group(item: pytest.Item) -> str:

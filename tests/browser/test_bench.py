@@ -120,6 +120,6 @@ def test_weights_pass_at_half_the_speed_of_plain_bytes_or_more(
 
 def test_what_messages_cost(browser: Browser, site: Site) -> None:
     with SiteServer(site.folder, mounts=MOUNTS) as server:
-        figures = measure_messages(browser, server, n_chunks=160, seconds=2)
+        figures = measure_messages(browser, server, n_chunks=80, seconds=1)
     assert len(figures) == 7
     assert all(figure > 0 for figure in figures.values()), figures

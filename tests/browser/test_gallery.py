@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, FrameLocator, Locator, 
 
 from py_engine.tooling.snippets import FOLDER, read_snippet, read_snippets
 from py_engine.tooling.steps import ROOT
+from tests.support.extent import PAGE_INTERPRETERS
 from tests.support.site_server import RecordingServer
 
 EMBEDDED_MODEL = ROOT / "web/models/Llama-Storyteller-7M-q4f16_1-MLC"
@@ -298,7 +299,7 @@ def test_every_snippet_has_a_run() -> None:
     assert all(kind in read_snippet(FOLDER / f"{name}.py").types for name, kind in RUNS)
 
 
-@pytest.mark.parametrize("kind", ["mpy", "py"])
+@pytest.mark.parametrize("kind", PAGE_INTERPRETERS)
 def test_what_is_edited_runs_and_errors_show_where_they_are(page: Page, kind: str) -> None:
     open_snippet(page, "get_started", kind)
     original = page.input_value("#code")
@@ -431,7 +432,7 @@ def test_the_gallery_fits_a_phone(
     context.close()
 
 
-@pytest.mark.parametrize("kind", ["mpy", "py"])
+@pytest.mark.parametrize("kind", PAGE_INTERPRETERS)
 def test_a_page_in_a_folder_finds_the_files_of_the_site(page: Page, kind: str) -> None:
     """The page of docs/pyscript.md, two folders down."""
     snippet = (ROOT / "docs/pyscript.md").read_text().partition("```html\n")[2].partition("```")[0]

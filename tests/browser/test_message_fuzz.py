@@ -14,7 +14,7 @@ from playwright.sync_api import CDPSession, Page
 from tests.conftest import RecordingServer
 
 # A longer one by hand: PYWEBLLM_FUZZ=seed,messages
-SEED, MESSAGES = map(int, os.environ.get("PYWEBLLM_FUZZ", "20261128,2000").split(","))
+SEED, MESSAGES = map(int, os.environ.get("PYWEBLLM_FUZZ", "20261128,1200").split(","))
 PARTS = 5
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.support.extent import PAGE_INTERPRETERS
 from tests.support.page_cases import case_names, known_cases, open_cases, run_case
 from tests.support.site_server import RecordingServer
 
@@ -17,7 +18,7 @@ SCRIPT = "tests/browser/pages/proxy_cases.py"
 CASES = case_names(SCRIPT)
 
 
-@pytest.fixture(scope="module", params=["mpy", "py"])
+@pytest.fixture(scope="module", params=PAGE_INTERPRETERS)
 def proxy_page(
     request: pytest.FixtureRequest, browser: Browser, session_server: RecordingServer
 ) -> Iterator[Page]:

@@ -12,7 +12,7 @@ from tests.conftest import RecordingServer
 
 PAGES = Path(__file__).parent / "pages"
 # A longer one by hand: PYWEBLLM_SESSION=seed,seconds
-SEED, SECONDS = map(int, os.environ.get("PYWEBLLM_SESSION", "20261121,20").split(","))
+SEED, SECONDS = map(int, os.environ.get("PYWEBLLM_SESSION", "20261121,12").split(","))
 
 
 def test_any_order_of_requests_leaves_the_engine_as_it_was(
