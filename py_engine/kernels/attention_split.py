@@ -2,15 +2,17 @@
 
 Two kernels do what `attention_decode` does with one workgroup a KV head: the first attends to a
 part of the keys in each workgroup, the second joins the parts (Flash-Decoding, Dao et al. 2023).
-While all keys are in one part, a form of the first does without the second, to the same bits.
+While all keys are in one part, a form of the first does without the second, to the same bits; few
+parts may be joined by the product that reads them (`GemvInput`).
 
 Shapes beside those of `attention.py`, for the heads of the cache at hand: split_parts f32 (heads,
-splits, head_dim + 4), a part's sums, then its maximum, its denominator and two zeros.
+splits, head_dim + 4), a part's sums, then its maximum, its denominator and two zeros; a part
+without keys has a denominator of 0, and no sums.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.attention import (
@@ -32,7 +34,8 @@ from py_engine.kernels.wgsl import SUBGROUP_DIRECTIVES, kernel_spec
 class KeySplit:
     """A split in at most `splits` parts of at least `least_keys` keys, one of up to `alone_keys`.
 
-    `workgroup` threads have a part; their subgroups are of exactly `lanes` (None: without).
+    `workgroup` threads have a part; their subgroups are of exactly `lanes` (None: without). Up to
+    `joined_parts` parts of `alone_keys` may be joined by what reads them.
     """
 
     splits: int
@@ -40,6 +43,12 @@ class KeySplit:
     alone_keys: int
     workgroup: int
     lanes: int | None
+    joined_parts: int = 0
+
+    @property
+    def joined(self) -> KeySplit:
+        """The split in so few parts that what reads them joins them."""
+        return replace(self, splits=self.joined_parts, least_keys=self.alone_keys)
 
     @property
     def constants(self) -> dict[str, int]:
@@ -69,10 +78,21 @@ def key_split(shape: AttentionShape, tuning: Tuning) -> KeySplit | None:
         workgroup //= 2
         if workgroup < least:
             return None
-    most_keys = shape.context if shape.window is None else min(shape.context, shape.window.size)
-    is_short = most_keys <= wanted.alone_keys
+    is_short = most_keys(shape) <= wanted.alone_keys
     splits = 1 if is_short else max(1, wanted.workgroups // shape.heads_in_cache)
-    return KeySplit(splits, wanted.least_keys, wanted.alone_keys, workgroup, lanes)
+    return KeySplit(
+        splits,
+        wanted.least_keys,
+        wanted.alone_keys,
+        workgroup,
+        lanes,
+        min(wanted.joined_parts, splits),
+    )
+
+
+def most_keys(shape: AttentionShape) -> int:
+    """Return how many keys a query sees at the most."""
+    return shape.context if shape.window is None else min(shape.context, shape.window.size)
 
 
 def _workgroup_bytes(shape: AttentionShape, workgroup: int, lanes: int | None) -> int:

@@ -25,7 +25,10 @@ fn attend(group: vec3u, thread: u32, team: u32, lane: u32) {
   let size = keys_per_split(n_keys);
   let first_key = split * size;
   let end_key = min(first_key + size, n_keys);
-  if (first_key >= n_keys) { return; }
+  if (first_key >= n_keys) {
+    for (var r = thread; r < N_REP; r += WORKGROUP) { keep_nothing(Part(token, cache_head * N_REP + r, split)); }
+    return;
+  }
   let kv_head = FIRST_CACHE_HEAD + cache_head;
   let here = cached_at(slot_of(position), cache_head);
   let scale = query_scale(position);

@@ -15,13 +15,16 @@ class SplitKeys:
 
     There are about `workgroups` workgroups of `workgroup` threads over all KV heads, each with at
     least `least_keys` keys. As many as `alone_keys` are not shared out: one workgroup has them, and
-    nothing is left to join. `by_subgroups` relies on all subgroups having as many lanes.
+    nothing is left to join. Up to `joined_parts` of so many keys are joined by the product behind
+    attention where it reads them, if that can be. `by_subgroups` relies on all subgroups having as
+    many lanes.
     """
 
     workgroup: int
     workgroups: int
     least_keys: int
     alone_keys: int
+    joined_parts: int = 0
     by_subgroups: bool = True
 
 

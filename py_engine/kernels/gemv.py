@@ -1,7 +1,8 @@
 """Products of one token, or of a few, with a weight matrix.
 
-y[row] = sum over columns of w[row, column] * x[column]; a norm of x is folded in, and what a branch
-adds to x (`GemvInput`). An `Epilogue` says what becomes of y on its way out.
+y[row] = sum over columns of w[row, column] * x[column]; folded in are a norm of x, what a branch
+adds to x, and what joins parts of attention to x (`GemvInput`). An `Epilogue` says what becomes of
+y on its way out.
 
 A matrix may lie in several parts, each of some of its rows: a kernel of a part writes its outputs
 where they belong in the whole.
@@ -17,8 +18,8 @@ from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.batch import MAX_BATCH, batch_stride
 from py_engine.kernels.formats import WeightFormat
 from py_engine.kernels.forms import GemvForm
-from py_engine.kernels.gemv_forms import folds_branch, form_of
-from py_engine.kernels.gemv_input import GemvInput
+from py_engine.kernels.gemv_forms import folds_branch, form_of, joins_parts
+from py_engine.kernels.gemv_input import AttentionParts, GemvInput
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import (
     QUAD,
@@ -48,6 +49,7 @@ def gemv(
     epilogue: Epilogue = STORE,
     norm: Norm | None = None,
     branch_norm: Norm | None = None,
+    parts: AttentionParts | None = None,
     first_output: int = 0,
     n_outputs: int | None = None,
     batch: int = 1,
@@ -59,11 +61,14 @@ def gemv(
     when gated (2 n_outputs,), output f32 (n_outputs,). Outputs from `first_output` on are written;
     `n_outputs` is None for a matrix in one part. Of a batch, x and output have `batch_stride`
     floats a token. A branch with `branch_norm` behind it, like x with that norm's weight, is added
-    to x on the fly where `folds_branch` says that it can be.
+    to x on the fly where `folds_branch` says that it can be; `parts` of attention are joined to x
+    where `joins_parts` says so.
     """
     if branch_norm is not None:
         assert folds_branch(weight_format, rows, columns, branch_norm, tuning, batch)
-    given = GemvInput(norm, branch_norm)
+    if parts is not None:
+        assert batch == 1 and joins_parts(weight_format, rows, columns, parts, tuning)
+    given = GemvInput(norm, branch_norm, parts)
     product = matrix_product(weight_format, rows, columns, epilogue, first_output, n_outputs)
     form = form_of(weight_format, rows, columns, norm, tuning)
     if form is not None:

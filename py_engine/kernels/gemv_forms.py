@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from py_engine.kernels.formats import WeightFormat
 from py_engine.kernels.forms import PLAIN_INT8, GemvForm
+from py_engine.kernels.gemv_input import AttentionParts
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import has_codes
 from py_engine.kernels.tuning import Tuning
@@ -53,3 +54,22 @@ def folds_branch(
     if form is None or norm.kind != "rms" or norm.bias:
         return False
     return form.has_quads or (form.staged and batch == 1)
+
+
+def joins_parts(
+    weight_format: WeightFormat,
+    rows: int,
+    columns: int,
+    parts: AttentionParts,
+    tuning: Tuning,
+) -> bool:
+    """Tell whether a GEMV of one token joins the parts of attention where it reads x.
+
+    Each workgroup reads all of them, which pays where many rows share that: those of a form that
+    has x in workgroup memory.
+    """
+    form = form_of(weight_format, rows, columns, None, tuning)
+    if form is None or not form.staged or tuning.lanes is None:
+        return False
+    needed = form.workgroup_bytes(columns, tuning.lanes) + parts.workgroup_bytes(columns)
+    return needed <= tuning.workgroup_bytes

@@ -23,6 +23,7 @@ from py_engine.kernels.reference_attention import (
     attention_decode,
     attention_prefill,
     attention_split,
+    joined_parts,
     rope_append,
 )
 from py_engine.kernels.reference_delta import gated_delta
@@ -135,13 +136,25 @@ def _product(constants: Constants, x: Array, buffers: Buffers) -> Array:
 
 
 def gemv(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
-    """y = W (normed x or x) for each token, then the epilogue; a branch comes to x before."""
-    x = buffers["x"].reshape(constants["BATCH"], -1)[:, : constants["COLUMNS"]]
+    """y = W (normed x or x) for each token, then the epilogue; a branch comes to x before.
+
+    In place of x there may be the parts of attention.
+    """
+    x = _gemv_input(constants, buffers)
     if "branch" in buffers:
         x = x + _of_branch(constants, buffers)
     if "norm" in constants:
         x = _normed(constants, x, buffers)
     _epilogue(constants, _product(constants, x, buffers), buffers)
+
+
+def _gemv_input(constants: Constants, buffers: Buffers) -> Array:
+    """Return rows (tokens, COLUMNS) as they are before what is folded into a product."""
+    if "split_parts" not in buffers:
+        return buffers["x"].reshape(constants["BATCH"], -1)[:, : constants["COLUMNS"]]
+    size, n_parts = constants["HEAD_DIM"], constants["PARTS"]
+    parts = buffers["split_parts"].reshape(-1, n_parts, size + 4)[: constants["COLUMNS"] // size]
+    return joined_parts(parts).reshape(1, -1)
 
 
 def gemm(constants: Constants, n_tokens: int, buffers: Buffers) -> None:

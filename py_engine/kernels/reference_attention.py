@@ -34,6 +34,9 @@ def _places(constants: Constants, row: int, words: Sequence[int]) -> Mapping[str
 
 _by_rows = by_rows(_places)
 
+_NO_KEYS = (-3.4e38, 0, 0, 0)
+"""Maximum and denominator of a part without keys, and two zeros."""
+
 
 def _rotate(constants: Constants, buffers: Buffers, x: Array, positions: Array) -> Array:
     """RoPE of x (tokens, heads, head_dim) from the two tables, by angle addition."""
@@ -226,7 +229,21 @@ def attention_decode(constants: Constants, n_tokens: int, buffers: Buffers) -> N
 
 def _split_parts(constants: Constants, buffers: Buffers) -> Array:
     """Return the parts (heads, splits, head_dim + 4): sums, maximum, denominator, two zeros."""
-    return buffers["split_parts"].reshape(-1, constants["SPLITS"], constants["HEAD_DIM"] + 4)
+    here = _cached_queries(constants)
+    rows = buffers["split_parts"].reshape(-1, constants["SPLITS"], constants["HEAD_DIM"] + 4)
+    return rows[: here.stop - here.start]
+
+
+def joined_parts(parts: Array) -> Array:
+    """Return heads (heads, head_dim) from their parts (heads, splits, head_dim + 4).
+
+    Sums of a part without keys, whose denominator is 0, are of a step before.
+    """
+    sums, highest, denominators, _ = np.split(parts.astype(np.float64), [-4, -3, -2], axis=2)
+    weights = np.exp(highest - highest.max(axis=1, keepdims=True))
+    sums = np.where(denominators > 0, weights * sums, 0).sum(axis=1)
+    joined: Array = sums / (weights * denominators).sum(axis=1)
+    return joined
 
 
 def _split_starts(constants: Constants, buffers: Buffers) -> range:
@@ -263,16 +280,14 @@ def attention_split(constants: Constants, n_tokens: int, buffers: Buffers) -> No
         parts[:, part, size] = here.max(axis=-1)
         parts[:, part, size + 1] = weights.sum(axis=-1)
         parts[:, part, size + 2 :] = 0
+    parts[:, len(starts) :, size:] = _NO_KEYS
 
 
 @_by_rows
 def attention_combine(constants: Constants, n_tokens: int, buffers: Buffers) -> None:
     """Join the parts."""
-    n_parts, size = len(_split_starts(constants, buffers)), constants["HEAD_DIM"]
-    parts = _split_parts(constants, buffers)[:, :n_parts].astype(np.float64)
-    weights = np.exp(parts[..., size] - parts[..., size].max(axis=1, keepdims=True))
-    out = (weights[..., None] * parts[..., :size]).sum(axis=1)
-    out /= (weights * parts[..., size + 1]).sum(axis=1)[:, None]
+    n_parts = len(_split_starts(constants, buffers))
+    out = joined_parts(_split_parts(constants, buffers)[:, :n_parts])
     gates = out
     if "qkv" in buffers:
         gates = _gates(constants, _rows(constants, buffers["qkv"], 1)[0])

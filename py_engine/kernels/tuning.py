@@ -90,7 +90,10 @@ _NVIDIA = Tuning(
     # An H200 with 8 KV heads: 16 parts are good at all contexts. Against one part a KV head, 13.7
     # us for 227 at 1,024 tokens and 23 for 1,658 at 4,096 (Llama 3.2 1B). One part takes 7.5 us for
     # 9.7 at 128 tokens, and 32 for 13.7 at 1,024: it has as many keys as threads, a round of them.
-    split_keys=SplitKeys(workgroup=256, workgroups=128, least_keys=64, alone_keys=256),
+    # Four parts of one round each are read by a product's workgroups in place of a dispatch (8 us).
+    split_keys=SplitKeys(
+        workgroup=256, workgroups=128, least_keys=64, alone_keys=256, joined_parts=4
+    ),
     # An H200 with q4f16_1, in us, each for the plain form's: 13.8 for 24.7 (16,384 x 2,048), 148
     # for 282 (128,256 x 4,096); 6.5 for 9.5 (3,072 x 2,048); 9.5 for 20 (2,048 x 8,192).
     gemv=GemvForms(
@@ -142,7 +145,12 @@ _OTHER_GPU = Tuning(
     # One workgroup a KV head would leave most of a GPU idle. Without subgroups, whose sizes may
     # vary; fewer and smaller parts than on an H200, for there are fewer cores.
     split_keys=SplitKeys(
-        workgroup=128, workgroups=64, least_keys=64, alone_keys=128, by_subgroups=False
+        workgroup=128,
+        workgroups=64,
+        least_keys=64,
+        alone_keys=128,
+        joined_parts=4,
+        by_subgroups=False,
     ),
     sample_slices=64,
 )

@@ -113,7 +113,7 @@ class BatchPrograms:
         steps = self._steps.batch_logits(Batch(batch))
         try:
             draws = self._draws_together(batch)["sample"]
-            needed = (*steps.of_any, *steps.of_short, *draws)
+            needed = (*steps, *draws)
             await compile_missing(self._device, needed, self._kernels)
             if batch > max(self._forward, default=0):
                 # Each sequence has its own state.

@@ -14,9 +14,11 @@ from py_engine.kernels.attention_split import (
     attention_combine,
     attention_split,
     key_split,
+    most_keys,
 )
 from py_engine.kernels.batch import Batch
 from py_engine.kernels.delta import gated_delta
+from py_engine.kernels.gemv_input import AttentionParts
 from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import last_row
 from py_engine.kernels.tuning import Tuning
@@ -98,13 +100,14 @@ class DecoderOps(Ops):
         self._caches = caches
         self._token_batch = batch
         self._normed = ""  # the norm whose result lies in "normed"
-        self._is_short = False
+        self._attended: AttentionParts | None = None  # what "attended" is still to be joined from
+        self._most_tokens: int | None = None
 
-    def of_short_sequences(self) -> DecoderOps:
-        """Return the same pieces, with the attention of sequences whose keys are not shared out."""
-        short = copy(self)
-        short._is_short = True
-        return short
+    def of_sequences(self, most_tokens: int) -> DecoderOps:
+        """Return the same pieces, for sequences of at most so many tokens."""
+        pieces = copy(self)
+        pieces._most_tokens = most_tokens
+        return pieces
 
     def project(
         self,
@@ -120,8 +123,15 @@ class DecoderOps(Ops):
         What "branch" adds to the source through `branch_norm` can only be folded in.
         """
         if not norm or self.max_tokens is None:
+            attended = self._attended if source == "attended" else None
             yield from self.product(
-                role, source, target, epilogue, norm=norm, branch_norm=branch_norm
+                role,
+                source,
+                target,
+                epilogue,
+                norm=norm,
+                branch_norm=branch_norm,
+                attended=attended,
             )
             return
         if norm != self._normed:
@@ -145,7 +155,8 @@ class DecoderOps(Ops):
         yield self.step(kernel, buffers)
 
     def attention(self, index: int) -> Iterator[Step]:
-        """Attend in layer `index`: "qkv" to "attended"."""
+        """Attend in layer `index`: "qkv" to "attended", or to parts that its projection joins."""
+        self._attended = self._parts_to_join(index)
         buffers = {
             "qkv": "qkv",
             "q_norm": f"layers.{index}.q_norm",
@@ -159,6 +170,24 @@ class DecoderOps(Ops):
                 own = {"k_cache": cache.k, "v_cache": cache.v, "rows": cache.rows}
                 yield self.step(kernel, buffers | own)
 
+    def _has_at_most(self, n_tokens: int) -> bool:
+        return self._most_tokens is not None and self._most_tokens <= n_tokens
+
+    def _parts_to_join(self, index: int) -> AttentionParts | None:
+        """Return what the output projection of layer `index` joins, None where it reads heads."""
+        caches = self._caches[index]
+        shape = caches[0].shape
+        split = key_split(shape, self._tuning)
+        if split is None or split.splits == 1 or self._has_at_most(split.alone_keys):
+            return None
+        if len(caches) > 1 or shape.gated:
+            return None
+        n_keys = split.joined_parts * split.alone_keys
+        is_few = self._has_at_most(n_keys) or most_keys(shape) <= n_keys
+        parts = AttentionParts(shape.head_dim, split.joined_parts)
+        joins = is_few and self.joins_parts(f"layers.{index}.output", "attended", parts)
+        return parts if joins else None
+
     def _attention_kernels(self, shape: AttentionShape) -> Iterator[KernelSpec]:
         chunk, tuning, batch = self.max_tokens, self._tuning, self._token_batch
         if chunk is None:
@@ -171,8 +200,10 @@ class DecoderOps(Ops):
                 )
             if split is None:
                 yield self.kernel(attention_decode, "attention", tuning=tuning, **of_rows)
-            elif self._is_short or split.splits == 1:
+            elif self._has_at_most(split.alone_keys) or split.splits == 1:
                 yield self.kernel(attention_alone, "attention", split=split, **of_rows)
+            elif self._attended is not None:
+                yield self.kernel(attention_split, "attention", split=split.joined, **of_rows)
             else:
                 yield self.kernel(attention_split, "attention", split=split, **of_rows)
                 yield self.kernel(attention_combine, "combine", split=split, **of_rows)

@@ -7,7 +7,8 @@ with linear attention too (its input projection, the delta rule, its output proj
 the outputs of both branches take one more where products share x among many rows: the gate-up
 projection adds what attention's branch does to x where it reads x, and one dispatch behind the MLP
 adds what both do to the residual; elsewhere they take two. Where attention shares keys out (GPUs),
-it takes a second one to join them, but not in short sequences, which have steps of their own.
+it takes a second one to join them, but not in sequences of few tokens, which have steps of their
+own: of one part, or of parts that the output projection joins.
 Prefill takes one more for each norm, and two for attention.
 """
 
@@ -36,18 +37,26 @@ from py_engine.weights.layouts import Layouts
 class NextLogits:
     """What takes the token drawn last through embedding, layers and head.
 
-    `of_short` is for sequences of at most `short_tokens` with the token that they append, to the
-    same bits as `of_any`, which is for every one. Both are the same object, and `short_tokens` 0,
-    where no attention shares keys out.
+    `of_any` is for every sequence. Where attention shares keys out, sequences of few tokens have
+    steps of their own, `of_few`: for at most how many with the token that is appended, fewest
+    first. Those of one part give the same bits as `of_any`.
     """
 
     of_any: tuple[Step, ...]
-    of_short: tuple[Step, ...]
-    short_tokens: int
+    of_few: tuple[tuple[int, tuple[Step, ...]], ...] = ()
 
     def of(self, n_tokens: int) -> tuple[Step, ...]:
         """Return what is for a sequence that has so many tokens with the one that it appends."""
-        return self.of_short if n_tokens <= self.short_tokens else self.of_any
+        return next((steps for most, steps in self.of_few if n_tokens <= most), self.of_any)
+
+    @property
+    def every(self) -> tuple[tuple[Step, ...], ...]:
+        """The steps of each kind of sequence."""
+        return (self.of_any, *(steps for _, steps in self.of_few))
+
+    def __iter__(self) -> Iterator[Step]:
+        """Return all steps."""
+        return chain.from_iterable(self.every)
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,7 @@ class DecoderSteps:
     def programs(self) -> tuple[tuple[str, tuple[Step, ...]], ...]:
         """The steps of each program, with what it is called."""
         return (
-            ("next logits", self.next_logits.of_any),
-            ("next logits", self.next_logits.of_short),
+            *(("next logits", steps) for steps in self.next_logits.every),
             ("prefill", self.prefill),
             ("first logits", self.first_logits),
             ("recall", self.recall),
@@ -148,10 +156,14 @@ def _next_logits(
     spec: DecoderSpec, ops: DecoderOps, head: tuple[Step, ...], tuning: Tuning
 ) -> NextLogits:
     of_any = (*_next(spec, ops), *head)
-    of_short = (*_next(spec, ops.of_short_sequences()), *head)
-    if tuning.split_keys is None or len(of_short) == len(of_any):
-        return NextLogits(of_any, of_any, 0)
-    return NextLogits(of_any, of_short, tuning.split_keys.alone_keys)
+    keys = tuning.split_keys
+    if keys is None:
+        return NextLogits(of_any)
+    kinds = (
+        (most, (*_next(spec, ops.of_sequences(most)), *head))
+        for most in (keys.alone_keys, keys.joined_parts * keys.alone_keys)
+    )
+    return NextLogits(of_any, tuple(kind for kind in kinds if len(kind[1]) < len(of_any)))
 
 
 def _next(spec: DecoderSpec, ops: DecoderOps) -> Iterator[Step]:

@@ -83,7 +83,7 @@ class Drafts:
 
     async def _make(self, batch: int) -> None:
         forward = self._steps.batch_logits(Batch(batch, is_draft=True))
-        needed = (*forward.of_any, *forward.of_short, *self._draws(batch)["sample"])
+        needed = (*forward, *self._draws(batch)["sample"])
         await compile_missing(self._device, needed, self._kernels)
         if batch > max(self._forward, default=0):
             made = await create_batch(self._device, self._spec, self._steps, batch, 1)

@@ -13,7 +13,8 @@ from typing import Any
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.gemm import gemm
 from py_engine.kernels.gemv import gemv
-from py_engine.kernels.gemv_forms import folds_branch
+from py_engine.kernels.gemv_forms import folds_branch, joins_parts
+from py_engine.kernels.gemv_input import AttentionParts
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import Epilogue
 from py_engine.kernels.rows import Ids, Target, embed, row_norm
@@ -104,18 +105,21 @@ class Ops:
         *,
         norm: str = "",
         branch_norm: str = "",
+        attended: AttentionParts | None = None,
         label: str = "",
         n_rows: int | None = None,
     ) -> Iterator[Step]:
         """Multiply by a matrix, or by its first `n_rows` rows; `norm` is folded in (one token).
 
-        So is what "branch" adds to the source through `branch_norm`, if `folds_branch`.
+        So is what "branch" adds to the source through `branch_norm`, if `folds_branch`. The source
+        is joined from the parts that attention left in "split_parts", if it `attended` in parts.
         """
         parts = _first_rows(self._layouts[role], n_rows)
         rows = sum(part.rows for part in parts)
         written = rows // 2 if epilogue.gated else rows
         n_outputs = self._columns.get(target, written)
         buffers = {"x": source, "bias": f"{role}.bias", "output": target}
+        buffers |= {"split_parts": "split_parts"}
         buffers |= _norm_buffers(norm) | _branch_buffers(branch_norm)
         arguments: dict[str, Any] = {
             "columns": self._columns[source],
@@ -127,6 +131,7 @@ class Ops:
             arguments |= {
                 "norm": self._norm if norm else None,
                 "branch_norm": self._norm if branch_norm else None,
+                "parts": attended,
                 "batch": self._batch,
             }
         else:
@@ -155,6 +160,17 @@ class Ops:
                 self._batch,
             )
             for part in self._layouts[role]
+        )
+
+    def joins_parts(self, role: str, source: str, parts: AttentionParts) -> bool:
+        """Tell whether products with a matrix join their source from attention's parts."""
+        return (
+            self.max_tokens is None
+            and self._batch == 1
+            and all(
+                joins_parts(part.format, part.rows, self._columns[source], parts, self._tuning)
+                for part in self._layouts[role]
+            )
         )
 
     def norm(

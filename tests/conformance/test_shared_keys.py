@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from py_engine.kernels import sampling
-from py_engine.kernels.forms import SplitKeys
+from py_engine.kernels.forms import GemvForm, GemvForms, SplitKeys
 from py_engine.kernels.tuning import Tuning
 from py_engine.models import loader
 from py_engine.models.base import SamplingParams
@@ -26,6 +26,7 @@ from tests.conformance.running import decode_in_worker, decode_on_numpy, load_on
 from tests.conformance.test_decoder import assert_agrees
 from tests.conformance.test_growing_cache import small_caches  # noqa: F401 (a fixture)
 from tests.conftest import EngineWorker
+from tests.kernels.conftest import subgroup_size_max
 from tests.support.numpy_device import NumpyDevice
 
 SHORT_TOKENS = N_PROMPT + 5
@@ -41,20 +42,38 @@ NAMES = [
 PATCH = """
 from dataclasses import replace
 from py_engine.kernels import tuning
-from py_engine.kernels.forms import SplitKeys
+from py_engine.kernels.forms import GemvForm, GemvForms, SplitKeys
 from py_engine.kernels.tuning import Tuning
 from py_engine.models import decoder_steps, loader
 
 def always_shared(*arguments):
     steps = decoder_steps.decoder_steps(*arguments)
-    of_any = steps.next_logits.of_any
-    return replace(steps, next_logits=decoder_steps.NextLogits(of_any, of_any, 0))
+    return replace(steps, next_logits=decoder_steps.NextLogits(steps.next_logits.of_any))
 
-keys = SplitKeys(64, 14, 9, short_tokens, by_subgroups=False)
-tuned = Tuning(split_keys=keys)
+keys = SplitKeys(64, 14, 9, short_tokens, joined_parts, by_subgroups=False)
+staged = GemvForms.only(GemvForm(2, 16, unroll=2, staged=True))
+tuned = Tuning(lanes, split_keys=keys, gemv=staged if joined_parts else None)
 loader.tuning_for = (lambda *arguments: tuned) if short_tokens else tuning.tuning_for
 loader.decoder_steps = always_shared if is_shared else decoder_steps.decoder_steps
 """
+
+
+def patch(
+    worker: EngineWorker,
+    short_tokens: int,
+    *,
+    is_shared: bool = False,
+    joined_parts: int = 0,
+    lanes: int | None = None,
+) -> None:
+    """Let a worker's models share keys out; 0 `short_tokens` for as they do it themselves."""
+    worker.run(
+        PATCH,
+        short_tokens=short_tokens,
+        is_shared=is_shared,
+        joined_parts=joined_parts,
+        lanes=lanes,
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +142,64 @@ def test_a_step_dispatches_no_more_than_it_needs(temperature: float, tmp_path: P
         assert found.total() == 5 * 2 + 2 + found["combine"] + 2 + found["narrow"]
 
 
+@pytest.fixture
+def joined_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let products of NumPy's device join parts of four keys, of sequences that have four."""
+    keys = SplitKeys(64, workgroups=56, least_keys=9, alone_keys=4, joined_parts=N_PARTS)
+    staged = GemvForms.only(GemvForm(2, 16, unroll=2, staged=True))
+    tuned = Tuning(4, split_keys=keys, gemv=staged)
+    monkeypatch.setattr(loader, "tuning_for", lambda *arguments: tuned)
+
+
+N_PARTS = (N_PROMPT + 6) // 4
+"""After six tokens parts are too few."""
+
+
+@pytest.mark.usefixtures("joined_parts")
+@pytest.mark.parametrize("name", NAMES)
+def test_replies_of_joined_parts_on_numpy(name: str, tmp_path: Path) -> None:
+    fixture = load_fixture(name)
+    assert_agrees(fixture, decode_on_numpy(tmp_path, fixture))
+
+
+@pytest.mark.usefixtures("joined_parts")
+def test_products_join_few_parts(tmp_path: Path) -> None:
+    device, fixture = NumpyDevice(), load_fixture(LLAMA)
+
+    async def run() -> list[int]:
+        model = await load_on_numpy(tmp_path, fixture, device)
+        found = []
+        model.start(SamplingParams(0))
+        for first in range(0, N_PROMPT, model.prefill_chunk_size):
+            await model.prefill(fixture.prompt_ids[first : first + model.prefill_chunk_size])
+        await model.reserve(10)
+        await model.sample()
+        for _ in range(10):
+            device.dispatched.clear()
+            await model.decode()
+            found.append(Counter(device.dispatched)["combine"])
+        return found
+
+    n_joined = 4 * N_PARTS - N_PROMPT
+    assert asyncio.run(run()) == [0] * n_joined + [2] * (10 - n_joined)
+
+
+@pytest.mark.parametrize("name", [LLAMA, "gemma2_q4f16"])
+def test_replies_of_joined_parts_on_webgpu(
+    name: str, tmp_path: Path, engine_worker: EngineWorker
+) -> None:
+    lanes = engine_worker.run(subgroup_size_max)
+    if lanes is None:
+        pytest.skip("this adapter has no subgroups")
+    fixture = load_fixture(name)
+    try:
+        patch(engine_worker, (N_PROMPT + 5) // 3, joined_parts=3, lanes=lanes)
+        found = decode_in_worker(tmp_path, fixture, engine_worker)
+    finally:
+        patch(engine_worker, 0)
+    assert_agrees(fixture, found)
+
+
 @pytest.mark.parametrize("name", [LLAMA, "gemma2_q4f16"])
 def test_the_same_logits_to_the_last_bit_on_webgpu(
     name: str, tmp_path: Path, engine_worker: EngineWorker
@@ -131,10 +208,10 @@ def test_the_same_logits_to_the_last_bit_on_webgpu(
     found = []
     try:
         for is_shared in (False, True):
-            engine_worker.run(PATCH, short_tokens=SHORT_TOKENS, is_shared=is_shared)
+            patch(engine_worker, SHORT_TOKENS, is_shared=is_shared)
             found.append(decode_in_worker(tmp_path, fixture, engine_worker))
     finally:
-        engine_worker.run(PATCH, short_tokens=0, is_shared=False)
+        patch(engine_worker, 0)
     assert_agrees(fixture, found[0])
     for some, others in zip(found[0].logits, found[1].logits, strict=True):
         assert some.tobytes() == others.tobytes()

@@ -48,7 +48,7 @@ async def _dispatch(
             buffer.destroy()
 
 
-async def _subgroup_size_max() -> int | None:
+async def subgroup_size_max() -> int | None:
     from py_engine.gpu.adapter import request_device
 
     return (await request_device()).info.subgroup_size_max
@@ -70,7 +70,7 @@ def run_kernel(engine_worker: EngineWorker) -> RunKernel:
 @pytest.fixture(scope="session")
 def lanes(engine_worker: EngineWorker) -> int | None:
     """The largest subgroup of the adapter under test, None without subgroups."""
-    found: int | None = engine_worker.run(_subgroup_size_max)
+    found: int | None = engine_worker.run(subgroup_size_max)
     return found
 
 

@@ -1,8 +1,7 @@
 """How much of the long tests runs: with PYWEBLLM_ALL=1 everything, which takes three times as long.
 
-Without it, one in four cases of a test with the marker `sampled` runs. The cases of the proxy itself
-(browser/test_proxy.py) run on both of the page's interpreters; what loads models runs on
-MicroPython.
+Without it one in four cases of tests with the marker `sampled` runs, and what needs an interpreter
+on a page runs on MicroPython, some of it on Pyodide, too.
 """
 
 from __future__ import annotations

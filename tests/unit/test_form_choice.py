@@ -149,7 +149,7 @@ def test_a_form_that_folds_in_what_a_branch_adds_is_no_other_result(tmp_path: Pa
         FormChooser(Store(), lambda device: Clock(staged_is_fast)),
     )
     plain = load(NumpyDevice(), tmp_path, None)
-    n_spared = len(plain.steps.next_logits.of_any) - len(model.steps.next_logits.of_short)
+    n_spared = len(plain.steps.next_logits.of_any) - len(model.steps.next_logits.of(1))
     assert n_spared == model.spec.n_layers
     assert logits_after(model, fixture) == pytest.approx(logits_after(plain, fixture), abs=1e-5)
 

@@ -1,0 +1,118 @@
+"""Products that join attention's parts to x: against NumPy, and to the bits of two dispatches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from py_engine.kernels.attention import attention_decode
+from py_engine.kernels.attention_shape import AttentionShape
+from py_engine.kernels.attention_split import attention_split, key_split, split_bytes
+from py_engine.kernels.formats import WeightFormat
+from py_engine.kernels.forms import SplitKeys
+from py_engine.kernels.gemv import gemv
+from py_engine.kernels.gemv_forms import joins_parts
+from py_engine.kernels.gemv_input import AttentionParts
+from py_engine.kernels.product import Epilogue
+from py_engine.kernels.tuning import PLAIN, Tuning
+from tests.kernels.attention_cases import decode_runner, inputs_for
+from tests.kernels.cases import (
+    RunKernel,
+    assert_close,
+    expected_and_found,
+    matrix_inputs,
+    padded,
+    poisoned,
+)
+from tests.kernels.conftest import GEMV_FORMS, one_form, sampled, scaled
+
+STAGED = [name for name, form in GEMV_FORMS.items() if form.staged]
+EPILOGUE = Epilogue(bias=True, residual=True)
+ROWS = 66
+
+
+def tolerance(form: str) -> float:
+    """Where x is rounded to 8 bits, its last bit may take it to the next code."""
+    return 3e-3 if "int8" in form else 2e-5
+
+
+@pytest.mark.parametrize(("head_dim", "n_heads", "n_parts"), [(64, 5, 4), (80, 2, 1), (8, 12, 7)])
+@pytest.mark.parametrize("form", sampled(STAGED))
+def test_parts_are_joined(
+    run_kernel: RunKernel, lanes: int | None, form: str, head_dim: int, n_heads: int, n_parts: int
+) -> None:
+    if lanes is None:
+        pytest.skip("this adapter has no subgroups")
+    columns = n_heads * head_dim
+    rng = np.random.default_rng(columns)
+    parts = rng.normal(size=(n_heads, n_parts, head_dim + 4)).astype(np.float32)
+    parts[..., head_dim] *= 20
+    parts[..., head_dim + 1] = rng.uniform(1, 40, (n_heads, n_parts))
+    if n_parts > 1:  # the last has no keys
+        parts[:, -1, :head_dim].view(np.uint32)[:] = poisoned(1)
+        parts[:, -1, head_dim:] = [-3.4e38, 0, 0, 0]
+    inputs = matrix_inputs(rng, "q4f16_1", ROWS, columns)
+    inputs |= {"split_parts": parts, "bias": rng.normal(size=ROWS).astype(np.float32)}
+    inputs["output"] = rng.normal(size=ROWS).astype(np.float32)
+    spec = gemv(
+        "gemv under test",
+        "q4f16_1",
+        ROWS,
+        columns,
+        epilogue=EPILOGUE,
+        parts=AttentionParts(head_dim, n_parts),
+        tuning=one_form(lanes, scaled(GEMV_FORMS[form], lanes)),
+    )
+    assert_close(expected_and_found(run_kernel, spec, inputs)["output"], tolerance(form))
+
+
+@pytest.mark.parametrize("by_subgroups", [True, False])
+def test_a_product_joins_what_attention_leaves(
+    run_kernel: RunKernel, lanes: int | None, by_subgroups: bool
+) -> None:
+    """While parts fill up, the buffer being that of more parts; to the bits of a third dispatch."""
+    if lanes is None:
+        pytest.skip("this adapter has no subgroups")
+    shape = AttentionShape(6, 2, 64, 256)
+    keys = SplitKeys(64, 16, least_keys=5, alone_keys=20, joined_parts=4)
+    tuning = Tuning(lanes, split_keys=replace(keys, by_subgroups=by_subgroups))
+    split = key_split(shape, tuning)
+    assert split is not None
+    fewer = replace(keys, least_keys=20, workgroups=4 * 2, by_subgroups=by_subgroups)
+    run_both = decode_runner(run_kernel, shape, replace(tuning, split_keys=fewer))
+    columns = shape.n_heads * shape.head_dim
+    product = {"rows": ROWS, "columns": columns}
+    product["tuning"] = one_form(lanes, scaled(GEMV_FORMS["two rows, staged"], lanes))
+    whole = gemv("gemv under test", "q4f16_1", **product)
+    joining = gemv("gemv under test", "q4f16_1", parts=AttentionParts(64, 4), **product)
+    decode = attention_decode("decode under test", shape)
+    attend = attention_split("decode under test", shape, split.joined)
+    weights = matrix_inputs(np.random.default_rng(1), "q4f16_1", ROWS, columns)
+    held = {name: padded(array) for name, array in weights.items()}
+    held |= {"output": padded(poisoned(ROWS)), "split_parts": bytes(split_bytes(shape, split))}
+    for position in (0, 19, 20, 41, 79):
+        inputs = {n: padded(a) for n, a in inputs_for(decode, shape, position, 1).items()}
+        x = run_both(decode, inputs, 1)["output"]
+        own = {**held, "x": x[: 4 * columns]}
+        wanted = run_kernel(whole, {b.name: own[b.name] for b in whole.bindings}, 1)
+        own = {**inputs, "split_parts": held["split_parts"]}
+        held |= run_kernel(attend, {b.name: own[b.name] for b in attend.bindings}, 1)
+        found = run_kernel(joining, {b.name: held[b.name] for b in joining.bindings}, 1)
+        assert found["output"][: 4 * ROWS] == wanted["output"][: 4 * ROWS], position
+
+
+def test_forms_that_stage_x_join_parts() -> None:
+    def joins(
+        tuning: Tuning, columns: int = 256, fmt: WeightFormat = "q4f16_1", head_dim: int = 64
+    ) -> bool:
+        return joins_parts(fmt, ROWS, columns, AttentionParts(head_dim, 4), tuning)
+
+    assert [name for name in GEMV_FORMS if joins(one_form(4, GEMV_FORMS[name]))] == STAGED
+    staged = one_form(4, GEMV_FORMS["two rows, staged"])
+    assert not joins(PLAIN) and not joins(Tuning(4))
+    assert not joins(one_form(None, GEMV_FORMS["two rows, staged"]))
+    assert not joins(staged, fmt="q6_k")
+    # Nor where x and the parts' weights do not fit into workgroup memory together.
+    assert joins(staged, 7168) and not joins(staged, 7168, head_dim=8)
