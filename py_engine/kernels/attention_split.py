@@ -34,8 +34,7 @@ from py_engine.kernels.wgsl import SUBGROUP_DIRECTIVES, kernel_spec
 class KeySplit:
     """A split in at most `splits` parts of at least `least_keys` keys, one of up to `alone_keys`.
 
-    `workgroup` threads have a part; their subgroups are of exactly `lanes` (None: without). Up to
-    `joined_parts` parts of `alone_keys` may be joined by what reads them.
+    `workgroup` threads have a part; their subgroups are of exactly `lanes` (None: without).
     """
 
     splits: int
@@ -43,12 +42,10 @@ class KeySplit:
     alone_keys: int
     workgroup: int
     lanes: int | None
-    joined_parts: int = 0
 
-    @property
-    def joined(self) -> KeySplit:
-        """The split in so few parts that what reads them joins them."""
-        return replace(self, splits=self.joined_parts, least_keys=self.alone_keys)
+    def in_parts(self, n_parts: int) -> KeySplit:
+        """Return a split of few keys, in at most so many parts of `alone_keys`."""
+        return replace(self, splits=n_parts, least_keys=self.alone_keys)
 
     @property
     def constants(self) -> dict[str, int]:
@@ -80,14 +77,7 @@ def key_split(shape: AttentionShape, tuning: Tuning) -> KeySplit | None:
             return None
     is_short = most_keys(shape) <= wanted.alone_keys
     splits = 1 if is_short else max(1, wanted.workgroups // shape.heads_in_cache)
-    return KeySplit(
-        splits,
-        wanted.least_keys,
-        wanted.alone_keys,
-        workgroup,
-        lanes,
-        min(wanted.joined_parts, splits),
-    )
+    return KeySplit(splits, wanted.least_keys, wanted.alone_keys, workgroup, lanes)
 
 
 def most_keys(shape: AttentionShape) -> int:

@@ -15,16 +15,16 @@ class SplitKeys:
 
     There are about `workgroups` workgroups of `workgroup` threads over all KV heads, each with at
     least `least_keys` keys. As many as `alone_keys` are not shared out: one workgroup has them, and
-    nothing is left to join. Up to `joined_parts` of so many keys are joined by the product behind
-    attention where it reads them, if that can be. `by_subgroups` relies on all subgroups having as
-    many lanes.
+    nothing is left to join. Parts of so many keys may be joined by the product behind attention,
+    whose workgroups may read `joined_bytes` of them in all. `by_subgroups` relies on all subgroups
+    having as many lanes.
     """
 
     workgroup: int
     workgroups: int
     least_keys: int
     alone_keys: int
-    joined_parts: int = 0
+    joined_bytes: int = 0
     by_subgroups: bool = True
 
 
@@ -59,6 +59,10 @@ class GemvForm:
     def is_team(self) -> bool:
         """Whether teams of subgroups share rows; else it has quads or is the plain form."""
         return self.staged or not (self.has_quads or self.int8)
+
+    def teams(self, lanes: int) -> int:
+        """Return the teams of a workgroup."""
+        return self.workgroup // lanes // self.split
 
     def workgroup_bytes(self, columns: int, lanes: int) -> int:
         """Return what a team's form takes of workgroup memory where x has so many columns."""

@@ -18,7 +18,7 @@ from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.batch import MAX_BATCH, batch_stride
 from py_engine.kernels.formats import WeightFormat
 from py_engine.kernels.forms import GemvForm
-from py_engine.kernels.gemv_forms import folds_branch, form_of, joins_parts
+from py_engine.kernels.gemv_forms import folds_branch, form_of
 from py_engine.kernels.gemv_input import AttentionParts, GemvInput
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import (
@@ -61,16 +61,15 @@ def gemv(
     when gated (2 n_outputs,), output f32 (n_outputs,). Outputs from `first_output` on are written;
     `n_outputs` is None for a matrix in one part. Of a batch, x and output have `batch_stride`
     floats a token. A branch with `branch_norm` behind it, like x with that norm's weight, is added
-    to x on the fly where `folds_branch` says that it can be; `parts` of attention are joined to x
-    where `joins_parts` says so.
+    to x on the fly where `folds_branch` says that it can be; `parts` of attention, as many as
+    `joinable_parts` says, are joined to x.
     """
     if branch_norm is not None:
         assert folds_branch(weight_format, rows, columns, branch_norm, tuning, batch)
-    if parts is not None:
-        assert batch == 1 and joins_parts(weight_format, rows, columns, parts, tuning)
     given = GemvInput(norm, branch_norm, parts)
     product = matrix_product(weight_format, rows, columns, epilogue, first_output, n_outputs)
     form = form_of(weight_format, rows, columns, norm, tuning)
+    assert parts is None or (batch == 1 and form is not None and form.staged)
     if form is not None:
         product = replace(product, activation_dtype=form.activation_dtype)
     if form is None or not form.is_team or batch > 1:
@@ -212,7 +211,7 @@ def _team_gemv(
     label: str, product: MatrixProduct, given: GemvInput, form: GemvForm, tuning: Tuning
 ) -> KernelSpec:
     lanes = tuning.lanes or 1
-    teams = form.workgroup // lanes // form.split
+    teams = form.teams(lanes)
     assert teams, f"{form} is too small for subgroups of {lanes}"
     return _gemv_kernel(
         label,

@@ -11,6 +11,8 @@ from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import has_codes
 from py_engine.kernels.tuning import Tuning
 
+_MOST_JOINED = 8
+
 
 def form_of(
     weight_format: WeightFormat, rows: int, columns: int, norm: Norm | None, tuning: Tuning
@@ -56,20 +58,21 @@ def folds_branch(
     return form.has_quads or (form.staged and batch == 1)
 
 
-def joins_parts(
-    weight_format: WeightFormat,
-    rows: int,
-    columns: int,
-    parts: AttentionParts,
-    tuning: Tuning,
-) -> bool:
-    """Tell whether a GEMV of one token joins the parts of attention where it reads x.
+def joinable_parts(
+    weight_format: WeightFormat, rows: int, columns: int, head_dim: int, tuning: Tuning
+) -> int:
+    """Return how many parts of attention a GEMV of one token may join where it reads x, 0 for none.
 
-    Each workgroup reads all of them, which pays where many rows share that: those of a form that
-    has x in workgroup memory.
+    Each workgroup reads all of them, which pays where many rows share that (a form that has x in
+    workgroup memory), while it is little in all (`SplitKeys.joined_bytes`), and while parts are
+    few, which a thread reads one after the other.
     """
-    form = form_of(weight_format, rows, columns, None, tuning)
-    if form is None or not form.staged or tuning.lanes is None:
-        return False
-    needed = form.workgroup_bytes(columns, tuning.lanes) + parts.workgroup_bytes(columns)
-    return needed <= tuning.workgroup_bytes
+    form, lanes = form_of(weight_format, rows, columns, None, tuning), tuning.lanes
+    if form is None or not form.staged or lanes is None or tuning.split_keys is None:
+        return 0
+    workgroups = -(-rows // (form.rows * form.teams(lanes)))
+    part = workgroups * AttentionParts(head_dim, 1).nbytes(columns)
+    # A head has a weight for each part there, and its denominator.
+    free = tuning.workgroup_bytes - form.workgroup_bytes(columns, lanes)
+    of_memory = free // (4 * columns // head_dim) - 1
+    return max(0, min(tuning.split_keys.joined_bytes // part, of_memory, _MOST_JOINED))

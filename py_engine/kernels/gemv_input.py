@@ -18,14 +18,13 @@ class AttentionParts:
     head_dim: int
     n_parts: int
 
-    def binding(self, columns: int) -> Binding:
-        """Return the buffer of parts that join to so many columns."""
-        fours = columns // self.head_dim * self.n_parts * (self.head_dim // 4 + 1)
-        return Binding("split_parts", "read", f"array<vec4f, {fours}>")
+    def nbytes(self, columns: int) -> int:
+        """Return the bytes of the parts that join to so many columns."""
+        return columns // self.head_dim * self.n_parts * 4 * (self.head_dim + 4)
 
-    def workgroup_bytes(self, columns: int) -> int:
-        """Return what joining them takes of workgroup memory."""
-        return 4 * (columns // self.head_dim) * (self.n_parts + 1)
+    def binding(self, columns: int) -> Binding:
+        """Return their buffer."""
+        return Binding("split_parts", "read", f"array<vec4f, {self.nbytes(columns) // 16}>")
 
 
 @dataclass(frozen=True)

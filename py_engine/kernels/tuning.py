@@ -90,9 +90,10 @@ _NVIDIA = Tuning(
     # An H200 with 8 KV heads: 16 parts are good at all contexts. Against one part a KV head, 13.7
     # us for 227 at 1,024 tokens and 23 for 1,658 at 4,096 (Llama 3.2 1B). One part takes 7.5 us for
     # 9.7 at 128 tokens, and 32 for 13.7 at 1,024: it has as many keys as threads, a round of them.
-    # Four parts of one round each are read by a product's workgroups in place of a dispatch (8 us).
+    # Products that join parts read them out of the GPU's cache, at 4e12 bytes a second or more by
+    # estimate, for a dispatch of 8 us; that was not measured.
     split_keys=SplitKeys(
-        workgroup=256, workgroups=128, least_keys=64, alone_keys=256, joined_parts=4
+        workgroup=256, workgroups=128, least_keys=64, alone_keys=256, joined_bytes=18_000_000
     ),
     # An H200 with q4f16_1, in us, each for the plain form's: 13.8 for 24.7 (16,384 x 2,048), 148
     # for 282 (128,256 x 4,096); 6.5 for 9.5 (3,072 x 2,048); 9.5 for 20 (2,048 x 8,192).
@@ -149,7 +150,7 @@ _OTHER_GPU = Tuning(
         workgroups=64,
         least_keys=64,
         alone_keys=128,
-        joined_parts=4,
+        joined_bytes=4_000_000,
         by_subgroups=False,
     ),
     sample_slices=64,

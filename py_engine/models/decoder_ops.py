@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Any
@@ -109,6 +110,11 @@ class DecoderOps(Ops):
         pieces._most_tokens = most_tokens
         return pieces
 
+    def most_joined_keys(self) -> int:
+        """Return up to how many keys output projections join, 0 where none does."""
+        joined = (math.prod(self._joinable(index)) for index in self._caches)
+        return min(filter(None, joined), default=0)
+
     def project(
         self,
         role: str,
@@ -175,18 +181,22 @@ class DecoderOps(Ops):
 
     def _parts_to_join(self, index: int) -> AttentionParts | None:
         """Return what the output projection of layer `index` joins, None where it reads heads."""
+        shape = self._caches[index][0].shape
+        most = min(most_keys(shape), self._most_tokens or shape.context)
+        alone, n_parts = self._joinable(index)
+        if not alone < most <= n_parts * alone:
+            return None
+        return AttentionParts(shape.head_dim, -(-most // alone))
+
+    def _joinable(self, index: int) -> tuple[int, int]:
+        """Return the keys of a part, and how many parts the output projection may join."""
         caches = self._caches[index]
         shape = caches[0].shape
         split = key_split(shape, self._tuning)
-        if split is None or split.splits == 1 or self._has_at_most(split.alone_keys):
-            return None
-        if len(caches) > 1 or shape.gated:
-            return None
-        n_keys = split.joined_parts * split.alone_keys
-        is_few = self._has_at_most(n_keys) or most_keys(shape) <= n_keys
-        parts = AttentionParts(shape.head_dim, split.joined_parts)
-        joins = is_few and self.joins_parts(f"layers.{index}.output", "attended", parts)
-        return parts if joins else None
+        if split is None or split.splits == 1 or len(caches) > 1 or shape.gated:
+            return 0, 0
+        n_parts = self.joinable_parts(f"layers.{index}.output", "attended", shape.head_dim)
+        return split.alone_keys, min(split.splits, n_parts)
 
     def _attention_kernels(self, shape: AttentionShape) -> Iterator[KernelSpec]:
         chunk, tuning, batch = self.max_tokens, self._tuning, self._token_batch
@@ -203,7 +213,12 @@ class DecoderOps(Ops):
             elif self._has_at_most(split.alone_keys) or split.splits == 1:
                 yield self.kernel(attention_alone, "attention", split=split, **of_rows)
             elif self._attended is not None:
-                yield self.kernel(attention_split, "attention", split=split.joined, **of_rows)
+                yield self.kernel(
+                    attention_split,
+                    "attention",
+                    split=split.in_parts(self._attended.n_parts),
+                    **of_rows,
+                )
             else:
                 yield self.kernel(attention_split, "attention", split=split, **of_rows)
                 yield self.kernel(attention_combine, "combine", split=split, **of_rows)

@@ -159,11 +159,9 @@ def _next_logits(
     keys = tuning.split_keys
     if keys is None:
         return NextLogits(of_any)
-    kinds = (
-        (most, (*_next(spec, ops.of_sequences(most)), *head))
-        for most in (keys.alone_keys, keys.joined_parts * keys.alone_keys)
-    )
-    return NextLogits(of_any, tuple(kind for kind in kinds if len(kind[1]) < len(of_any)))
+    few = sorted({keys.alone_keys, ops.most_joined_keys() or keys.alone_keys})
+    kinds = ((most, (*_next(spec, ops.of_sequences(most)), *head)) for most in few)
+    return NextLogits(of_any, tuple(kind for kind in kinds if kind[1] != of_any))
 
 
 def _next(spec: DecoderSpec, ops: DecoderOps) -> Iterator[Step]:

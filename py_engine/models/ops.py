@@ -13,7 +13,7 @@ from typing import Any
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.gemm import gemm
 from py_engine.kernels.gemv import gemv
-from py_engine.kernels.gemv_forms import folds_branch, joins_parts
+from py_engine.kernels.gemv_forms import folds_branch, joinable_parts
 from py_engine.kernels.gemv_input import AttentionParts
 from py_engine.kernels.norm import Norm
 from py_engine.kernels.product import Epilogue
@@ -162,15 +162,13 @@ class Ops:
             for part in self._layouts[role]
         )
 
-    def joins_parts(self, role: str, source: str, parts: AttentionParts) -> bool:
-        """Tell whether products with a matrix join their source from attention's parts."""
-        return (
-            self.max_tokens is None
-            and self._batch == 1
-            and all(
-                joins_parts(part.format, part.rows, self._columns[source], parts, self._tuning)
-                for part in self._layouts[role]
-            )
+    def joinable_parts(self, role: str, source: str, head_dim: int) -> int:
+        """Return how many parts of attention products with a matrix may join to their source."""
+        if self.max_tokens is not None or self._batch > 1:
+            return 0
+        return min(
+            joinable_parts(part.format, part.rows, self._columns[source], head_dim, self._tuning)
+            for part in self._layouts[role]
         )
 
     def norm(

@@ -50,9 +50,9 @@ def always_shared(*arguments):
     steps = decoder_steps.decoder_steps(*arguments)
     return replace(steps, next_logits=decoder_steps.NextLogits(steps.next_logits.of_any))
 
-keys = SplitKeys(64, 14, 9, short_tokens, joined_parts, by_subgroups=False)
+keys = SplitKeys(64, 14, 9, short_tokens, 1 << 20, by_subgroups=False)
 staged = GemvForms.only(GemvForm(2, 16, unroll=2, staged=True))
-tuned = Tuning(lanes, split_keys=keys, gemv=staged if joined_parts else None)
+tuned = Tuning(lanes, split_keys=keys, gemv=staged if lanes else None)
 loader.tuning_for = (lambda *arguments: tuned) if short_tokens else tuning.tuning_for
 loader.decoder_steps = always_shared if is_shared else decoder_steps.decoder_steps
 """
@@ -63,15 +63,16 @@ def patch(
     short_tokens: int,
     *,
     is_shared: bool = False,
-    joined_parts: int = 0,
     lanes: int | None = None,
 ) -> None:
-    """Let a worker's models share keys out; 0 `short_tokens` for as they do it themselves."""
+    """Let a worker's models share keys out; 0 `short_tokens` for as they do it themselves.
+
+    With `lanes` products join parts.
+    """
     worker.run(
         PATCH,
         short_tokens=short_tokens,
         is_shared=is_shared,
-        joined_parts=joined_parts,
         lanes=lanes,
     )
 
@@ -142,17 +143,18 @@ def test_a_step_dispatches_no_more_than_it_needs(temperature: float, tmp_path: P
         assert found.total() == 5 * 2 + 2 + found["combine"] + 2 + found["narrow"]
 
 
+N_PARTS = 7
+PART_KEYS = (N_PROMPT + 7) // N_PARTS
+"""After a few tokens so many parts of a cache of two heads are too few."""
+
+
 @pytest.fixture
 def joined_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let products of NumPy's device join parts of four keys, of sequences that have four."""
-    keys = SplitKeys(64, workgroups=56, least_keys=9, alone_keys=4, joined_parts=N_PARTS)
+    """Let products of NumPy's device join parts."""
+    keys = SplitKeys(64, 2 * N_PARTS, least_keys=9, alone_keys=PART_KEYS, joined_bytes=1 << 20)
     staged = GemvForms.only(GemvForm(2, 16, unroll=2, staged=True))
     tuned = Tuning(4, split_keys=keys, gemv=staged)
     monkeypatch.setattr(loader, "tuning_for", lambda *arguments: tuned)
-
-
-N_PARTS = (N_PROMPT + 6) // 4
-"""After six tokens parts are too few."""
 
 
 @pytest.mark.usefixtures("joined_parts")
@@ -180,7 +182,8 @@ def test_products_join_few_parts(tmp_path: Path) -> None:
             found.append(Counter(device.dispatched)["combine"])
         return found
 
-    n_joined = 4 * N_PARTS - N_PROMPT
+    n_joined = N_PARTS * PART_KEYS - N_PROMPT
+    assert 3 < n_joined < 10
     assert asyncio.run(run()) == [0] * n_joined + [2] * (10 - n_joined)
 
 
@@ -193,7 +196,7 @@ def test_replies_of_joined_parts_on_webgpu(
         pytest.skip("this adapter has no subgroups")
     fixture = load_fixture(name)
     try:
-        patch(engine_worker, (N_PROMPT + 5) // 3, joined_parts=3, lanes=lanes)
+        patch(engine_worker, (N_PROMPT + 5) // 3, lanes=lanes)
         found = decode_in_worker(tmp_path, fixture, engine_worker)
     finally:
         patch(engine_worker, 0)

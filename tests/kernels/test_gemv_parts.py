@@ -13,7 +13,7 @@ from py_engine.kernels.attention_split import attention_split, key_split, split_
 from py_engine.kernels.formats import WeightFormat
 from py_engine.kernels.forms import SplitKeys
 from py_engine.kernels.gemv import gemv
-from py_engine.kernels.gemv_forms import joins_parts
+from py_engine.kernels.gemv_forms import joinable_parts
 from py_engine.kernels.gemv_input import AttentionParts
 from py_engine.kernels.product import Epilogue
 from py_engine.kernels.tuning import PLAIN, Tuning
@@ -76,7 +76,7 @@ def test_a_product_joins_what_attention_leaves(
     if lanes is None:
         pytest.skip("this adapter has no subgroups")
     shape = AttentionShape(6, 2, 64, 256)
-    keys = SplitKeys(64, 16, least_keys=5, alone_keys=20, joined_parts=4)
+    keys = SplitKeys(64, 16, least_keys=5, alone_keys=20)
     tuning = Tuning(lanes, split_keys=replace(keys, by_subgroups=by_subgroups))
     split = key_split(shape, tuning)
     assert split is not None
@@ -88,7 +88,7 @@ def test_a_product_joins_what_attention_leaves(
     whole = gemv("gemv under test", "q4f16_1", **product)
     joining = gemv("gemv under test", "q4f16_1", parts=AttentionParts(64, 4), **product)
     decode = attention_decode("decode under test", shape)
-    attend = attention_split("decode under test", shape, split.joined)
+    attend = attention_split("decode under test", shape, split.in_parts(4))
     weights = matrix_inputs(np.random.default_rng(1), "q4f16_1", ROWS, columns)
     held = {name: padded(array) for name, array in weights.items()}
     held |= {"output": padded(poisoned(ROWS)), "split_parts": bytes(split_bytes(shape, split))}
@@ -104,15 +104,24 @@ def test_a_product_joins_what_attention_leaves(
 
 
 def test_forms_that_stage_x_join_parts() -> None:
-    def joins(
-        tuning: Tuning, columns: int = 256, fmt: WeightFormat = "q4f16_1", head_dim: int = 64
-    ) -> bool:
-        return joins_parts(fmt, ROWS, columns, AttentionParts(head_dim, 4), tuning)
+    keys = SplitKeys(64, 16, least_keys=5, alone_keys=20, joined_bytes=1 << 20)
 
-    assert [name for name in GEMV_FORMS if joins(one_form(4, GEMV_FORMS[name]))] == STAGED
+    def n_joined(
+        tuning: Tuning, columns: int = 256, fmt: WeightFormat = "q4f16_1", head_dim: int = 64
+    ) -> int:
+        return joinable_parts(
+            fmt, ROWS, columns, head_dim, replace(tuning, split_keys=tuning.split_keys or keys)
+        )
+
+    assert [name for name in GEMV_FORMS if n_joined(one_form(4, GEMV_FORMS[name]))] == STAGED
     staged = one_form(4, GEMV_FORMS["two rows, staged"])
-    assert not joins(PLAIN) and not joins(Tuning(4))
-    assert not joins(one_form(None, GEMV_FORMS["two rows, staged"]))
-    assert not joins(staged, fmt="q6_k")
-    # Nor where x and the parts' weights do not fit into workgroup memory together.
-    assert joins(staged, 7168) and not joins(staged, 7168, head_dim=8)
+    assert not n_joined(PLAIN) and not n_joined(Tuning(4))
+    assert not n_joined(one_form(None, GEMV_FORMS["two rows, staged"]))
+    assert not n_joined(staged, fmt="q6_k")
+    # 9 workgroups of 8 rows each read 544 bytes of two heads' parts.
+    for n_parts, nbytes in ((8, 1 << 30), (8, 8 * 9 * 544), (7, 8 * 9 * 544 - 1), (0, 9 * 544 - 1)):
+        few = replace(keys, joined_bytes=nbytes)
+        assert n_joined(replace(staged, split_keys=few), 128) == n_parts
+    # x and the parts' weights must fit into workgroup memory together.
+    ample = replace(staged, split_keys=replace(keys, joined_bytes=1 << 30))
+    assert n_joined(ample, 7168) == 6 and n_joined(ample, 7168, head_dim=8) == 0

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from py_engine.gpu.types import AdapterInfo
-from py_engine.kernels.attention_split import most_keys
 from py_engine.kernels.batch import Batch
 from py_engine.kernels.forms import GemvForm
 from py_engine.kernels.tuning import Tuning, tuning_for
@@ -111,21 +110,26 @@ def test_a_token_takes_as_many_as_the_documentation_says(name: str, gpu: str) ->
     spec, tuning = spec_of(family, model, context=context), GPUS[gpu]
     keys = tuning.split_keys
     assert keys is not None
-    last_short, last_joined = keys.alone_keys - 1, keys.joined_parts * keys.alone_keys - 1
     steps = steps_of(spec, tuning)
     around = 4 + bool(spec.n_positions) + bool(spec.long_rope)
     short = per_layer * spec.n_layers + around + n_separate_norms(spec, gpu == "nvidia")
-    assert len(step_of_token(spec, steps, last_short, "greedy")) == short
-    assert len(step_of_token(spec, steps, last_short, "sample")) == short + 1
+
+    def n_steps(n_tokens: int, role: str = "greedy") -> int:
+        return len(step_of_token(spec, steps, n_tokens - 1, role))
+
+    assert n_steps(keys.alone_keys) == short
+    assert n_steps(keys.alone_keys, "sample") == short + 1
     # Products that have x in workgroup memory join few parts where they read them, without gates.
-    layers = spec.attention_layers.values()
-    joins = gpu == "nvidia" and not any(spec.attention(layer).gated for layer in layers)
-    n_combined = 0 if joins else len(layers)
-    for position in (last_short + 1, last_joined):
-        assert len(step_of_token(spec, steps, position, "greedy")) == short + n_combined
-    seen = (most_keys(spec.attention(layer)) for layer in layers)
-    n_combined = sum(n_keys > last_joined + 1 or not joins for n_keys in seen)
-    assert len(step_of_token(spec, steps, last_joined + 1, "greedy")) == short + n_combined
+    shapes = [spec.attention(layer) for layer in spec.attention_layers.values()]
+    logits, n_layers = steps.next_logits, len(shapes)
+    n_combined = sum(step.kernel.label == "combine" for step in logits.of_any)
+    few = logits.of_few[-1][0] if n_combined else context
+    if gpu == "nvidia" and not any(shape.gated for shape in shapes):
+        assert few >= 1024 and n_combined in (0, n_layers, sum(not s.window for s in shapes))
+    else:
+        assert few == keys.alone_keys and n_combined == n_layers
+    assert n_steps(few) == short
+    assert n_steps(few + 1) == short + n_combined
 
 
 def test_a_measured_form_that_shares_x_folds_the_norm_behind_attention() -> None:
