@@ -1,7 +1,7 @@
 // Up to eight queries that share keys, in a subgroup of exactly four lanes. A lane has a fourth of a
 // head's columns of them all, so that keys and values are loaded once, and weighs one key of four. For
 // adapters on the CPU: they load lane by lane, and take a place in an array lane by lane as well unless
-// it is a constant. Hence queries and columns by number.
+// it is a constant. Hence queries and columns by number; compilers leave out those that are not there.
 const LANES = 4u;
 const EIGHTS = HEAD8 / LANES;
 const MASKED = -3.4e38;
@@ -18,6 +18,15 @@ const F = min(5u, FOURS - 1u);
 const G = min(6u, FOURS - 1u);
 const H = min(7u, FOURS - 1u);
 
+// Queries by number, likewise.
+const Q1 = min(1u, QUERIES - 1u);
+const Q2 = min(2u, QUERIES - 1u);
+const Q3 = min(3u, QUERIES - 1u);
+const Q4 = min(4u, QUERIES - 1u);
+const Q5 = min(5u, QUERIES - 1u);
+const Q6 = min(6u, QUERIES - 1u);
+const Q7 = min(7u, QUERIES - 1u);
+
 // A lane's columns of a head: two fours of each of its eights.
 alias Piece = array<vec4f, FOURS>;
 
@@ -27,14 +36,13 @@ struct Numbers { low: vec4f, high: vec4f }
 // The keys that each query sees: from its first one up to its end.
 struct Sight { first_low: vec4u, first_high: vec4u, end_low: vec4u, end_high: vec4u }
 
-var<private> queries: array<Piece, 8>;
-var<private> sums: array<Piece, 8>;
+var<private> queries: array<Piece, QUERIES>;
+var<private> sums: array<Piece, QUERIES>;
 var<private> highest: Numbers;
 var<private> denominators: Numbers;
 
 fn number_of(numbers: Numbers, t: u32) -> f32 { return select(numbers.high[t & 3u], numbers.low[t & 3u], t < 4u); }
 
-// Compilers leave out what heads of this size do not have.
 fn dot_of(x: Piece, y: Piece) -> f32 {
   var sum = dot(x[0], y[0]) + dot(x[B], y[B]);
   if (EIGHTS > 1u) { sum += dot(x[C], y[C]) + dot(x[D], y[D]); }
@@ -57,6 +65,47 @@ fn add_to_sum(x: ptr<private, Piece>, y: Piece, times: f32) {
   if (EIGHTS > 1u) { (*x)[C] += y[C] * times; (*x)[D] += y[D] * times; }
   if (EIGHTS > 2u) { (*x)[E] += y[E] * times; (*x)[F] += y[F] * times; }
   if (EIGHTS > 3u) { (*x)[G] += y[G] * times; (*x)[H] += y[H] * times; }
+}
+
+fn low_products(k: Piece) -> vec4f {
+  var products = vec4f(dot_of(queries[0], k), 0.0, 0.0, 0.0);
+  if (QUERIES > 1u) { products.y = dot_of(queries[Q1], k); }
+  if (QUERIES > 2u) { products.z = dot_of(queries[Q2], k); }
+  if (QUERIES > 3u) { products.w = dot_of(queries[Q3], k); }
+  return products;
+}
+
+fn high_products(k: Piece) -> vec4f {
+  var products = vec4f(dot_of(queries[Q4], k), 0.0, 0.0, 0.0);
+  if (QUERIES > 5u) { products.y = dot_of(queries[Q5], k); }
+  if (QUERIES > 6u) { products.z = dot_of(queries[Q6], k); }
+  if (QUERIES > 7u) { products.w = dot_of(queries[Q7], k); }
+  return products;
+}
+
+fn scale_sums(low: vec4f, high: vec4f) {
+  scale_sum(&sums[0], low.x);
+  if (QUERIES > 1u) { scale_sum(&sums[Q1], low.y); }
+  if (QUERIES > 2u) { scale_sum(&sums[Q2], low.z); }
+  if (QUERIES > 3u) { scale_sum(&sums[Q3], low.w); }
+  if (QUERIES > 4u) { scale_sum(&sums[Q4], high.x); }
+  if (QUERIES > 5u) { scale_sum(&sums[Q5], high.y); }
+  if (QUERIES > 6u) { scale_sum(&sums[Q6], high.z); }
+  if (QUERIES > 7u) { scale_sum(&sums[Q7], high.w); }
+}
+
+fn add_to_low_sums(v: Piece, times: vec4f) {
+  add_to_sum(&sums[0], v, times.x);
+  if (QUERIES > 1u) { add_to_sum(&sums[Q1], v, times.y); }
+  if (QUERIES > 2u) { add_to_sum(&sums[Q2], v, times.z); }
+  if (QUERIES > 3u) { add_to_sum(&sums[Q3], v, times.w); }
+}
+
+fn add_to_high_sums(v: Piece, times: vec4f) {
+  add_to_sum(&sums[Q4], v, times.x);
+  if (QUERIES > 5u) { add_to_sum(&sums[Q5], v, times.y); }
+  if (QUERIES > 6u) { add_to_sum(&sums[Q6], v, times.z); }
+  if (QUERIES > 7u) { add_to_sum(&sums[Q7], v, times.w); }
 }
 
 fn cached(kind: u32, i: u32) -> vec4f {
@@ -87,7 +136,7 @@ fn query_piece(head: Head, place: u32, scale: f32, lane: u32) -> Piece {
 }
 
 fn begin_attending() {
-  sums = array<Piece, 8>();
+  sums = array<Piece, QUERIES>();
   highest = Numbers(vec4f(MASKED), vec4f(MASKED));
   denominators = Numbers();
 }
@@ -105,12 +154,10 @@ fn attend(begin: u32, end: u32, sight: Sight, lane: u32) {
     for (var j = 0u; j < n_keys; j++) {
       let row = row_of(base + j);
       let k = piece_of(KEY, row, lane);
-      let low = subgroupAdd(vec4f(dot_of(queries[0], k), dot_of(queries[1], k),
-                                  dot_of(queries[2], k), dot_of(queries[3], k)));
+      let low = subgroupAdd(low_products(k));
       products.low = select(products.low, low * k_scale(row), lane == j);
       if (QUERIES > 4u) {
-        let high = subgroupAdd(vec4f(dot_of(queries[4], k), dot_of(queries[5], k),
-                                     dot_of(queries[6], k), dot_of(queries[7], k)));
+        let high = subgroupAdd(high_products(k));
         products.high = select(products.high, high * k_scale(row), lane == j);
       }
     }
@@ -120,16 +167,7 @@ fn attend(begin: u32, end: u32, sight: Sight, lane: u32) {
     let higher = Numbers(max(highest.low, subgroupMax(low)), max(highest.high, subgroupMax(high)));
     let correction = Numbers(exp(highest.low - higher.low), exp(highest.high - higher.high));
     if (any(higher.low > highest.low) || any(higher.high > highest.high)) {
-      scale_sum(&sums[0], correction.low.x);
-      scale_sum(&sums[1], correction.low.y);
-      scale_sum(&sums[2], correction.low.z);
-      scale_sum(&sums[3], correction.low.w);
-      if (QUERIES > 4u) {
-        scale_sum(&sums[4], correction.high.x);
-        scale_sum(&sums[5], correction.high.y);
-        scale_sum(&sums[6], correction.high.z);
-        scale_sum(&sums[7], correction.high.w);
-      }
+      scale_sums(correction.low, correction.high);
     }
     highest = higher;
     let weights = Numbers(exp(low - higher.low), exp(high - higher.high));
@@ -138,18 +176,8 @@ fn attend(begin: u32, end: u32, sight: Sight, lane: u32) {
     for (var j = 0u; j < n_keys; j++) {
       let row = row_of(base + j);
       let v = piece_of(VALUE, row, lane);
-      let shares = v_scale(row) * subgroupShuffle(weights.low, j);
-      add_to_sum(&sums[0], v, shares.x);
-      add_to_sum(&sums[1], v, shares.y);
-      add_to_sum(&sums[2], v, shares.z);
-      add_to_sum(&sums[3], v, shares.w);
-      if (QUERIES > 4u) {
-        let others = v_scale(row) * subgroupShuffle(weights.high, j);
-        add_to_sum(&sums[4], v, others.x);
-        add_to_sum(&sums[5], v, others.y);
-        add_to_sum(&sums[6], v, others.z);
-        add_to_sum(&sums[7], v, others.w);
-      }
+      add_to_low_sums(v, v_scale(row) * subgroupShuffle(weights.low, j));
+      if (QUERIES > 4u) { add_to_high_sums(v, v_scale(row) * subgroupShuffle(weights.high, j)); }
     }
   }
 }

@@ -1,8 +1,12 @@
 // One subgroup for the rows of many quads and eight tokens, which share every load of x and of a weight:
 // for adapters on the CPU, which load lane by lane. They also take a place in an array lane by lane
 // unless it is a constant, so a block's sums are brought together at once: lane i has tokens i and
-// i + 4, two numbers a row.
+// i + 4, two numbers a row. Arrays of a function would be zeroed element by element, which takes long to
+// compile.
 const ROWS_EACH = 4u * QUADS_EACH;
+
+var<private> sums: array<vec2f, ROWS_EACH>;
+var<private> x_of: array<Block, 8>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32,
@@ -12,12 +16,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
   if (first_quad >= QUADS) { return; }
   let n_tokens = state[STATE_N_TOKENS];
   let token = group.y * 8u;
-  var sums: array<vec2f, ROWS_EACH>;
   let stride = min(size, WORKGROUP);
   for (var first = 0u; first < BLOCKS; first += stride) {
     let is_there = first + lane < BLOCKS;
     let block = min(first + lane, BLOCKS - 1u);
-    var x_of: array<Block, 8>;
     for (var t = 0u; t < 8u; t++) { x_of[t] = arrange(input_block(min(token + t, n_tokens - 1u), block)); }
     for (var r = 0u; r < ROWS_EACH; r++) {
       let row = quad_row(first_quad + r / 4u, r % 4u);

@@ -3,6 +3,9 @@
 // number, too.
 const ROWS_EACH = 4u * QUADS_EACH;
 
+var<private> sums: array<vec2f, ROWS_EACH>;
+var<private> x_of: array<Operand, 8>;
+
 // Compilers leave out what is not of the batch.
 fn dot_of(t: u32, w: Weights, x: Operand) -> f32 {
   if (t >= BATCH) { return 0.0; }
@@ -19,26 +22,24 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
   var statistics: array<vec2f, BATCH>;
   for (var t = 0u; t < BATCH; t++) { statistics[t] = input_statistics(t, lane, stride); }
   var squares: array<f32, BATCH>;
-  var sums: array<vec2f, ROWS_EACH>;
   for (var first = 0u; first < BLOCKS; first += stride) {
     let is_there = first + lane < BLOCKS;
     let block = min(first + lane, BLOCKS - 1u);
-    var x: array<Operand, 8>;
     for (var t = 0u; t < BATCH; t++) {
       let raw = input_block(t, block);
       squares[t] += select(0.0, square_sum(raw), is_there);
-      x[t] = operand(normed(raw, block, statistics[t]));
+      x_of[t] = operand(normed(raw, block, statistics[t]));
     }
     for (var r = 0u; r < ROWS_EACH; r++) {
       let row = quad_row(first_quad + r / 4u, r % 4u);
       let w = weights_at(row, block);
       let scale = select(0.0, weight_scale(row, block), is_there);
-      let low = subgroupAdd(scale * vec4f(dot_of(0u, w, x[0]), dot_of(1u, w, x[1]),
-                                          dot_of(2u, w, x[2]), dot_of(3u, w, x[3])));
+      let low = subgroupAdd(scale * vec4f(dot_of(0u, w, x_of[0]), dot_of(1u, w, x_of[1]),
+                                          dot_of(2u, w, x_of[2]), dot_of(3u, w, x_of[3])));
       sums[r].x += of_lane(lane, low);
       if (BATCH > 4u) {
-        let high = subgroupAdd(scale * vec4f(dot_of(4u, w, x[4]), dot_of(5u, w, x[5]),
-                                             dot_of(6u, w, x[6]), dot_of(7u, w, x[7])));
+        let high = subgroupAdd(scale * vec4f(dot_of(4u, w, x_of[4]), dot_of(5u, w, x_of[5]),
+                                             dot_of(6u, w, x_of[6]), dot_of(7u, w, x_of[7])));
         sums[r].y += of_lane(lane, high);
       }
     }

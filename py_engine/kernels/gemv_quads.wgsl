@@ -2,6 +2,8 @@
 // which load lane by lane. A block's sums are brought together at once, as a batch's are.
 const ROWS_EACH = 4u * QUADS_EACH;
 
+var<private> sums: array<f32, ROWS_EACH>;
+
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32,
         @builtin(num_subgroups) n_subgroups: u32, @builtin(subgroup_invocation_id) lane: u32,
@@ -11,7 +13,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
   let stride = min(size, WORKGROUP);
   let statistics = input_statistics(0u, lane, stride);
   var squares = 0.0;
-  var sums: array<f32, ROWS_EACH>;
   for (var first = 0u; first < BLOCKS; first += stride) {
     let is_there = first + lane < BLOCKS;
     let block = min(first + lane, BLOCKS - 1u);
