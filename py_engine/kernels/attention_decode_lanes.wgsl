@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   cache_head = group.x;
   for (var pack = subgroup; pack < PACKS; pack += WORKGROUP / LANES) {
     let first = pack * QUERIES;
-    begin_attending();
+    begin_attending(lane);
     // Sinks are seen from the query's place in the window, all else from its place in the sequence.
     for (var phase = select(1u, 0u, SINKS > 0u); phase < 2u; phase++) {
       let place = select(n_keys - 1u, position, phase == 1u);

@@ -38,6 +38,7 @@ struct Sight { first_low: vec4u, first_high: vec4u, end_low: vec4u, end_high: ve
 
 var<private> queries: array<Piece, QUERIES>;
 var<private> sums: array<Piece, QUERIES>;
+var<private> columns: array<u32, FOURS>;  // of a lane, from where a head begins
 var<private> highest: Numbers;
 var<private> denominators: Numbers;
 
@@ -113,14 +114,13 @@ fn cached(kind: u32, i: u32) -> vec4f {
   return v_at(i);
 }
 
-fn piece_of(kind: u32, row: u32, lane: u32) -> Piece {
-  let i = lane * EIGHTS;
+fn piece_of(kind: u32, row: u32) -> Piece {
   var x: Piece;
-  x[0] = cached(kind, row + low_of(i));
-  x[B] = cached(kind, row + high_of(i));
-  if (EIGHTS > 1u) { x[C] = cached(kind, row + low_of(i + 1u)); x[D] = cached(kind, row + high_of(i + 1u)); }
-  if (EIGHTS > 2u) { x[E] = cached(kind, row + low_of(i + 2u)); x[F] = cached(kind, row + high_of(i + 2u)); }
-  if (EIGHTS > 3u) { x[G] = cached(kind, row + low_of(i + 3u)); x[H] = cached(kind, row + high_of(i + 3u)); }
+  x[0] = cached(kind, row + columns[0]);
+  x[B] = cached(kind, row + columns[B]);
+  if (EIGHTS > 1u) { x[C] = cached(kind, row + columns[C]); x[D] = cached(kind, row + columns[D]); }
+  if (EIGHTS > 2u) { x[E] = cached(kind, row + columns[E]); x[F] = cached(kind, row + columns[F]); }
+  if (EIGHTS > 3u) { x[G] = cached(kind, row + columns[G]); x[H] = cached(kind, row + columns[H]); }
   return x;
 }
 
@@ -135,7 +135,11 @@ fn query_piece(head: Head, place: u32, scale: f32, lane: u32) -> Piece {
   return x;
 }
 
-fn begin_attending() {
+fn begin_attending(lane: u32) {
+  for (var e = 0u; e < EIGHTS; e++) {
+    columns[2u * e] = low_of(lane * EIGHTS + e);
+    columns[2u * e + 1u] = high_of(lane * EIGHTS + e);
+  }
   sums = array<Piece, QUERIES>();
   highest = Numbers(vec4f(MASKED), vec4f(MASKED));
   denominators = Numbers();
@@ -146,6 +150,19 @@ fn scores_of(products: vec4f, seen: vec4<bool>) -> vec4f {
   return select(vec4f(MASKED), scores, seen);
 }
 
+// What four queries' scores of a lane's key become, and what sums so far are to be scaled by.
+struct Weighed { weights: vec4f, correction: vec4f, rises: bool }
+
+fn weigh(scores: vec4f, most: ptr<private, vec4f>, denominator: ptr<private, vec4f>) -> Weighed {
+  let higher = max(*most, subgroupMax(scores));
+  let weights = exp(scores - higher);
+  let correction = exp(*most - higher);
+  let rises = any(higher > *most);
+  *most = higher;
+  *denominator = *denominator * correction + subgroupAdd(weights);
+  return Weighed(weights, correction, rises);
+}
+
 // Online softmax over the keys from `begin` to `end`.
 fn attend(begin: u32, end: u32, sight: Sight, lane: u32) {
   for (var base = begin; base < end; base += LANES) {
@@ -153,7 +170,7 @@ fn attend(begin: u32, end: u32, sight: Sight, lane: u32) {
     var products = Numbers();
     for (var j = 0u; j < n_keys; j++) {
       let row = row_of(base + j);
-      let k = piece_of(KEY, row, lane);
+      let k = piece_of(KEY, row);
       let low = subgroupAdd(low_products(k));
       products.low = select(products.low, low * k_scale(row), lane == j);
       if (QUERIES > 4u) {
@@ -162,22 +179,19 @@ fn attend(begin: u32, end: u32, sight: Sight, lane: u32) {
       }
     }
     let key = vec4u(base + lane);
-    let low = scores_of(products.low, (key >= sight.first_low) & (key < sight.end_low));
-    let high = scores_of(products.high, (key >= sight.first_high) & (key < sight.end_high));
-    let higher = Numbers(max(highest.low, subgroupMax(low)), max(highest.high, subgroupMax(high)));
-    let correction = Numbers(exp(highest.low - higher.low), exp(highest.high - higher.high));
-    if (any(higher.low > highest.low) || any(higher.high > highest.high)) {
-      scale_sums(correction.low, correction.high);
+    let low = weigh(scores_of(products.low, (key >= sight.first_low) & (key < sight.end_low)),
+                    &highest.low, &denominators.low);
+    var high = Weighed();
+    if (QUERIES > 4u) {
+      high = weigh(scores_of(products.high, (key >= sight.first_high) & (key < sight.end_high)),
+                   &highest.high, &denominators.high);
     }
-    highest = higher;
-    let weights = Numbers(exp(low - higher.low), exp(high - higher.high));
-    denominators.low = denominators.low * correction.low + subgroupAdd(weights.low);
-    denominators.high = denominators.high * correction.high + subgroupAdd(weights.high);
+    if (low.rises || high.rises) { scale_sums(low.correction, high.correction); }
     for (var j = 0u; j < n_keys; j++) {
       let row = row_of(base + j);
-      let v = piece_of(VALUE, row, lane);
-      add_to_low_sums(v, v_scale(row) * subgroupShuffle(weights.low, j));
-      if (QUERIES > 4u) { add_to_high_sums(v, v_scale(row) * subgroupShuffle(weights.high, j)); }
+      let v = piece_of(VALUE, row);
+      add_to_low_sums(v, v_scale(row) * subgroupShuffle(low.weights, j));
+      if (QUERIES > 4u) { add_to_high_sums(v, v_scale(row) * subgroupShuffle(high.weights, j)); }
     }
   }
 }

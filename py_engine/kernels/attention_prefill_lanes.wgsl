@@ -11,7 +11,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
   if (first >= n_tokens) { return; }
   let number = FIRST_CACHE_HEAD * N_REP + group.x;
   cache_head = group.x / N_REP;
-  begin_attending();
+  begin_attending(lane);
   // First the sinks, seen from the query's place in the window, then all else.
   for (var phase = select(1u, 0u, SINKS > 0u); phase < 2u; phase++) {
     var firsts: array<u32, QUERIES>;
