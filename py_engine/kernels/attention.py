@@ -58,11 +58,16 @@ def row_snippet(batch: Batch | None) -> str:
 
 
 def snippets(
-    shape: AttentionShape, *, cooperative: bool, batch: Batch | None = None
+    shape: AttentionShape,
+    *,
+    cooperative: bool,
+    batch: Batch | None = None,
+    by_lanes: bool = False,
 ) -> tuple[str, ...]:
     """Return the WGSL that the kernels share.
 
     `cooperative`: all threads of a workgroup work on one token, and so may add up its row together.
+    `by_lanes`: it `attends_by_lanes`.
     """
     if shape.rotated == 0:
         rope = "rope_none"
@@ -75,6 +80,7 @@ def snippets(
         sums = "qk_norm_alone"
     cache = "halfs" if shape.cache_dtype == "float16" else "codes"
     return (
+        "halfs_masked" if by_lanes else "halfs_builtin",
         "halfs",
         row_snippet(batch),
         "attention_heads",
@@ -199,11 +205,15 @@ def attention_decode(
     `rope_append` comes before.
     """
     queries = min(shape.n_heads // shape.n_kv_heads, _MAX_QUERIES)
+    by_lanes = attends_by_lanes(shape, tuning)
     source, constants, directives = _form("attention_decode", shape, tuning, queries)
     return kernel_spec(
         "attention_decode",
         label,
-        snippets=(*snippets(shape, cooperative=True, batch=batch), *source),
+        snippets=(
+            *snippets(shape, cooperative=True, batch=batch, by_lanes=by_lanes),
+            *source,
+        ),
         bindings=bindings(shape, 1, DECODE_ACCESS, batch),
         constants={
             **attention_constants(shape, batch),
@@ -283,7 +293,8 @@ def attention_prefill(
     """
     workgroup, tokens = WORKGROUP, WORKGROUP
     source, constants, directives = _form("attention_prefill", shape, tuning, _MAX_QUERIES)
-    if attends_by_lanes(shape, tuning):
+    by_lanes = attends_by_lanes(shape, tuning)
+    if by_lanes:
         workgroup = tuning.attention_threads
         tokens = workgroup // _LANES * _MAX_QUERIES
     elif queries := _tile_queries(shape, tuning):
@@ -294,7 +305,7 @@ def attention_prefill(
     return kernel_spec(
         "attention_prefill",
         label,
-        snippets=(*snippets(shape, cooperative=False), ahead, *source),
+        snippets=(*snippets(shape, cooperative=False, by_lanes=by_lanes), ahead, *source),
         bindings=bindings(shape, max_tokens, _PREFILL_ACCESS),
         constants={
             **attention_constants(shape),
