@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from py_engine.gpu.types import KernelSpec
 from py_engine.kernels.batch import MAX_BATCH, batch_stride
-from py_engine.kernels.formats import WeightFormat
+from py_engine.kernels.formats import BLOCK, WeightFormat
 from py_engine.kernels.forms import GemvForm
 from py_engine.kernels.gemv_forms import folds_branch, form_of
 from py_engine.kernels.gemv_input import AttentionParts, GemvInput
@@ -69,7 +69,7 @@ def gemv(
     given = GemvInput(norm, branch_norm, parts)
     product = matrix_product(weight_format, rows, columns, epilogue, first_output, n_outputs)
     form = form_of(weight_format, rows, columns, norm, tuning)
-    assert parts is None or (batch == 1 and form is not None and form.staged)
+    assert parts is None or (batch == 1 and parts.head_dim % BLOCK == 0)
     if form is not None:
         product = replace(product, activation_dtype=form.activation_dtype)
     if form is None or not form.is_team or batch > 1:

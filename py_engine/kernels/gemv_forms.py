@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from py_engine.kernels.formats import WeightFormat
+from py_engine.kernels.formats import BLOCK, WeightFormat
 from py_engine.kernels.forms import PLAIN_INT8, GemvForm
 from py_engine.kernels.gemv_input import AttentionParts
 from py_engine.kernels.norm import Norm
@@ -70,9 +70,8 @@ def joinable_parts(
     form, lanes = form_of(weight_format, rows, columns, None, tuning), tuning.lanes
     if form is None or not form.staged or lanes is None or tuning.split_keys is None:
         return 0
+    if head_dim % BLOCK:
+        return 0
     workgroups = -(-rows // (form.rows * form.teams(lanes)))
     part = workgroups * AttentionParts(head_dim, 1).nbytes(columns)
-    # A head has a weight for each part there, and its denominator.
-    free = tuning.workgroup_bytes - form.workgroup_bytes(columns, lanes)
-    of_memory = free // (4 * columns // head_dim) - 1
-    return max(0, min(tuning.split_keys.joined_bytes // part, of_memory, _MOST_JOINED))
+    return min(tuning.split_keys.joined_bytes // part, _MOST_JOINED)

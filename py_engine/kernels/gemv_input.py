@@ -12,7 +12,7 @@ from py_engine.kernels.norm import Norm, branch_bindings, branch_constants
 class AttentionParts:
     """What `attention_split` leaves of a token: `n_parts` of each head of `head_dim` elements.
 
-    The buffer is its `split_parts`, of all heads.
+    The buffer is its `split_parts`, of all heads. A head has whole blocks of 32 elements.
     """
 
     head_dim: int
@@ -61,8 +61,7 @@ class GemvInput:
         """
         if self.norm is not None and self.norm.kind == "layer":
             return (self.norm.shift, "statistics_layer", "input_norm_layer")
-        is_plain = self.branch_norm is None and self.parts is None
-        statistics = ("input_statistics_none",) if is_plain else ()
+        statistics = () if self.branch_norm else ("input_statistics_none",)
         if self.norm is None:
             return (*statistics, "input_norm_none")
         assert not self.norm.bias, "a GEMV folds RMSNorm without a bias"

@@ -36,7 +36,7 @@ H200 = Limits(
     ids=str,
 )
 def test_other_gpus_share_keys_out_and_are_measured(info: AdapterInfo) -> None:
-    keys = SplitKeys(128, 64, 64, 128, by_subgroups=False)
+    keys = SplitKeys(128, 64, 64, 128, 4_000_000, by_subgroups=False)
     assert tuning_for(info, H200) == Tuning(info.subgroup_size_max, 49152, keys, sample_slices=64)
     for dtype in get_args(ActivationDtype):
         assert kinds_to_measure(info, H200, dtype) == {"gemv", "gemm", "attention"}
