@@ -38,8 +38,8 @@ class NextLogits:
     """What takes the token drawn last through embedding, layers and head.
 
     `of_any` is for every sequence. Where attention shares keys out, sequences of few tokens have
-    steps of their own, `of_few`: for at most how many with the token that is appended, fewest
-    first. Those of one part give the same bits as `of_any`.
+    steps of their own, `of_few`: each kind with the most tokens that such a sequence has, with the
+    one that it appends, fewest first. Where attention is in one part, bits are those of `of_any`.
     """
 
     of_any: tuple[Step, ...]

@@ -118,8 +118,12 @@ class Ops:
         rows = sum(part.rows for part in parts)
         written = rows // 2 if epilogue.gated else rows
         n_outputs = self._columns.get(target, written)
-        buffers = {"x": source, "bias": f"{role}.bias", "output": target}
-        buffers |= {"split_parts": "split_parts"}
+        buffers = {
+            "x": source,
+            "split_parts": "split_parts",
+            "bias": f"{role}.bias",
+            "output": target,
+        }
         buffers |= _norm_buffers(norm) | _branch_buffers(branch_norm)
         arguments: dict[str, Any] = {
             "columns": self._columns[source],
