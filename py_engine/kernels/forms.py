@@ -15,8 +15,8 @@ class SplitKeys:
 
     There are about `workgroups` workgroups of `workgroup` threads over all KV heads, each with at
     least `least_keys` keys. As many as `alone_keys` are not shared out: one workgroup has them, and
-    nothing is left to join. Parts of so many keys may be joined by the product behind attention,
-    whose workgroups may read `joined_bytes` of them in all. `by_subgroups` relies on all subgroups
+    nothing is left to join. Parts of so many keys may be joined by the product behind attention, a
+    dispatch of which may read `joined_bytes` of them in all. `by_subgroups` relies on all subgroups
     having as many lanes.
     """
 

@@ -1,2 +1,1 @@
-fn low_half(pair: u32) -> f32 { return unpack2x16float(pair).x; }
-fn high_half(pair: u32) -> f32 { return unpack2x16float(pair).y; }
+fn unpack_pair(pair: u32) -> vec2f { return unpack2x16float(pair); }

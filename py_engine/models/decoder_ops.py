@@ -101,7 +101,9 @@ class DecoderOps(Ops):
         self._caches = caches
         self._token_batch = batch
         self._normed = ""  # the norm whose result lies in "normed"
-        self._attended: AttentionParts | None = None  # what "attended" is still to be joined from
+        self._attention_parts: AttentionParts | None = (
+            None  # what "attended" is yet to be joined from
+        )
         self._most_tokens: int | None = None
 
     def of_sequences(self, most_tokens: int) -> DecoderOps:
@@ -129,7 +131,7 @@ class DecoderOps(Ops):
         What "branch" adds to the source through `branch_norm` can only be folded in.
         """
         if not norm or self.max_tokens is None:
-            attended = self._attended if source == "attended" else None
+            attention_parts = self._attention_parts if source == "attended" else None
             yield from self.product(
                 role,
                 source,
@@ -137,7 +139,7 @@ class DecoderOps(Ops):
                 epilogue,
                 norm=norm,
                 branch_norm=branch_norm,
-                attended=attended,
+                attention_parts=attention_parts,
             )
             return
         if norm != self._normed:
@@ -162,7 +164,7 @@ class DecoderOps(Ops):
 
     def attention(self, index: int) -> Iterator[Step]:
         """Attend in layer `index`: "qkv" to "attended", or to parts that its projection joins."""
-        self._attended = self._parts_to_join(index)
+        self._attention_parts = self._parts_to_join(index)
         buffers = {
             "qkv": "qkv",
             "q_norm": f"layers.{index}.q_norm",
@@ -212,11 +214,11 @@ class DecoderOps(Ops):
                 yield self.kernel(attention_decode, "attention", tuning=tuning, **of_rows)
             elif self._has_at_most(split.alone_keys) or split.splits == 1:
                 yield self.kernel(attention_alone, "attention", split=split, **of_rows)
-            elif self._attended is not None:
+            elif self._attention_parts is not None:
                 yield self.kernel(
                     attention_split,
                     "attention",
-                    split=split.in_parts(self._attended.n_parts),
+                    split=split.in_parts(self._attention_parts.n_parts),
                     **of_rows,
                 )
             else:

@@ -149,6 +149,7 @@ async def measure_forms(
     Those of a chunk have `n_tokens`. The plain form comes first. Products that have but one are
     left out. Raises ShaderCompilationError for the model's own forms, and DeviceLostError.
     """
+    tuning = _without_joining(tuning)
     unknown = _unmeasured(tuning, steps_in, kinds)
     plain_steps = steps_in(replace(tuning, measured=dict.fromkeys(unknown)))
     plain = _products(plain_steps)
@@ -212,6 +213,12 @@ def _unmeasured(
         return frozenset()
     found = _products(steps_in(tuning)).keys() - tuning.measured.keys()
     return frozenset(product for product in found if product[0] in kinds)
+
+
+def _without_joining(tuning: Tuning) -> Tuning:
+    """Return a tuning all of whose products read x, so that all forms of one compute the same."""
+    keys = tuning.split_keys
+    return tuning if keys is None else replace(tuning, split_keys=replace(keys, joined_bytes=0))
 
 
 def _sources(steps: Sequence[Step]) -> list[str]:

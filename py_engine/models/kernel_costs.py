@@ -118,7 +118,9 @@ class _Costs:
         kernel = step.kernel
         if kernel.name in _PRODUCTS:
             rows, columns = int(kernel.constants["ROWS"]), int(kernel.constants["COLUMNS"])
-            return f"{rows} x {columns}", 2 * rows * columns * self._n_tokens
+            joined = kernel.constants.get("PARTS")
+            parts = f", {joined} parts" if joined else ""
+            return f"{rows} x {columns}{parts}", 2 * rows * columns * self._n_tokens
         if kernel.name == "gated_delta":
             assert self._delta is not None
             operations = _delta_operations(self._delta) * self._n_tokens

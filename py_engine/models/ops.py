@@ -105,14 +105,14 @@ class Ops:
         *,
         norm: str = "",
         branch_norm: str = "",
-        attended: AttentionParts | None = None,
+        attention_parts: AttentionParts | None = None,
         label: str = "",
         n_rows: int | None = None,
     ) -> Iterator[Step]:
         """Multiply by a matrix, or by its first `n_rows` rows; `norm` is folded in (one token).
 
-        So is what "branch" adds to the source through `branch_norm`, if `folds_branch`. The source
-        is joined from the parts that attention left in "split_parts", if it `attended` in parts.
+        So is what "branch" adds to the source through `branch_norm`, if `folds_branch`. With
+        `attention_parts` the source is what these join to, which lie in "split_parts".
         """
         parts = _first_rows(self._layouts[role], n_rows)
         rows = sum(part.rows for part in parts)
@@ -135,7 +135,7 @@ class Ops:
             arguments |= {
                 "norm": self._norm if norm else None,
                 "branch_norm": self._norm if branch_norm else None,
-                "parts": attended,
+                "parts": attention_parts,
                 "batch": self._batch,
             }
         else:

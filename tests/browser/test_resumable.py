@@ -309,6 +309,14 @@ def test_storage_that_becomes_full(tab: EngineWorker) -> None:
 
 
 def test_storage_without_room(tab: EngineWorker, session_server: RecordingServer) -> None:
+    """Chromium leaves calls unanswered then; two seconds are enough to tell."""
+
+    def wait_less() -> None:
+        from py_engine.resumable import files_browser
+
+        files_browser._ANSWER_S = 2
+
+    tab.run(wait_less)
     devtools = tab.page.context.new_cdp_session(tab.page)
     origin = {"origin": session_server.url}
     choice, *_ = tab.run(whole, fields=GREEDY)

@@ -85,7 +85,7 @@ def lanes_are_there(request: pytest.FixtureRequest) -> None:
 
 
 def sampled(names: Iterable[str]) -> list[Any]:
-    """Return parameters of forms that only some adapters get; PYWEBLLM_ALL=1 runs all tests."""
+    """Return parameters of which one in four runs, all with PYWEBLLM_ALL=1."""
     return [pytest.param(name, marks=pytest.mark.sampled) for name in names]
 
 

@@ -14,6 +14,7 @@ from py_engine.kernels.attention_shape import AttentionShape, QkNorm
 from py_engine.kernels.tuning import Tuning
 from tests.kernels.attention_cases import assert_same_caches, decode_runner, inputs_for
 from tests.kernels.cases import RunKernel, assert_close, expected_and_found
+from tests.kernels.conftest import lanes_of_four
 
 TOLERANCE = 2e-3
 SHAPES = [
@@ -49,6 +50,32 @@ def test_attention_decode(
     run = decode_runner(run_kernel, heads, decode_tuning)
     for position in (0, 1, 63, 64, 200, 255):
         result = expected_and_found(run, spec, inputs_for(spec, heads, position, 1))
+        assert_same_caches(result)
+        assert_close(result["output"], TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 1, 128),
+        (4, 2, 64),
+        (3, 1, 64),
+        (4, 1, 96),
+        (5, 1, 32),
+        (14, 2, 64),
+        (8, 1, 32),
+        (9, 1, 32),
+    ],
+    ids=str,
+)
+def test_lanes_share_keys_for_any_number_of_queries(
+    run_kernel: RunKernel, lanes: int | None, shape: tuple[int, int, int]
+) -> None:
+    """Every size of head and number of queries for a KV head has code of its own."""
+    heads, tuning = AttentionShape(*shape, 80), lanes_of_four(lanes)
+    spec = attention_decode("attention under test", heads, tuning)
+    for position in (0, 4, 79):
+        result = expected_and_found(run_kernel, spec, inputs_for(spec, heads, position, 1))
         assert_same_caches(result)
         assert_close(result["output"], TOLERANCE)
 

@@ -72,7 +72,10 @@ def test_parts_are_joined(
 def test_a_product_joins_what_attention_leaves(
     run_kernel: RunKernel, lanes: int | None, by_subgroups: bool
 ) -> None:
-    """While parts fill up, the buffer being that of more parts; to the bits of a third dispatch."""
+    """Whatever a step before left in a buffer of more parts; to the bits of a dispatch between.
+
+    So few parts are added up one by one in that dispatch as well.
+    """
     if lanes is None:
         pytest.skip("this adapter has no subgroups")
     shape = AttentionShape(6, 2, 64, 256)
@@ -91,8 +94,9 @@ def test_a_product_joins_what_attention_leaves(
     attend = attention_split("decode under test", shape, split.in_parts(4))
     weights = matrix_inputs(np.random.default_rng(1), "q4f16_1", ROWS, columns)
     held = {name: padded(array) for name, array in weights.items()}
-    held |= {"output": padded(poisoned(ROWS)), "split_parts": bytes(split_bytes(shape, split))}
-    for position in (0, 19, 20, 41, 79):
+    held |= {"output": padded(poisoned(ROWS))}
+    held |= {"split_parts": poisoned(split_bytes(shape, split) // 4).tobytes()}
+    for position in (79, 0, 41, 20, 19, 79):
         inputs = {n: padded(a) for n, a in inputs_for(decode, shape, position, 1).items()}
         x = run_both(decode, inputs, 1)["output"]
         own = {**held, "x": x[: 4 * columns]}

@@ -14,13 +14,21 @@ from py_engine.chat_config import ActivationDtype
 from py_engine.config import ChatConfig
 from py_engine.errors import DeviceLostError, ShaderCompilationError
 from py_engine.gpu.types import AdapterInfo, Dispatch, Kernel, KernelSpec, Limits
+from py_engine.kernels import tuning
 from py_engine.kernels.form_candidates import (
     forms_as_json,
     forms_from_json,
     gemm_candidates,
     gemv_candidates,
 )
-from py_engine.kernels.forms import PLAIN_INT8, AttentionTile, Forms, GemmTile, GemvForm
+from py_engine.kernels.forms import (
+    PLAIN_INT8,
+    AttentionTile,
+    Forms,
+    GemmTile,
+    GemvForm,
+    SplitKeys,
+)
 from py_engine.kernels.numpy_device import NumpyProgram
 from py_engine.models.base import LoadProgress
 from py_engine.models.decoder import Decoder
@@ -152,6 +160,23 @@ def test_a_form_that_folds_in_what_a_branch_adds_is_no_other_result(tmp_path: Pa
     n_spared = len(plain.steps.next_logits.of_any) - len(model.steps.next_logits.of(1))
     assert n_spared == model.spec.n_layers
     assert logits_after(model, fixture) == pytest.approx(logits_after(plain, fixture), abs=1e-5)
+
+
+def test_products_that_join_parts_of_attention_are_measured_without(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = SplitKeys(64, 64, 8, alone_keys=16, joined_bytes=1 << 20, by_subgroups=False)
+    monkeypatch.setattr(tuning, "_OTHER_GPU", replace(tuning._OTHER_GPU, split_keys=keys))
+    model = load(Gpu(), folder, FormChooser(Store(), lambda device: Clock(staged_is_fast)))
+    joining = [
+        step.kernel
+        for step in model.steps.next_logits.of_any
+        if step.kernel.name == "gemv" and "PARTS" in step.kernel.constants
+    ]
+    assert len(joining) == model.spec.n_layers
+    assert STAGED in forms_of(model).values()
+    plain = load(NumpyDevice(), folder, None)
+    assert logits_after(model, FIXTURE) == pytest.approx(logits_after(plain, FIXTURE), abs=1e-5)
 
 
 def test_a_form_that_gives_other_results_is_not_used(folder: Path) -> None:

@@ -129,8 +129,7 @@ class Bench:
             try:
                 if form != "float16":
                     logits[form] = array("f")
-                    # In steps for short sequences, and in those for any.
-                    for position in (self.positions[0], self.positions[-1]):
+                    for position in self.positions:  # in steps of every kind
                         logits[form].extend(await logits_at(model, self.data, position))
                     await self._kernels(title, model)
                     decodes[form] = await self._decode(title, model)
