@@ -17,7 +17,6 @@ from py_engine.kernels.forms import GemvForm, GemvForms, SplitKeys
 from py_engine.kernels.tuning import Tuning
 from py_engine.models import loader
 from py_engine.models.base import SamplingParams
-from py_engine.models.decoder import Decoder
 from tests.conformance import test_batcher
 from tests.conformance import test_drafts as drafts
 from tests.conformance.cases import N_PROMPT
@@ -107,11 +106,12 @@ def test_batches(tmp_path: Path) -> None:
     test_batcher.check(test_batcher.run_on_numpy(LLAMA, tmp_path), LLAMA)
 
 
-@pytest.mark.parametrize("temperature", [0, 1e-5, 2e-5, 1])
-def test_a_step_dispatches_no_more_than_it_needs(temperature: float, tmp_path: Path) -> None:
+def dispatches_of_steps(folder: Path, temperature: float) -> list[Counter[str]]:
+    """Return the dispatches by kernel of ten steps behind a prompt, taken in every way in turn."""
     device, fixture = NumpyDevice(), load_fixture(LLAMA)
 
-    async def steps(model: Decoder) -> list[Counter[str]]:
+    async def run() -> list[Counter[str]]:
+        model = await load_on_numpy(folder, fixture, device)
         found = []
         model.start(SamplingParams(temperature))
         for first in range(0, N_PROMPT, model.prefill_chunk_size):
@@ -131,10 +131,12 @@ def test_a_step_dispatches_no_more_than_it_needs(temperature: float, tmp_path: P
             found.append(Counter(device.dispatched))
         return found
 
-    async def run() -> list[Counter[str]]:
-        return await steps(await load_on_numpy(tmp_path, fixture, device))
+    return asyncio.run(run())
 
-    for number, found in enumerate(asyncio.run(run())):
+
+@pytest.mark.parametrize("temperature", [0, 1e-5, 2e-5, 1])
+def test_a_step_dispatches_no_more_than_it_needs(temperature: float, tmp_path: Path) -> None:
+    for number, found in enumerate(dispatches_of_steps(tmp_path, temperature)):
         is_short = N_PROMPT + number + 1 <= SHORT_TOKENS
         assert found["attention"] == 2
         assert found["combine"] == (0 if is_short else 2)
@@ -166,25 +168,10 @@ def test_replies_of_joined_parts_on_numpy(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("joined_parts")
 def test_products_join_few_parts(tmp_path: Path) -> None:
-    device, fixture = NumpyDevice(), load_fixture(LLAMA)
-
-    async def run() -> list[int]:
-        model = await load_on_numpy(tmp_path, fixture, device)
-        found = []
-        model.start(SamplingParams(0))
-        for first in range(0, N_PROMPT, model.prefill_chunk_size):
-            await model.prefill(fixture.prompt_ids[first : first + model.prefill_chunk_size])
-        await model.reserve(10)
-        await model.sample()
-        for _ in range(10):
-            device.dispatched.clear()
-            await model.decode()
-            found.append(Counter(device.dispatched)["combine"])
-        return found
-
     n_joined = N_PARTS * PART_KEYS - N_PROMPT
     assert 3 < n_joined < 10
-    assert asyncio.run(run()) == [0] * n_joined + [2] * (10 - n_joined)
+    n_combined = [found["combine"] for found in dispatches_of_steps(tmp_path, 0)]
+    assert n_combined == [0] * n_joined + [2] * (10 - n_joined)
 
 
 @pytest.mark.parametrize("name", [LLAMA, "gemma2_q4f16"])
