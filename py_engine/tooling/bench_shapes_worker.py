@@ -10,7 +10,10 @@ import pywebllm_bridge as bridge
 
 from py_engine.chat_config import ChatConfig
 from py_engine.gpu.adapter import request_device
+from py_engine.gpu.clock import clock_of
+from py_engine.gpu.rates import measure_rates
 from py_engine.gpu.webgpu import WebGPUProgram
+from py_engine.kernels.attention_split import most_keys
 from py_engine.kernels.tuning import tuning_for
 from py_engine.models.kernel_costs import step_of_token
 from py_engine.models.sampler import draw_role
@@ -36,7 +39,8 @@ async def measure(
     """Build a model of a real model's shapes with random weights; return its figures as JSON.
 
     Decodes `n_tokens` after each of `contexts`, and as many of several sequences together, each of
-    `batches`, after the first of them. Prefills a prompt of `prompt_tokens`.
+    `batches`, after the first of them. Prefills a prompt of `prompt_tokens`. A context's
+    `cache_s` is what a kernel that only reads needs for as many bytes as keys and values have.
     """
     device = await request_device()
     data = await RandomData.compiled(device)
@@ -55,6 +59,7 @@ async def measure(
         "gpu_bytes": device.memory.nbytes,
         "decode": [],
     }
+    rates = await measure_rates(device, clock_of(device))
     for context in contexts:
         await place(model, data, context, 2 * n_tokens + 8)
         await decode(model, 2, model.decoder.steps_in_flight)
@@ -64,7 +69,12 @@ async def measure(
         after = _counters()
         counts = {name: (after[name] - before[name]) / n_tokens for name in COUNTERS}
         figures["decode"].append(
-            {"context": context, "tokens_per_s": n_tokens / seconds, "counts": counts}
+            {
+                "context": context,
+                "tokens_per_s": n_tokens / seconds,
+                "counts": counts,
+                "cache_s": _cache_bytes(model, context) / rates.read_bytes_per_s,
+            }
         )
     figures["batches"] = await measure_batches(
         model, data, contexts[0], batches, n_tokens, lambda: _counters()["dispatches"]
@@ -76,6 +86,12 @@ async def measure(
     model.decoder.destroy()
     device.destroy()
     return json.dumps(figures)
+
+
+def _cache_bytes(model: RandomModel, context: int) -> int:
+    """Return the bytes of all keys and values that the query after so many tokens sees."""
+    shapes = [cache.shape for cache in model.steps.caches]
+    return sum(2 * min(context, most_keys(shape)) * shape.slot_bytes for shape in shapes)
 
 
 async def _int8(

@@ -61,7 +61,10 @@ def test_costs_at_the_shapes_of_a_model(page: Page, server: RecordingServer) -> 
     assert dispatches == [13, 13 / 2, 13 / 4]
     assert found["prefill_tokens_per_s"] > 0 and 0 < found["null_none_ms"]
     assert found["int8_over_float32"] > 0
-    assert any(line.startswith("dispatches per token") for line in table(found))
+    assert 0 < found["decode"][0]["cache_s"] < found["decode"][1]["cache_s"]
+    lines = list(table(found))
+    for start in ("dispatches per token", "step after 600 of one after 16", "  aimed at"):
+        assert any(line.startswith(start) for line in lines)
 
 
 def test_what_happens_when_at_the_start(browser: Browser, server: RecordingServer) -> None:
