@@ -210,10 +210,7 @@ def attention_decode(
     return kernel_spec(
         "attention_decode",
         label,
-        snippets=(
-            *snippets(shape, cooperative=True, batch=batch, by_lanes=by_lanes),
-            *source,
-        ),
+        snippets=(*snippets(shape, cooperative=True, batch=batch, by_lanes=by_lanes), *source),
         bindings=bindings(shape, 1, DECODE_ACCESS, batch),
         constants={
             **attention_constants(shape, batch),

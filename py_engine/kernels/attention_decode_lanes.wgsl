@@ -48,7 +48,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       attend(select(0u, sinks, phase == 1u), end, Sight(vec4u(0u), vec4u(0u), vec4u(end), vec4u(end)), lane);
     }
     for (var t = 0u; t < min(QUERIES, N_REP - first); t++) {
-      finish_query(t, row, kv_head * N_REP + first + t, lane);
+      finish_query(t, row, kv_head * N_REP + first + t);
     }
   }
 }

@@ -197,11 +197,10 @@ fn attend(begin: u32, end: u32, sight: Sight, lane: u32) {
 }
 
 // Writes what query number t attended to.
-fn finish_query(t: u32, token: u32, head: u32, lane: u32) {
+fn finish_query(t: u32, token: u32, head: u32) {
   let scale = 1.0 / number_of(denominators, t);
   for (var e = 0u; e < FOURS; e++) {
-    let eight = lane * EIGHTS + e / 2u;
-    let i = select(high_of(eight), low_of(eight), e % 2u == 0u);
+    let i = columns[e];
     output[output_at(token, head) + i] = output_of(sums[t][e] * scale, token, head, i);
   }
 }

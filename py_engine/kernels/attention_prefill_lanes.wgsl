@@ -34,5 +34,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
                              vec4u(ends[0], ends[1], ends[2], ends[3]),
                              vec4u(ends[4], ends[5], ends[6], ends[7])), lane);
   }
-  for (var t = 0u; t < min(QUERIES, n_tokens - first); t++) { finish_query(t, first + t, number, lane); }
+  for (var t = 0u; t < min(QUERIES, n_tokens - first); t++) { finish_query(t, first + t, number); }
 }

@@ -101,9 +101,8 @@ class DecoderOps(Ops):
         self._caches = caches
         self._token_batch = batch
         self._normed = ""  # the norm whose result lies in "normed"
-        self._attention_parts: AttentionParts | None = (
-            None  # what "attended" is yet to be joined from
-        )
+        # What "attended" is yet to be joined from.
+        self._attention_parts: AttentionParts | None = None
         self._most_tokens: int | None = None
 
     def of_sequences(self, most_tokens: int) -> DecoderOps:

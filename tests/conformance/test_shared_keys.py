@@ -58,22 +58,13 @@ loader.decoder_steps = always_shared if is_shared else decoder_steps.decoder_ste
 
 
 def patch(
-    worker: EngineWorker,
-    short_tokens: int,
-    *,
-    is_shared: bool = False,
-    lanes: int | None = None,
+    worker: EngineWorker, short_tokens: int, *, is_shared: bool = False, lanes: int | None = None
 ) -> None:
     """Let a worker's models share keys out; 0 `short_tokens` for as they do it themselves.
 
     With `lanes` products join parts.
     """
-    worker.run(
-        PATCH,
-        short_tokens=short_tokens,
-        is_shared=is_shared,
-        lanes=lanes,
-    )
+    worker.run(PATCH, short_tokens=short_tokens, is_shared=is_shared, lanes=lanes)
 
 
 @pytest.fixture(autouse=True)
