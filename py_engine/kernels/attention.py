@@ -214,7 +214,7 @@ def attention_decode(
         bindings=bindings(shape, 1, DECODE_ACCESS, batch),
         constants={
             **attention_constants(shape, batch),
-            "WORKGROUP": tuning.attention_threads,
+            "WORKGROUP": decode_threads(shape, tuning),
             **constants,
         },
         groups_x=shape.heads_in_cache,
@@ -222,6 +222,18 @@ def attention_decode(
         token_axis=2,
         directives=directives,
     )
+
+
+def decode_threads(shape: AttentionShape, tuning: Tuning) -> int:
+    """Return the threads of a workgroup of `attention_decode`.
+
+    Those that share keys by lanes are as many as its queries need: subgroups that have none are run
+    through all of it, too.
+    """
+    if not attends_by_lanes(shape, tuning):
+        return tuning.attention_threads
+    packs = -(-shape.n_heads // shape.n_kv_heads // _MAX_QUERIES)
+    return min(_LANES * packs, tuning.attention_threads)
 
 
 def tokens_per_layer(batch: Batch | None) -> int:

@@ -39,9 +39,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     // Sinks are seen from the query's place in the window, all else from its place in the sequence.
     for (var phase = select(1u, 0u, SINKS > 0u); phase < 2u; phase++) {
       let place = select(n_keys - 1u, position, phase == 1u);
-      for (var t = 0u; t < QUERIES; t++) {
+      var t = 0u;
+      loop {
         let head = head_of(row, kv_head * N_REP + min(first + t, N_REP - 1u), true);
         queries[t] = query_piece(head, place, scale, lane);
+        continuing { t++; break if t == QUERIES; }
       }
       let sinks = min(n_keys, SINKS);
       let end = select(sinks, n_keys, phase == 1u);

@@ -2,6 +2,8 @@
 // head's columns of them all, so that keys and values are loaded once, and weighs one key of four. For
 // adapters on the CPU: they load lane by lane, and take a place in an array lane by lane as well unless
 // it is a constant. Hence queries and columns by number; compilers leave out those that are not there.
+// They run what an `if` skips, too, and a loop's body once more than it has rounds, with no lane at work,
+// unless it asks at its end: hence `break if` where rounds are few, and sums that are scaled as they grow.
 const LANES = 4u;
 const EIGHTS = HEAD8 / LANES;
 const MASKED = -3.4e38;
@@ -52,20 +54,13 @@ fn dot_of(x: Piece, y: Piece) -> f32 {
   return sum;
 }
 
-fn scale_sum(x: ptr<private, Piece>, by: f32) {
-  (*x)[0] *= by;
-  (*x)[B] *= by;
-  if (EIGHTS > 1u) { (*x)[C] *= by; (*x)[D] *= by; }
-  if (EIGHTS > 2u) { (*x)[E] *= by; (*x)[F] *= by; }
-  if (EIGHTS > 3u) { (*x)[G] *= by; (*x)[H] *= by; }
-}
-
-fn add_to_sum(x: ptr<private, Piece>, y: Piece, times: f32) {
-  (*x)[0] += y[0] * times;
-  (*x)[B] += y[B] * times;
-  if (EIGHTS > 1u) { (*x)[C] += y[C] * times; (*x)[D] += y[D] * times; }
-  if (EIGHTS > 2u) { (*x)[E] += y[E] * times; (*x)[F] += y[F] * times; }
-  if (EIGHTS > 3u) { (*x)[G] += y[G] * times; (*x)[H] += y[H] * times; }
+// x * by + y * times.
+fn add_to_sum(x: ptr<private, Piece>, by: f32, y: Piece, times: f32) {
+  (*x)[0] = (*x)[0] * by + y[0] * times;
+  (*x)[B] = (*x)[B] * by + y[B] * times;
+  if (EIGHTS > 1u) { (*x)[C] = (*x)[C] * by + y[C] * times; (*x)[D] = (*x)[D] * by + y[D] * times; }
+  if (EIGHTS > 2u) { (*x)[E] = (*x)[E] * by + y[E] * times; (*x)[F] = (*x)[F] * by + y[F] * times; }
+  if (EIGHTS > 3u) { (*x)[G] = (*x)[G] * by + y[G] * times; (*x)[H] = (*x)[H] * by + y[H] * times; }
 }
 
 fn low_products(k: Piece) -> vec4f {
@@ -84,29 +79,18 @@ fn high_products(k: Piece) -> vec4f {
   return products;
 }
 
-fn scale_sums(low: vec4f, high: vec4f) {
-  scale_sum(&sums[0], low.x);
-  if (QUERIES > 1u) { scale_sum(&sums[Q1], low.y); }
-  if (QUERIES > 2u) { scale_sum(&sums[Q2], low.z); }
-  if (QUERIES > 3u) { scale_sum(&sums[Q3], low.w); }
-  if (QUERIES > 4u) { scale_sum(&sums[Q4], high.x); }
-  if (QUERIES > 5u) { scale_sum(&sums[Q5], high.y); }
-  if (QUERIES > 6u) { scale_sum(&sums[Q6], high.z); }
-  if (QUERIES > 7u) { scale_sum(&sums[Q7], high.w); }
+fn add_to_low_sums(by: vec4f, v: Piece, times: vec4f) {
+  add_to_sum(&sums[0], by.x, v, times.x);
+  if (QUERIES > 1u) { add_to_sum(&sums[Q1], by.y, v, times.y); }
+  if (QUERIES > 2u) { add_to_sum(&sums[Q2], by.z, v, times.z); }
+  if (QUERIES > 3u) { add_to_sum(&sums[Q3], by.w, v, times.w); }
 }
 
-fn add_to_low_sums(v: Piece, times: vec4f) {
-  add_to_sum(&sums[0], v, times.x);
-  if (QUERIES > 1u) { add_to_sum(&sums[Q1], v, times.y); }
-  if (QUERIES > 2u) { add_to_sum(&sums[Q2], v, times.z); }
-  if (QUERIES > 3u) { add_to_sum(&sums[Q3], v, times.w); }
-}
-
-fn add_to_high_sums(v: Piece, times: vec4f) {
-  add_to_sum(&sums[Q4], v, times.x);
-  if (QUERIES > 5u) { add_to_sum(&sums[Q5], v, times.y); }
-  if (QUERIES > 6u) { add_to_sum(&sums[Q6], v, times.z); }
-  if (QUERIES > 7u) { add_to_sum(&sums[Q7], v, times.w); }
+fn add_to_high_sums(by: vec4f, v: Piece, times: vec4f) {
+  add_to_sum(&sums[Q4], by.x, v, times.x);
+  if (QUERIES > 5u) { add_to_sum(&sums[Q5], by.y, v, times.y); }
+  if (QUERIES > 6u) { add_to_sum(&sums[Q6], by.z, v, times.z); }
+  if (QUERIES > 7u) { add_to_sum(&sums[Q7], by.w, v, times.w); }
 }
 
 fn cached(kind: u32, i: u32) -> vec4f {
@@ -127,10 +111,12 @@ fn piece_of(kind: u32, row: u32) -> Piece {
 fn query_piece(head: Head, place: u32, scale: f32, lane: u32) -> Piece {
   let statistics = head_statistics(head);
   var x: Piece;
-  for (var e = 0u; e < EIGHTS; e++) {
+  var e = 0u;
+  loop {
     let eight = turned(head, lane * EIGHTS + e, place, statistics);
     x[2u * e] = eight.low * scale;
     x[2u * e + 1u] = eight.high * scale;
+    continuing { e++; break if e == EIGHTS; }
   }
   return x;
 }
@@ -151,16 +137,15 @@ fn scores_of(products: vec4f, seen: vec4<bool>) -> vec4f {
 }
 
 // What four queries' scores of a lane's key become, and what sums so far are to be scaled by.
-struct Weighed { weights: vec4f, correction: vec4f, rises: bool }
+struct Weighed { weights: vec4f, correction: vec4f }
 
 fn weigh(scores: vec4f, most: ptr<private, vec4f>, denominator: ptr<private, vec4f>) -> Weighed {
   let higher = max(*most, subgroupMax(scores));
   let weights = exp(scores - higher);
   let correction = exp(*most - higher);
-  let rises = any(higher > *most);
   *most = higher;
   *denominator = *denominator * correction + subgroupAdd(weights);
-  return Weighed(weights, correction, rises);
+  return Weighed(weights, correction);
 }
 
 // Online softmax over the keys from `begin` to `end`.
@@ -168,7 +153,8 @@ fn attend(begin: u32, end: u32, sight: Sight, lane: u32) {
   for (var base = begin; base < end; base += LANES) {
     let n_keys = min(LANES, end - base);
     var products = Numbers();
-    for (var j = 0u; j < n_keys; j++) {
+    var j = 0u;
+    loop {
       let row = row_of(base + j);
       let k = piece_of(KEY, row);
       let low = subgroupAdd(low_products(k));
@@ -177,6 +163,7 @@ fn attend(begin: u32, end: u32, sight: Sight, lane: u32) {
         let high = subgroupAdd(high_products(k));
         products.high = select(products.high, high * k_scale(row), lane == j);
       }
+      continuing { j++; break if j == n_keys; }
     }
     let key = vec4u(base + lane);
     let low = weigh(scores_of(products.low, (key >= sight.first_low) & (key < sight.end_low)),
@@ -186,12 +173,18 @@ fn attend(begin: u32, end: u32, sight: Sight, lane: u32) {
       high = weigh(scores_of(products.high, (key >= sight.first_high) & (key < sight.end_high)),
                    &highest.high, &denominators.high);
     }
-    if (low.rises || high.rises) { scale_sums(low.correction, high.correction); }
-    for (var j = 0u; j < n_keys; j++) {
+    j = 0u;
+    loop {
       let row = row_of(base + j);
       let v = piece_of(VALUE, row);
-      add_to_low_sums(v, v_scale(row) * subgroupShuffle(low.weights, j));
-      if (QUERIES > 4u) { add_to_high_sums(v, v_scale(row) * subgroupShuffle(high.weights, j)); }
+      let is_first = j == 0u;
+      add_to_low_sums(select(vec4f(1.0), low.correction, is_first), v,
+                      v_scale(row) * subgroupShuffle(low.weights, j));
+      if (QUERIES > 4u) {
+        add_to_high_sums(select(vec4f(1.0), high.correction, is_first), v,
+                         v_scale(row) * subgroupShuffle(high.weights, j));
+      }
+      continuing { j++; break if j == n_keys; }
     }
   }
 }

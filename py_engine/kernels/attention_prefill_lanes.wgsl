@@ -18,7 +18,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
     var ends: array<u32, QUERIES>;
     var begin = 0xFFFFFFFFu;
     var end = 0u;
-    for (var t = 0u; t < QUERIES; t++) {
+    var t = 0u;
+    loop {
       let token = min(first + t, n_tokens - 1u);
       let position = state[STATE_POSITION] + token;
       let place = select(visible_keys(position) - 1u, position, phase == 1u);
@@ -28,6 +29,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
       ends[t] = select(min(last, SINKS), last, phase == 1u);
       begin = min(begin, firsts[t]);
       end = max(end, ends[t]);
+      continuing { t++; break if t == QUERIES; }
     }
     attend(begin, end, Sight(vec4u(firsts[0], firsts[1], firsts[2], firsts[3]),
                              vec4u(firsts[4], firsts[5], firsts[6], firsts[7]),

@@ -6,7 +6,7 @@
 const ROWS_EACH = 4u * QUADS_EACH;
 
 var<private> sums: array<vec2f, ROWS_EACH>;
-var<private> x_of: array<Block, 8>;
+var<private> x_of: array<Operand, 8>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32,
@@ -20,16 +20,25 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
   for (var first = 0u; first < BLOCKS; first += stride) {
     let is_there = first + lane < BLOCKS;
     let block = min(first + lane, BLOCKS - 1u);
-    for (var t = 0u; t < 8u; t++) { x_of[t] = arrange(input_block(min(token + t, n_tokens - 1u), block)); }
-    for (var r = 0u; r < ROWS_EACH; r++) {
-      let row = quad_row(first_quad + r / 4u, r % 4u);
-      let w = weight_block(row, block);
-      let scale = select(0.0, weight_scale(row, block), is_there);
-      let low = subgroupAdd(scale * vec4f(dot_blocks(w, x_of[0]), dot_blocks(w, x_of[1]),
-                                          dot_blocks(w, x_of[2]), dot_blocks(w, x_of[3])));
-      let high = subgroupAdd(scale * vec4f(dot_blocks(w, x_of[4]), dot_blocks(w, x_of[5]),
-                                           dot_blocks(w, x_of[6]), dot_blocks(w, x_of[7])));
-      sums[r] += vec2f(of_lane(lane, low), of_lane(lane, high));
+    let column = column_of(block);
+    var t = 0u;
+    loop {
+      x_of[t] = operand(input_block(min(token + t, n_tokens - 1u), block));
+      continuing { t++; break if t == 8u; }
+    }
+    for (var q = 0u; q < QUADS_EACH; q++) {
+      var i = 0u;
+      loop {
+        let row = quad_row(first_quad + q, i);
+        let w = weights_at(row, block);
+        let scale = select(0.0, row_scale(row, column), is_there);
+        let low = subgroupAdd(scale * vec4f(product(w, x_of[0]), product(w, x_of[1]),
+                                            product(w, x_of[2]), product(w, x_of[3])));
+        let high = subgroupAdd(scale * vec4f(product(w, x_of[4]), product(w, x_of[5]),
+                                             product(w, x_of[6]), product(w, x_of[7])));
+        sums[4u * q + i] += vec2f(of_lane(lane, low), of_lane(lane, high));
+        continuing { i++; break if i == 4u; }
+      }
     }
   }
   if (lane >= 4u) { return; }

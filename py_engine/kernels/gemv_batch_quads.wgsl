@@ -25,22 +25,29 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
   for (var first = 0u; first < BLOCKS; first += stride) {
     let is_there = first + lane < BLOCKS;
     let block = min(first + lane, BLOCKS - 1u);
-    for (var t = 0u; t < BATCH; t++) {
+    let column = column_of(block);
+    var t = 0u;
+    loop {
       let raw = input_block(t, block);
       squares[t] += select(0.0, square_sum(raw), is_there);
       x_of[t] = operand(normed(raw, block, statistics[t]));
+      continuing { t++; break if t == BATCH; }
     }
-    for (var r = 0u; r < ROWS_EACH; r++) {
-      let row = quad_row(first_quad + r / 4u, r % 4u);
-      let w = weights_at(row, block);
-      let scale = select(0.0, weight_scale(row, block), is_there);
-      let low = subgroupAdd(scale * vec4f(dot_of(0u, w, x_of[0]), dot_of(1u, w, x_of[1]),
-                                          dot_of(2u, w, x_of[2]), dot_of(3u, w, x_of[3])));
-      sums[r].x += of_lane(lane, low);
-      if (BATCH > 4u) {
-        let high = subgroupAdd(scale * vec4f(dot_of(4u, w, x_of[4]), dot_of(5u, w, x_of[5]),
-                                             dot_of(6u, w, x_of[6]), dot_of(7u, w, x_of[7])));
-        sums[r].y += of_lane(lane, high);
+    for (var q = 0u; q < QUADS_EACH; q++) {
+      var i = 0u;
+      loop {
+        let row = quad_row(first_quad + q, i);
+        let w = weights_at(row, block);
+        let scale = select(0.0, row_scale(row, column), is_there);
+        let low = subgroupAdd(scale * vec4f(dot_of(0u, w, x_of[0]), dot_of(1u, w, x_of[1]),
+                                            dot_of(2u, w, x_of[2]), dot_of(3u, w, x_of[3])));
+        sums[4u * q + i].x += of_lane(lane, low);
+        if (BATCH > 4u) {
+          let high = subgroupAdd(scale * vec4f(dot_of(4u, w, x_of[4]), dot_of(5u, w, x_of[5]),
+                                               dot_of(6u, w, x_of[6]), dot_of(7u, w, x_of[7])));
+          sums[4u * q + i].y += of_lane(lane, high);
+        }
+        continuing { i++; break if i == 4u; }
       }
     }
   }
