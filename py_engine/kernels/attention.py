@@ -29,10 +29,14 @@ from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kern
 
 _Access = Literal["read", "read_write"]
 _NORMS = ("q_norm", "k_norm")
-_LANES = 4
-_MAX_QUERIES = 8
 _TILE_KEYS = 16
 _TILE_QUERIES = 2
+
+LANES = 4
+"""Lanes of a subgroup whose queries share keys (`attends_by_lanes`)."""
+
+MAX_QUERIES = 8
+"""The most queries that do."""
 
 APPEND_ACCESS: Mapping[str, _Access] = {
     "qkv": "read",
@@ -192,8 +196,8 @@ def attends_by_lanes(shape: AttentionShape, tuning: Tuning) -> bool:
 
     Each of four lanes has whole eights of a head, four at most.
     """
-    fits = shape.head_dim % (8 * _LANES) == 0 and shape.head_dim <= 32 * _LANES
-    return tuning.attention_by_lanes and tuning.lanes == _LANES and fits
+    fits = shape.head_dim % (8 * LANES) == 0 and shape.head_dim <= 32 * LANES
+    return tuning.attention_by_lanes and tuning.lanes == LANES and fits
 
 
 def attention_decode(
@@ -204,36 +208,19 @@ def attention_decode(
     Of a batch it is each row's, and `n_tokens` of the dispatch is how many there are; a draft's
     `rope_append` comes before.
     """
-    queries = min(shape.n_heads // shape.n_kv_heads, _MAX_QUERIES)
-    by_lanes = attends_by_lanes(shape, tuning)
-    source, constants, directives = _form("attention_decode", shape, tuning, queries)
     return kernel_spec(
         "attention_decode",
         label,
-        snippets=(*snippets(shape, cooperative=True, batch=batch, by_lanes=by_lanes), *source),
+        snippets=(*snippets(shape, cooperative=True, batch=batch), "attention_decode"),
         bindings=bindings(shape, 1, DECODE_ACCESS, batch),
         constants={
             **attention_constants(shape, batch),
-            "WORKGROUP": decode_threads(shape, tuning),
-            **constants,
+            "WORKGROUP": tuning.attention_threads,
         },
         groups_x=shape.heads_in_cache,
         tokens_per_group=tokens_per_layer(batch),
         token_axis=2,
-        directives=directives,
     )
-
-
-def decode_threads(shape: AttentionShape, tuning: Tuning) -> int:
-    """Return the threads of a workgroup of `attention_decode`.
-
-    Those that share keys by lanes are as many as its queries need: subgroups that have none are run
-    through all of it, too.
-    """
-    if not attends_by_lanes(shape, tuning):
-        return tuning.attention_threads
-    packs = -(-shape.n_heads // shape.n_kv_heads // _MAX_QUERIES)
-    return min(_LANES * packs, tuning.attention_threads)
 
 
 def tokens_per_layer(batch: Batch | None) -> int:
@@ -247,21 +234,12 @@ def _tile_queries(shape: AttentionShape, tuning: Tuning) -> int:
     Each of them has whole fours of a head.
     """
     tile = tuning.prefill_attention(shape.n_heads, shape.head_dim)
-    has_quads = tuning.lanes is not None and tuning.lanes >= _LANES
+    has_quads = tuning.lanes is not None and tuning.lanes >= LANES
     needed = 2 * _TILE_KEYS * 4 * shape.head_dim
-    fits = shape.head_dim % (4 * _LANES) == 0 and needed <= tuning.workgroup_bytes
+    fits = shape.head_dim % (4 * LANES) == 0 and needed <= tuning.workgroup_bytes
     if tile is None or not has_quads or not fits:
         return 0
-    return min(max(1, tile.floats * _LANES // (2 * shape.head_dim)), _TILE_QUERIES)
-
-
-def _form(
-    name: str, shape: AttentionShape, tuning: Tuning, queries: int
-) -> tuple[tuple[str, ...], Mapping[str, int], tuple[str, ...]]:
-    """Return snippets, constants and directives of a kernel, by lanes or not."""
-    if not attends_by_lanes(shape, tuning):
-        return (name,), {}, ()
-    return ("attention_lanes", f"{name}_lanes"), {"QUERIES": queries}, SUBGROUP_DIRECTIVES
+    return min(max(1, tile.floats * LANES // (2 * shape.head_dim)), _TILE_QUERIES)
 
 
 def rope_append(
@@ -301,13 +279,18 @@ def attention_prefill(
     an image see all of it, within their window.
     """
     workgroup, tokens = WORKGROUP, WORKGROUP
-    source, constants, directives = _form("attention_prefill", shape, tuning, _MAX_QUERIES)
+    source: tuple[str, ...] = ("attention_prefill",)
+    directives: tuple[str, ...] = ()
+    constants = {}
     by_lanes = attends_by_lanes(shape, tuning)
     if by_lanes:
         workgroup = tuning.attention_threads
-        tokens = workgroup // _LANES * _MAX_QUERIES
+        tokens = workgroup // LANES * MAX_QUERIES
+        source = ("part", "joined_head", "attention_split_alone", "attention_lanes")
+        source, directives = (*source, "attention_prefill_lanes"), SUBGROUP_DIRECTIVES
+        constants = {"QUERIES": MAX_QUERIES}
     elif queries := _tile_queries(shape, tuning):
-        tokens = workgroup // _LANES * queries
+        tokens = workgroup // LANES * queries
         source, directives = ("attention_tile",), SUBGROUP_DIRECTIVES
         constants = {"QUERIES": queries, "TILE_KEYS": _TILE_KEYS}
     ahead = "ahead_images" if shape.image_tokens else "ahead_none"

@@ -42,7 +42,7 @@ var<private> queries: array<Piece, QUERIES>;
 var<private> sums: array<Piece, QUERIES>;
 var<private> columns: array<u32, FOURS>;  // of a lane, from where a head begins
 var<private> highest: Numbers;
-var<private> denominators: Numbers;
+var<private> denominators: Numbers;  // of the keys that the lane weighs
 
 fn number_of(numbers: Numbers, t: u32) -> f32 { return select(numbers.high[t & 3u], numbers.low[t & 3u], t < 4u); }
 
@@ -144,7 +144,7 @@ fn weigh(scores: vec4f, most: ptr<private, vec4f>, denominator: ptr<private, vec
   let weights = exp(scores - higher);
   let correction = exp(*most - higher);
   *most = higher;
-  *denominator = *denominator * correction + subgroupAdd(weights);
+  *denominator = *denominator * correction + weights;
   return Weighed(weights, correction);
 }
 
@@ -189,11 +189,10 @@ fn attend(begin: u32, end: u32, sight: Sight, lane: u32) {
   }
 }
 
-// Writes what query number t attended to.
-fn finish_query(t: u32, token: u32, head: u32) {
-  let scale = 1.0 / number_of(denominators, t);
+// Keeps what query number t attended to.
+fn finish_query(t: u32, part: Part) {
+  let denominator = subgroupAdd(number_of(denominators, t));
   for (var e = 0u; e < FOURS; e++) {
-    let i = columns[e];
-    output[output_at(token, head) + i] = output_of(sums[t][e] * scale, token, head, i);
+    keep_part(part, columns[e], sums[t][e], number_of(highest, t), denominator);
   }
 }

@@ -9,7 +9,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
   let first = group.y * (WORKGROUP / LANES * QUERIES) + subgroup * QUERIES;
   let n_tokens = state[STATE_N_TOKENS];
   if (first >= n_tokens) { return; }
-  let number = FIRST_CACHE_HEAD * N_REP + group.x;
   cache_head = group.x / N_REP;
   begin_attending(lane);
   // First the sinks, seen from the query's place in the window, then all else.
@@ -23,7 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
       let token = min(first + t, n_tokens - 1u);
       let position = state[STATE_POSITION] + token;
       let place = select(visible_keys(position) - 1u, position, phase == 1u);
-      queries[t] = query_piece(head_of(token, number, true), place, query_scale(position), lane);
+      queries[t] = query_piece(head_of(token, FIRST_CACHE_HEAD * N_REP + group.x, true), place, query_scale(position), lane);
       let last = position + 1u + ahead(token);
       firsts[t] = select(0u, first_in_window(position), phase == 1u);
       ends[t] = select(min(last, SINKS), last, phase == 1u);
@@ -36,5 +35,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
                              vec4u(ends[0], ends[1], ends[2], ends[3]),
                              vec4u(ends[4], ends[5], ends[6], ends[7])), lane);
   }
-  for (var t = 0u; t < min(QUERIES, n_tokens - first); t++) { finish_query(t, first + t, number); }
+  for (var t = 0u; t < min(QUERIES, n_tokens - first); t++) { finish_query(t, Part(first + t, group.x, 0u)); }
 }

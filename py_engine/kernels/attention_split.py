@@ -18,6 +18,9 @@ from py_engine.gpu.types import Binding, KernelSpec
 from py_engine.kernels.attention import (
     APPEND_ACCESS,
     DECODE_ACCESS,
+    LANES,
+    MAX_QUERIES,
+    attends_by_lanes,
     attention_constants,
     bindings,
     row_snippet,
@@ -26,6 +29,7 @@ from py_engine.kernels.attention import (
 )
 from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.batch import Batch
+from py_engine.kernels.forms import SplitKeys
 from py_engine.kernels.tuning import Tuning
 from py_engine.kernels.wgsl import SUBGROUP_DIRECTIVES, kernel_spec
 
@@ -34,7 +38,8 @@ from py_engine.kernels.wgsl import SUBGROUP_DIRECTIVES, kernel_spec
 class KeySplit:
     """A split in at most `splits` parts of at least `least_keys` keys, one of up to `alone_keys`.
 
-    `workgroup` threads have a part; their subgroups are of exactly `lanes` (None: without).
+    `workgroup` threads have a part; their subgroups are of exactly `lanes` (None: without). In each
+    of them so many `queries` share keys where that is not 0 (attention_lanes.wgsl).
     """
 
     splits: int
@@ -42,6 +47,7 @@ class KeySplit:
     alone_keys: int
     workgroup: int
     lanes: int | None
+    queries: int = 0
 
     def in_parts(self, n_parts: int) -> KeySplit:
         """Return a split of few keys, in at most so many parts of `alone_keys`."""
@@ -50,22 +56,26 @@ class KeySplit:
     @property
     def constants(self) -> dict[str, int]:
         """What the kernels know of it."""
+        form = {"QUERIES": self.queries} if self.queries else {"LANES": self.lanes or 1}
         return {
             "SPLITS": self.splits,
             "LEAST_KEYS": self.least_keys,
             "ALONE_KEYS": self.alone_keys,
             "WORKGROUP": self.workgroup,
-            "LANES": self.lanes or 1,
+            **form,
         }
 
 
 def key_split(shape: AttentionShape, tuning: Tuning) -> KeySplit | None:
     """Return how to share the keys out, None where `attention_decode` is the form to use.
 
-    There is one part where a query never sees more than `alone_keys`.
+    There is one part where a query never sees more than `alone_keys`. Where queries share keys, it
+    is this form of one part or more that is used.
     """
     wanted = tuning.split_keys
-    if wanted is None:
+    if attends_by_lanes(shape, tuning):
+        return _split_by_lanes(shape, wanted)
+    if wanted is None or tuning.attention_by_lanes:
         return None
     workgroup = wanted.workgroup
     lanes = tuning.lanes if wanted.by_subgroups else None
@@ -75,9 +85,29 @@ def key_split(shape: AttentionShape, tuning: Tuning) -> KeySplit | None:
         workgroup //= 2
         if workgroup < least:
             return None
-    is_short = most_keys(shape) <= wanted.alone_keys
-    splits = 1 if is_short else max(1, wanted.workgroups // shape.heads_in_cache)
-    return KeySplit(splits, wanted.least_keys, wanted.alone_keys, workgroup, lanes)
+    return KeySplit(
+        _most_splits(shape, wanted), wanted.least_keys, wanted.alone_keys, workgroup, lanes
+    )
+
+
+def _split_by_lanes(shape: AttentionShape, wanted: SplitKeys | None) -> KeySplit:
+    """Return a split whose workgroups have a subgroup for each of a head's packs of queries.
+
+    Adapters on the CPU run subgroups of a workgroup in turn, those without queries as well.
+    """
+    n_rep = shape.n_heads // shape.n_kv_heads
+    workgroup, queries = LANES * -(-n_rep // MAX_QUERIES), min(n_rep, MAX_QUERIES)
+    if wanted is None:
+        keys = most_keys(shape)
+        return KeySplit(1, keys, keys, workgroup, LANES, queries)
+    splits = _most_splits(shape, wanted)
+    return KeySplit(splits, wanted.least_keys, wanted.alone_keys, workgroup, LANES, queries)
+
+
+def _most_splits(shape: AttentionShape, wanted: SplitKeys) -> int:
+    if most_keys(shape) <= wanted.alone_keys:
+        return 1
+    return max(1, wanted.workgroups // shape.heads_in_cache)
 
 
 def most_keys(shape: AttentionShape) -> int:
@@ -106,7 +136,7 @@ def attention_split(
         "attention_split",
         label,
         snippets=(
-            *snippets(shape, cooperative=True, batch=batch)[:-1],
+            *_shared(shape, split, batch)[:-1],
             *_to_a_part(split),
             "attention_split_parts",
         ),
@@ -131,7 +161,7 @@ def attention_alone(
         "attention_alone",
         label,
         snippets=(
-            *snippets(shape, cooperative=True, batch=batch),
+            *_shared(shape, split, batch),
             *_to_a_part(split),
             "joined_head",
             "attention_split_alone",
@@ -145,10 +175,16 @@ def attention_alone(
     )
 
 
+def _shared(shape: AttentionShape, split: KeySplit, batch: Batch | None) -> tuple[str, ...]:
+    return snippets(shape, cooperative=True, batch=batch, by_lanes=split.queries > 0)
+
+
 def _to_a_part(split: KeySplit) -> tuple[str, ...]:
     """Return the WGSL of attention to a part."""
+    if split.queries:
+        return "keys_per_split", "part", "attention_lanes", "attention_split_lanes"
     variant = "workgroup" if split.lanes is None else "subgroup"
-    return "keys_per_split", "attention_split", f"attention_split_{variant}"
+    return "keys_per_split", "part", "attention_split", f"attention_split_{variant}"
 
 
 def _directives(split: KeySplit) -> tuple[str, ...]:
@@ -158,7 +194,7 @@ def _directives(split: KeySplit) -> tuple[str, ...]:
 def attention_combine(
     label: str, shape: AttentionShape, split: KeySplit, batch: Batch | None = None
 ) -> KernelSpec:
-    """Build the second half: join the parts.
+    """Build the second half: join the parts, with a thread for four elements of a head at least.
 
     Bindings: qkv where it has gates, `state`, split_parts, output.
     """
@@ -184,7 +220,11 @@ def attention_combine(
             output,
             *rows,
         ),
-        constants=attention_constants(shape, batch) | split.constants,
+        constants={
+            **attention_constants(shape, batch),
+            **split.constants,
+            "WORKGROUP": max(split.workgroup, shape.head_dim // 4),
+        },
         groups_x=n_heads,
         tokens_per_group=tokens_per_layer(batch),
         token_axis=2,

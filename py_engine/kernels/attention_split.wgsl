@@ -13,9 +13,6 @@ var<workgroup> weights: array<f32, N_REP * WORKGROUP>;
 var<workgroup> reduced: array<f32, N_REP * TEAMS>;
 var<workgroup> group_sums: array<vec4f, WORKGROUP>;
 
-// Of a token, a head of the cache at hand, and a part of the keys.
-struct Part { token: u32, cached: u32, split: u32 }
-
 fn attend(group: vec3u, thread: u32, team: u32, lane: u32) {
   let token = enter_row(group);
   let cache_head = group.x;

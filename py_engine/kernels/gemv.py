@@ -125,7 +125,7 @@ def _gemv_kernel(
         snippets=(
             *product.snippets,
             *given.block,
-            *product.operand,
+            product.operand,
             *before_norm,
             *given.normed,
             *after_norm,
@@ -168,7 +168,7 @@ def _quads_gemv(
         product,
         given,
         before_norm=("total_subgroup",),
-        after_norm=(*product.column, "gemv_quads"),
+        after_norm=(product.column, "gemv_quads"),
         constants={"WORKGROUP": form.workgroup, "QUADS_EACH": quads},
         groups=product.groups(quads * subgroups_in(form.workgroup, tuning.lanes)),
         directives=SUBGROUP_DIRECTIVES,
@@ -192,7 +192,7 @@ def _batch_gemv(
         quads, workgroup, kernel = (
             form.rows // QUAD,
             form.workgroup,
-            (*product.column, "of_lane", "gemv_batch_quads"),
+            (product.column, "of_lane", "gemv_batch_quads"),
         )
     return _gemv_kernel(
         label,
@@ -235,5 +235,4 @@ def _team_input(form: GemvForm) -> tuple[str, ...]:
     """Return the snippets by which a team reads x."""
     if form.int8:
         return ("gemv_input_staged", "gemv_stage_int8")
-    staged = ("gemv_input_staged", "gemv_stage_float")
-    return ("code_dot", "gemv_input_float", *(staged if form.staged else ("gemv_input_storage",)))
+    return ("gemv_input_staged", "gemv_stage_float") if form.staged else ("gemv_input_storage",)

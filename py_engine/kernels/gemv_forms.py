@@ -63,15 +63,15 @@ def joinable_parts(
 ) -> int:
     """Return how many parts of attention a GEMV of one token may join where it reads x, 0 for none.
 
-    Each workgroup reads all of them, which pays where many rows share that (a form that has x in
-    workgroup memory), while it is little in all (`SplitKeys.joined_bytes`), and while parts are
-    few, which a thread reads one after the other.
+    Each workgroup reads all of them, or each subgroup with rows of its own, which pays where many
+    rows share that (they have x in workgroup memory, or several quads), while it is little in all
+    (`SplitKeys.joined_bytes`), and while parts are few, which a thread reads one after the other.
     """
     form, lanes = form_of(weight_format, rows, columns, None, tuning), tuning.lanes
-    if form is None or not form.staged or lanes is None or tuning.split_keys is None:
+    if form is None or lanes is None or tuning.split_keys is None or head_dim % BLOCK:
         return 0
-    if head_dim % BLOCK:
+    if not (form.staged or form.has_quads):
         return 0
-    workgroups = -(-rows // (form.rows * form.teams(lanes)))
-    part = workgroups * AttentionParts(head_dim, 1).nbytes(columns)
+    readers = -(-rows // (form.rows * (form.teams(lanes) if form.staged else 1)))
+    part = readers * AttentionParts(head_dim, 1).nbytes(columns)
     return min(tuning.split_keys.joined_bytes // part, _MOST_JOINED)

@@ -1,5 +1,3 @@
-struct Input { v: Operand, squares: f32 }
-
 var<workgroup> staged_low: array<vec4u, BLOCKS>;
 var<workgroup> staged_high: array<vec4u, BLOCKS>;
 var<workgroup> staged_scales: array<f32, BLOCKS>;
@@ -15,5 +13,3 @@ fn stage(block: u32, v: Operand) {
 fn read_input(block: u32) -> Input {
   return Input(Operand(staged_low[block], staged_high[block], staged_scales[block], staged_sums[block]), 0.0);
 }
-
-fn input_product(words: vec4u, zero: f32, x: Input) -> f32 { return product(in_bytes(words, zero), x.v); }

@@ -11,6 +11,9 @@ const FINISHERS = select(min(R, 4u), 1u, GATED && R == 2u);
 var<workgroup> partial_y: array<vec4f, SUBGROUPS * TEAM_QUADS>;
 var<workgroup> partial_squares: array<f32, SUBGROUPS>;
 
+// What a team reads of x.
+struct Input { v: Operand, squares: f32 }
+
 // Where a team's row stands in its quad.
 fn member(part: u32, r: u32) -> u32 { return select(part * R + r % 4u, part + TEAMS_PER_QUAD * (r % 4u), GATED); }
 
@@ -41,7 +44,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       squares += select(0.0, here.squares, at + u * TEAM_LANES < BLOCKS);
       for (var r = 0u; r < R; r++) {
         let i = u * R + r;
-        sums[r] += scales[i] * input_product(words[i], weight_zero(rows[r], block), here);
+        sums[r] += scales[i] * product(weights_of(words[i], weight_zero(rows[r], block)), here.v);
       }
     }
   }

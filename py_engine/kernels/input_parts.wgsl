@@ -14,7 +14,8 @@ fn input_block(token: u32, block: u32) -> Block {
   }
   var x = Block();
   var denominator = 0.0;
-  for (var p = 0u; p < n_parts; p++) {
+  var p = 0u;
+  loop {
     let softmax = split_parts[first + (p + 1u) * PART4 - 1u].xy;
     // Exactly 1 for the highest, as `exp` need not be.
     let weight = select(exp(softmax.x - highest), 1.0, softmax.x == highest);
@@ -28,6 +29,7 @@ fn input_block(token: u32, block: u32) -> Block {
     x.f += weight * split_parts[i + 5u];
     x.g += weight * split_parts[i + 6u];
     x.h += weight * split_parts[i + 7u];
+    continuing { p++; break if p >= n_parts; }
   }
   return Block(x.a / denominator, x.b / denominator, x.c / denominator, x.d / denominator,
                x.e / denominator, x.f / denominator, x.g / denominator, x.h / denominator);

@@ -23,13 +23,13 @@ fn operand(x: Block) -> Operand {
   return Operand(low, high, largest / 127.0, f32(dot_bytes(ones, ones, low, high)));
 }
 
-fn in_bytes(words: vec4u, zero: f32) -> Weights {
+fn weights_of(words: vec4u, zero: f32) -> Weights {
   let even = words & vec4u(0x0F0F0F0Fu);
   let odd = (words >> vec4u(4u)) & vec4u(0x0F0F0F0Fu);
   return Weights(vec4u(even.x, odd.x, even.y, odd.y), vec4u(even.z, odd.z, even.w, odd.w), zero);
 }
 
-fn weights_at(row: u32, block: u32) -> Weights { return in_bytes(weights[row * BLOCKS + block], weight_zero(row, block)); }
+fn weights_at(row: u32, block: u32) -> Weights { return weights_of(weights[row * BLOCKS + block], weight_zero(row, block)); }
 
 fn product(w: Weights, x: Operand) -> f32 {
   return x.scale * (f32(dot_bytes(w.low, w.high, x.low, x.high)) - w.zero * x.sum);

@@ -120,20 +120,18 @@ class MatrixProduct:
         )
 
     @property
-    def operand(self) -> tuple[str, ...]:
+    def operand(self) -> str:
         """What multiplies a block: x and weights in f32, x in f32 and codes, or both in 8 bits."""
         if self.activation_dtype == "int8":
-            return ("operand_int8",)
-        if self.masks_codes and self.has_codes:
-            return ("code_dot", "operand_codes")
-        return ("operand_float",)
+            return "operand_int8"
+        return "operand_codes" if self.has_codes else "operand_float"
 
     @property
-    def column(self) -> tuple[str, ...]:
+    def column(self) -> str:
         """What kernels that take a block of many rows in turn know of its scales."""
         found = MATRIX_FORMATS[self.weight_format]
         has_pairs = found.scale == "f16" and found.block_columns == BLOCK
-        return ("column_pairs" if has_pairs and self.columns // BLOCK % 2 == 0 else "column_plain",)
+        return "column_pairs" if has_pairs and self.columns // BLOCK % 2 == 0 else "column_plain"
 
     @property
     def directives(self) -> tuple[str, ...]:

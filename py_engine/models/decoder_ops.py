@@ -8,12 +8,7 @@ from copy import copy
 from typing import Any
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.attention import (
-    attention_decode,
-    attention_prefill,
-    decode_threads,
-    rope_append,
-)
+from py_engine.kernels.attention import attention_decode, attention_prefill, rope_append
 from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.attention_split import (
     attention_alone,
@@ -210,7 +205,7 @@ class DecoderOps(Ops):
             of_rows: dict[str, Any] = {"shape": shape, "batch": batch}
             split = key_split(shape, tuning)
             if batch is not None and batch.is_draft:
-                workgroup = decode_threads(shape, tuning) if split is None else split.workgroup
+                workgroup = tuning.attention_threads if split is None else split.workgroup
                 yield self.kernel(
                     rope_append, "rope", max_tokens=batch.size, workgroup=workgroup, **of_rows
                 )

@@ -90,7 +90,9 @@ def sampled(names: Iterable[str]) -> list[Any]:
 
 
 @pytest.fixture(
-    params=sampled(["one workgroup", "lanes", "few threads", "split", "split without subgroups"])
+    params=sampled(
+        ["one workgroup", "lanes", "split lanes", "few threads", "split", "split without subgroups"]
+    )
 )
 def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """The forms of decode's attention; splits are small, so that short sequences have several."""
@@ -100,7 +102,21 @@ def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
         return Tuning(attention_threads=16)
     if request.param == "lanes":
         return lanes_of_four(lanes)
+    if request.param == "split lanes":
+        return replace(lanes_of_four(lanes), split_keys=SPLIT.split_keys)
     if request.param == "split":
+        if lanes is None:
+            pytest.skip("this adapter has no subgroups")
+        return replace(SPLIT, lanes=lanes)
+    return SPLIT
+
+
+@pytest.fixture
+def split_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
+    """A form of decode's attention that shares keys out, by name."""
+    if request.param == "lanes":
+        return replace(lanes_of_four(lanes), split_keys=SPLIT.split_keys)
+    if request.param == "subgroups":
         if lanes is None:
             pytest.skip("this adapter has no subgroups")
         return replace(SPLIT, lanes=lanes)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from py_engine.gpu.types import KernelSpec
-from py_engine.kernels.attention import attention_decode, decode_threads, rope_append
+from py_engine.kernels.attention import attention_decode, rope_append
 from py_engine.kernels.attention_shape import AttentionShape
 from py_engine.kernels.attention_split import (
     attention_alone,
@@ -204,7 +204,7 @@ def check_draft(
     inputs |= {cache: words_of(singles[0][cache], 0, inputs[cache].size) for cache in CACHES}
     split = key_split(shape, decode_tuning)
     is_short = is_alone(shape, decode_tuning, positions)
-    workgroup = decode_threads(shape, decode_tuning) if split is None else split.workgroup
+    workgroup = decode_tuning.attention_threads if split is None else split.workgroup
     kernels = [
         rope_append(LABEL, shape, batch.size, batch, workgroup),
         *kernels_of(shape, decode_tuning, batch, is_short=is_short),

@@ -31,17 +31,16 @@ CASES = {
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("by_subgroups", [True, False])
+@pytest.mark.parametrize("split_tuning", ["subgroups", "threads", "lanes"], indirect=True)
 def test_few_keys_give_the_same_bits_in_both_forms(
-    run_kernel: RunKernel, lanes: int | None, by_subgroups: bool, name: str
+    run_kernel: RunKernel, split_tuning: Tuning, name: str
 ) -> None:
-    if by_subgroups and lanes is None:
-        pytest.skip("this adapter has no subgroups")
     shape = CASES[name]
     # Where a query never sees more keys there is one form.
     alone_keys = 41 if shape.window is None else shape.window.size - 1
-    keys = SplitKeys(64, workgroups=14, least_keys=9, alone_keys=alone_keys)
-    tuning = Tuning(lanes, split_keys=replace(keys, by_subgroups=by_subgroups))
+    assert split_tuning.split_keys is not None
+    keys = replace(split_tuning.split_keys, alone_keys=alone_keys)
+    tuning = replace(split_tuning, split_keys=keys)
     spec = attention_decode("decode under test", shape)
     for position in (0, alone_keys - 1):
         inputs = inputs_for(spec, shape, position, 1)
@@ -56,12 +55,15 @@ def test_few_keys_give_the_same_bits_in_both_forms(
 @pytest.mark.sampled
 @pytest.mark.parametrize("head_dim", [8, 24, 64, 80, 256])
 @pytest.mark.parametrize("splits", [1, 2, 5, 64, 100])
-def test_any_number_of_parts_is_joined(run_kernel: RunKernel, splits: int, head_dim: int) -> None:
+@pytest.mark.parametrize("split_tuning", ["threads", "lanes"], indirect=True)
+def test_any_number_of_parts_is_joined(
+    run_kernel: RunKernel, split_tuning: Tuning, splits: int, head_dim: int
+) -> None:
     """Among them more than there are groups of threads for, and than threads."""
-    keys = SplitKeys(workgroup=64, workgroups=splits, least_keys=2, alone_keys=1)
+    keys = SplitKeys(64, workgroups=splits, least_keys=2, alone_keys=1, by_subgroups=False)
     shape = AttentionShape(2, 1, head_dim, 256)
     spec = attention_decode("decode under test", shape)
-    run = decode_runner(run_kernel, shape, Tuning(split_keys=keys))
+    run = decode_runner(run_kernel, shape, replace(split_tuning, split_keys=keys))
     for position in (0, 2, 200):
         result = expected_and_found(run, spec, inputs_for(spec, shape, position, 1))
         assert_close(result["output"], TOLERANCE)

@@ -26,9 +26,14 @@ from tests.kernels.cases import (
     padded,
     poisoned,
 )
-from tests.kernels.conftest import GEMV_FORMS, one_form, sampled, scaled
+from tests.kernels.conftest import (
+    GEMV_FORMS,
+    SHARING_FORMS,
+    one_form,
+    sampled,
+    scaled,
+)
 
-STAGED = [name for name, form in GEMV_FORMS.items() if form.staged]
 EPILOGUE = Epilogue(bias=True, residual=True)
 ROWS = 66
 
@@ -39,7 +44,7 @@ def tolerance(form: str) -> float:
 
 
 @pytest.mark.parametrize(("head_dim", "n_heads", "n_parts"), [(64, 5, 4), (96, 2, 1), (32, 3, 7)])
-@pytest.mark.parametrize("form", sampled(STAGED))
+@pytest.mark.parametrize("form", sampled(SHARING_FORMS))
 def test_parts_are_joined(
     run_kernel: RunKernel, lanes: int | None, form: str, head_dim: int, n_heads: int, n_parts: int
 ) -> None:
@@ -68,9 +73,10 @@ def test_parts_are_joined(
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], tolerance(form))
 
 
-@pytest.mark.parametrize("by_subgroups", [True, False])
+@pytest.mark.parametrize("form", ["two rows, staged", "many rows"])
+@pytest.mark.parametrize("split_tuning", ["subgroups", "threads", "lanes"], indirect=True)
 def test_a_product_joins_what_attention_leaves(
-    run_kernel: RunKernel, lanes: int | None, by_subgroups: bool
+    run_kernel: RunKernel, lanes: int | None, split_tuning: Tuning, form: str
 ) -> None:
     """Whatever a step before left in a buffer of more parts; to the bits of a dispatch between.
 
@@ -79,15 +85,16 @@ def test_a_product_joins_what_attention_leaves(
     if lanes is None:
         pytest.skip("this adapter has no subgroups")
     shape = AttentionShape(6, 2, 64, 256)
-    keys = SplitKeys(64, 16, least_keys=5, alone_keys=20)
-    tuning = Tuning(lanes, split_keys=replace(keys, by_subgroups=by_subgroups))
+    assert split_tuning.split_keys is not None
+    keys = replace(split_tuning.split_keys, workgroups=16, least_keys=5, alone_keys=20)
+    tuning = replace(split_tuning, split_keys=keys)
     split = key_split(shape, tuning)
     assert split is not None
-    fewer = replace(keys, least_keys=20, workgroups=4 * 2, by_subgroups=by_subgroups)
+    fewer = replace(keys, least_keys=20, workgroups=4 * 2)
     run_both = decode_runner(run_kernel, shape, replace(tuning, split_keys=fewer))
     columns = shape.n_heads * shape.head_dim
     product = {"rows": ROWS, "columns": columns}
-    product["tuning"] = one_form(lanes, scaled(GEMV_FORMS["two rows, staged"], lanes))
+    product["tuning"] = one_form(lanes, scaled(GEMV_FORMS[form], lanes))
     whole = gemv("gemv under test", "q4f16_1", **product)
     joining = gemv("gemv under test", "q4f16_1", parts=AttentionParts(64, 4), **product)
     decode = attention_decode("decode under test", shape)
@@ -107,14 +114,14 @@ def test_a_product_joins_what_attention_leaves(
         assert found["output"][: 4 * ROWS] == wanted["output"][: 4 * ROWS], position
 
 
-def test_forms_that_stage_x_join_parts() -> None:
+def test_forms_whose_rows_share_x_join_parts() -> None:
     keys = SplitKeys(64, 16, least_keys=5, alone_keys=20, joined_bytes=1 << 20)
 
     def n_joined(tuning: Tuning, head_dim: int = 64, fmt: WeightFormat = "q4f16_1") -> int:
         tuning = replace(tuning, split_keys=tuning.split_keys or keys)
         return joinable_parts(fmt, ROWS, 640, head_dim, tuning)
 
-    assert [name for name in GEMV_FORMS if n_joined(one_form(4, GEMV_FORMS[name]))] == STAGED
+    assert [name for name in GEMV_FORMS if n_joined(one_form(4, GEMV_FORMS[name]))] == SHARING_FORMS
     staged = one_form(4, GEMV_FORMS["two rows, staged"])
     assert not n_joined(staged, fmt="q6_k")
     assert not n_joined(PLAIN) and not n_joined(Tuning(4))
@@ -125,3 +132,6 @@ def test_forms_that_stage_x_join_parts() -> None:
     for n_parts, nbytes in ((8, 1 << 30), (8, 8 * part), (7, 8 * part - 1), (0, part - 1)):
         few = replace(keys, joined_bytes=nbytes)
         assert n_joined(replace(staged, split_keys=few)) == n_parts
+    # Five subgroups of 16 rows each do.
+    few = replace(keys, joined_bytes=3 * 5 * 2720)
+    assert n_joined(replace(one_form(4, GEMV_FORMS["many rows"]), split_keys=few)) == 3

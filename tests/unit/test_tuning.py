@@ -11,6 +11,7 @@ from py_engine.chat_config import ActivationDtype
 from py_engine.gpu.types import AdapterInfo, Limits
 from py_engine.kernels.attention_shape import AttentionShape, QkNorm, SlidingWindow
 from py_engine.kernels.attention_split import (
+    KeySplit,
     attention_alone,
     attention_combine,
     attention_split,
@@ -78,6 +79,7 @@ def test_the_adapter_on_the_cpu_has_many_rows_and_few_threads() -> None:
         sample_threads=4,
         attention_threads=16,
         attention_by_lanes=True,
+        split_keys=SplitKeys(4, 24, least_keys=1024, alone_keys=1024, joined_bytes=1 << 30),
         masks_codes=True,
     )
 
@@ -128,6 +130,17 @@ def test_keys_are_split_by_the_number_of_kv_heads_and_the_memory() -> None:
         alone = key_split(short, tuned)
         assert alone is not None and alone.splits == 1
     assert key_split(AttentionShape(32, 8, 128, 8192), PLAIN) is None
+
+
+def test_keys_are_split_by_lanes_where_queries_share_them() -> None:
+    tuned = tuning_for(AdapterInfo("google", "swiftshader", subgroup_size_max=4), Limits())
+    assert key_split(AttentionShape(9, 3, 64, 2048), tuned) == KeySplit(8, 1024, 1024, 4, 4, 3)
+    assert key_split(AttentionShape(9, 3, 64, 1024), tuned) == KeySplit(1, 1024, 1024, 4, 4, 3)
+    many = key_split(AttentionShape(20, 1, 64, 2048), tuned)
+    assert many is not None and (many.workgroup, many.queries) == (12, 8)
+    alone = key_split(AttentionShape(9, 3, 64, 2048), replace(tuned, split_keys=None))
+    assert alone is not None and (alone.splits, alone.alone_keys) == (1, 2048)
+    assert key_split(AttentionShape(8, 2, 80, 2048), tuned) is None
 
 
 def test_split_attention_has_as_many_buffers_as_every_adapter() -> None:

@@ -1,5 +1,5 @@
-// Attention of one token, a workgroup for each KV head: it appends the token's key and value, then each
-// subgroup attends with up to eight of the head's queries, which read the cache together.
+// attention_split with queries that share keys: each subgroup of a workgroup attends with up to eight of the
+// head's queries, which read the cache together.
 const PACKS = (N_REP + QUERIES - 1u) / QUERIES;
 var<private> oldest: u32;
 var<private> cache_head: u32;
@@ -9,20 +9,29 @@ fn row_of(key: u32) -> u32 { return cached_at(slot_of_key(key, oldest), cache_he
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32,
         @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32) {
-  let row = enter_row(group);
-  let position = position_of(row);
+  let token = enter_row(group);
+  let split = group.y;
+  let position = position_of(token);
   let n_keys = visible_keys(position);
-  let kv_head = FIRST_CACHE_HEAD + group.x;
-  let here = cached_at(slot_of(position), group.x);
+  let size = keys_per_split(n_keys);
+  let first_key = split * size;
+  let end_key = min(first_key + size, n_keys);
+  cache_head = group.x;
+  if (first_key >= n_keys) {
+    for (var r = thread; r < N_REP; r += WORKGROUP) { keep_nothing(Part(token, cache_head * N_REP + r, split)); }
+    return;
+  }
+  let kv_head = FIRST_CACHE_HEAD + cache_head;
+  let here = cached_at(slot_of(position), cache_head);
   let scale = query_scale(position);
-  prepare_norms(row, thread);
-  if (APPENDS) {
-    let key_head = head_of(row, kv_head, false);
+  prepare_norms(token, thread);
+  if (APPENDS && end_key == n_keys) {
+    let key_head = head_of(token, kv_head, false);
     for (var i = thread; i < HEAD8; i += WORKGROUP) {
       let eight = turned(key_head, i, position, head_statistics(key_head));
       keep_k(here, low_of(i), eight.low);
       keep_k(here, high_of(i), eight.high);
-      let at = value_at(row, kv_head) + 2u * i;
+      let at = value_at(token, kv_head) + 2u * i;
       keep_v(here, 2u * i, qkv[at]);
       keep_v(here, 2u * i + 1u, qkv[at + 1u]);
     }
@@ -32,7 +41,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   workgroupBarrier();
 
   oldest = slot_of(first_in_window(position));
-  cache_head = group.x;
   for (var pack = subgroup; pack < PACKS; pack += WORKGROUP / LANES) {
     let first = pack * QUERIES;
     begin_attending(lane);
@@ -41,16 +49,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       let place = select(n_keys - 1u, position, phase == 1u);
       var t = 0u;
       loop {
-        let head = head_of(row, kv_head * N_REP + min(first + t, N_REP - 1u), true);
+        let head = head_of(token, kv_head * N_REP + min(first + t, N_REP - 1u), true);
         queries[t] = query_piece(head, place, scale, lane);
         continuing { t++; break if t == QUERIES; }
       }
-      let sinks = min(n_keys, SINKS);
-      let end = select(sinks, n_keys, phase == 1u);
-      attend(select(0u, sinks, phase == 1u), end, Sight(vec4u(0u), vec4u(0u), vec4u(end), vec4u(end)), lane);
+      let begin = select(first_key, max(first_key, SINKS), phase == 1u);
+      let end = select(min(end_key, SINKS), end_key, phase == 1u);
+      attend(begin, end, Sight(vec4u(0u), vec4u(0u), vec4u(end), vec4u(end)), lane);
     }
     for (var t = 0u; t < min(QUERIES, N_REP - first); t++) {
-      finish_query(t, row, kv_head * N_REP + first + t);
+      finish_query(t, Part(token, cache_head * N_REP + first + t, split));
     }
   }
 }
