@@ -125,7 +125,7 @@ def _gemv_kernel(
         snippets=(
             *product.snippets,
             *given.block,
-            product.operand,
+            *product.operand(batch),
             *before_norm,
             *given.normed,
             *after_norm,

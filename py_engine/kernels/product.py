@@ -119,12 +119,16 @@ class MatrixProduct:
             "epilogue_gated" if epilogue.gated else "epilogue_rows",
         )
 
-    @property
-    def operand(self) -> str:
-        """What multiplies a block: x and weights in f32, x in f32 and codes, or both in 8 bits."""
+    def operand(self, n_tokens: int) -> tuple[str, ...]:
+        """Return what multiplies a block of a row by those of so many tokens.
+
+        x and weights are in f32, x in f32 and weights codes, or both in 8 bits.
+        """
         if self.activation_dtype == "int8":
-            return "operand_int8"
-        return "operand_codes" if self.has_codes else "operand_float"
+            return ("operand_int8",)
+        if not self.has_codes:
+            return ("operand_float",)
+        return ("codes_by_word" if n_tokens == 1 else "codes_by_block", "operand_codes")
 
     @property
     def column(self) -> str:
