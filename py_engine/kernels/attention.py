@@ -36,7 +36,7 @@ LANES = 4
 """Lanes of a subgroup whose queries share keys (`attends_by_lanes`)."""
 
 MAX_QUERIES = 8
-"""The most queries that do."""
+"""The most queries of a subgroup that share keys."""
 
 APPEND_ACCESS: Mapping[str, _Access] = {
     "qkv": "read",
@@ -201,7 +201,7 @@ def attends_by_lanes(shape: AttentionShape, tuning: Tuning) -> bool:
 
 
 def attention_decode(
-    label: str, shape: AttentionShape, tuning: Tuning = PLAIN, batch: Batch | None = None
+    label: str, shape: AttentionShape, workgroup: int = WORKGROUP, batch: Batch | None = None
 ) -> KernelSpec:
     """Build the attention of one token: norms, RoPE, append at `state`'s position, attend.
 
@@ -213,10 +213,7 @@ def attention_decode(
         label,
         snippets=(*snippets(shape, cooperative=True, batch=batch), "attention_decode"),
         bindings=bindings(shape, 1, DECODE_ACCESS, batch),
-        constants={
-            **attention_constants(shape, batch),
-            "WORKGROUP": tuning.attention_threads,
-        },
+        constants=attention_constants(shape, batch) | {"WORKGROUP": workgroup},
         groups_x=shape.heads_in_cache,
         tokens_per_group=tokens_per_layer(batch),
         token_axis=2,
@@ -281,13 +278,13 @@ def attention_prefill(
     workgroup, tokens = WORKGROUP, WORKGROUP
     source: tuple[str, ...] = ("attention_prefill",)
     directives: tuple[str, ...] = ()
-    constants = {}
+    constants: Mapping[str, int] = {}
     by_lanes = attends_by_lanes(shape, tuning)
     if by_lanes:
         workgroup = tuning.attention_threads
         tokens = workgroup // LANES * MAX_QUERIES
-        source = ("part", "joined_head", "attention_split_alone", "attention_lanes")
-        source, directives = (*source, "attention_prefill_lanes"), SUBGROUP_DIRECTIVES
+        attending = ("attention_lanes", "attention_prefill_lanes")
+        source, directives = ("part", "joined_head", "keep_heads", *attending), SUBGROUP_DIRECTIVES
         constants = {"QUERIES": MAX_QUERIES}
     elif queries := _tile_queries(shape, tuning):
         tokens = workgroup // LANES * queries

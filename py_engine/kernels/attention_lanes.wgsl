@@ -7,6 +7,7 @@
 const LANES = 4u;
 const EIGHTS = HEAD8 / LANES;
 const MASKED = -3.4e38;
+const FIRST_PHASE = select(1u, 0u, SINKS > 0u);
 const KEY = 0u;
 const VALUE = 1u;
 

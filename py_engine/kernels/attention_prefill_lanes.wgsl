@@ -12,7 +12,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
   cache_head = group.x / N_REP;
   begin_attending(lane);
   // First the sinks, seen from the query's place in the window, then all else.
-  for (var phase = select(1u, 0u, SINKS > 0u); phase < 2u; phase++) {
+  var phase = FIRST_PHASE;
+  loop {
     var firsts: array<u32, QUERIES>;
     var ends: array<u32, QUERIES>;
     var begin = 0xFFFFFFFFu;
@@ -34,6 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_id) subgroup: u32
                              vec4u(firsts[4], firsts[5], firsts[6], firsts[7]),
                              vec4u(ends[0], ends[1], ends[2], ends[3]),
                              vec4u(ends[4], ends[5], ends[6], ends[7])), lane);
+    continuing { phase++; break if phase == 2u; }
   }
   for (var t = 0u; t < min(QUERIES, n_tokens - first); t++) { finish_query(t, Part(first + t, group.x, 0u)); }
 }

@@ -1,4 +1,4 @@
-"""Decode's attention over a long context, with the keys shared out among workgroups (split-KV).
+"""Decode's attention with the keys shared out among workgroups (split-KV), as one part or more.
 
 Two kernels do what `attention_decode` does with one workgroup a KV head: the first attends to a
 part of the keys in each workgroup, the second joins the parts (Flash-Decoding, Dao et al. 2023).
@@ -38,8 +38,8 @@ from py_engine.kernels.wgsl import SUBGROUP_DIRECTIVES, kernel_spec
 class KeySplit:
     """A split in at most `splits` parts of at least `least_keys` keys, one of up to `alone_keys`.
 
-    `workgroup` threads have a part; their subgroups are of exactly `lanes` (None: without). In each
-    of them so many `queries` share keys where that is not 0 (attention_lanes.wgsl).
+    `workgroup` threads have a part; their subgroups are of exactly `lanes` (None: without). With
+    `queries`, so many of a head's share keys in each subgroup (attention_lanes.wgsl).
     """
 
     splits: int
@@ -69,14 +69,14 @@ class KeySplit:
 def key_split(shape: AttentionShape, tuning: Tuning) -> KeySplit | None:
     """Return how to share the keys out, None where `attention_decode` is the form to use.
 
-    There is one part where a query never sees more than `alone_keys`. Where queries share keys, it
-    is this form of one part or more that is used.
+    There is one part where a query never sees more than `alone_keys`. On adapters whose queries
+    share keys, heads that do not fit that are not shared out.
     """
     wanted = tuning.split_keys
-    if attends_by_lanes(shape, tuning):
-        return _split_by_lanes(shape, wanted)
-    if wanted is None or tuning.attention_by_lanes:
+    if wanted is None:
         return None
+    if tuning.attention_by_lanes:
+        return _split_by_lanes(shape, wanted) if attends_by_lanes(shape, tuning) else None
     workgroup = wanted.workgroup
     lanes = tuning.lanes if wanted.by_subgroups else None
     # A thread has a column of a head at least, and a subgroup is whole.
@@ -90,18 +90,21 @@ def key_split(shape: AttentionShape, tuning: Tuning) -> KeySplit | None:
     )
 
 
-def _split_by_lanes(shape: AttentionShape, wanted: SplitKeys | None) -> KeySplit:
-    """Return a split whose workgroups have a subgroup for each of a head's packs of queries.
+def _split_by_lanes(shape: AttentionShape, wanted: SplitKeys) -> KeySplit:
+    """Return a split whose workgroups have as few subgroups as a head's queries need.
 
     Adapters on the CPU run subgroups of a workgroup in turn, those without queries as well.
     """
     n_rep = shape.n_heads // shape.n_kv_heads
-    workgroup, queries = LANES * -(-n_rep // MAX_QUERIES), min(n_rep, MAX_QUERIES)
-    if wanted is None:
-        keys = most_keys(shape)
-        return KeySplit(1, keys, keys, workgroup, LANES, queries)
-    splits = _most_splits(shape, wanted)
-    return KeySplit(splits, wanted.least_keys, wanted.alone_keys, workgroup, LANES, queries)
+    subgroups = -(-n_rep // MAX_QUERIES)
+    return KeySplit(
+        _most_splits(shape, wanted),
+        wanted.least_keys,
+        wanted.alone_keys,
+        LANES * subgroups,
+        LANES,
+        -(-n_rep // subgroups),
+    )
 
 
 def _most_splits(shape: AttentionShape, wanted: SplitKeys) -> int:
@@ -138,7 +141,7 @@ def attention_split(
         snippets=(
             *_shared(shape, split, batch)[:-1],
             *_to_a_part(split),
-            "attention_split_parts",
+            "keep_parts",
         ),
         bindings=(*bindings(shape, 1, APPEND_ACCESS, batch), parts),
         constants=attention_constants(shape, batch) | split.constants,
@@ -164,7 +167,7 @@ def attention_alone(
             *_shared(shape, split, batch),
             *_to_a_part(split),
             "joined_head",
-            "attention_split_alone",
+            "keep_heads",
         ),
         bindings=bindings(shape, 1, DECODE_ACCESS, batch),
         constants=attention_constants(shape, batch) | split.constants,
@@ -194,7 +197,7 @@ def _directives(split: KeySplit) -> tuple[str, ...]:
 def attention_combine(
     label: str, shape: AttentionShape, split: KeySplit, batch: Batch | None = None
 ) -> KernelSpec:
-    """Build the second half: join the parts, with a thread for four elements of a head at least.
+    """Build the second half: join the parts.
 
     Bindings: qkv where it has gates, `state`, split_parts, output.
     """
@@ -223,7 +226,8 @@ def attention_combine(
         constants={
             **attention_constants(shape, batch),
             **split.constants,
-            "WORKGROUP": max(split.workgroup, shape.head_dim // 4),
+            # One thread for four elements adds parts up as a product that joins them does.
+            **({"WORKGROUP": shape.head_dim // 4} if split.queries else {}),
         },
         groups_x=n_heads,
         tokens_per_group=tokens_per_layer(batch),

@@ -19,10 +19,10 @@ fn attend(group: vec3u, thread: u32, team: u32, lane: u32) {
   let split = group.y;
   let position = position_of(token);
   let n_keys = visible_keys(position);
-  let size = keys_per_split(n_keys);
-  let first_key = split * size;
-  let end_key = min(first_key + size, n_keys);
-  if (first_key >= n_keys) {
+  let keys = keys_of_part(split, n_keys);
+  let first_key = keys.x;
+  let end_key = keys.y;
+  if (first_key == end_key) {
     for (var r = thread; r < N_REP; r += WORKGROUP) { keep_nothing(Part(token, cache_head * N_REP + r, split)); }
     return;
   }

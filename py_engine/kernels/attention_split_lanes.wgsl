@@ -1,6 +1,5 @@
-// attention_split with queries that share keys: each subgroup of a workgroup attends with up to eight of the
-// head's queries, which read the cache together.
-const PACKS = (N_REP + QUERIES - 1u) / QUERIES;
+// attention_split with queries that share keys: each subgroup of a workgroup attends with QUERIES of the head's,
+// which read the cache together.
 var<private> oldest: u32;
 var<private> cache_head: u32;
 
@@ -13,11 +12,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let split = group.y;
   let position = position_of(token);
   let n_keys = visible_keys(position);
-  let size = keys_per_split(n_keys);
-  let first_key = split * size;
-  let end_key = min(first_key + size, n_keys);
+  let keys = keys_of_part(split, n_keys);
+  let end_key = keys.y;
   cache_head = group.x;
-  if (first_key >= n_keys) {
+  if (keys.x == end_key) {
     for (var r = thread; r < N_REP; r += WORKGROUP) { keep_nothing(Part(token, cache_head * N_REP + r, split)); }
     return;
   }
@@ -41,24 +39,24 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   workgroupBarrier();
 
   oldest = slot_of(first_in_window(position));
-  for (var pack = subgroup; pack < PACKS; pack += WORKGROUP / LANES) {
-    let first = pack * QUERIES;
-    begin_attending(lane);
-    // Sinks are seen from the query's place in the window, all else from its place in the sequence.
-    for (var phase = select(1u, 0u, SINKS > 0u); phase < 2u; phase++) {
-      let place = select(n_keys - 1u, position, phase == 1u);
-      var t = 0u;
-      loop {
-        let head = head_of(token, kv_head * N_REP + min(first + t, N_REP - 1u), true);
-        queries[t] = query_piece(head, place, scale, lane);
-        continuing { t++; break if t == QUERIES; }
-      }
-      let begin = select(first_key, max(first_key, SINKS), phase == 1u);
-      let end = select(min(end_key, SINKS), end_key, phase == 1u);
-      attend(begin, end, Sight(vec4u(0u), vec4u(0u), vec4u(end), vec4u(end)), lane);
+  let first = subgroup * QUERIES;
+  begin_attending(lane);
+  // Sinks are seen from the query's place in the window, all else from its place in the sequence.
+  var phase = FIRST_PHASE;
+  loop {
+    let place = select(n_keys - 1u, position, phase == 1u);
+    var t = 0u;
+    loop {
+      let head = head_of(token, kv_head * N_REP + min(first + t, N_REP - 1u), true);
+      queries[t] = query_piece(head, place, scale, lane);
+      continuing { t++; break if t == QUERIES; }
     }
-    for (var t = 0u; t < min(QUERIES, N_REP - first); t++) {
-      finish_query(t, Part(token, cache_head * N_REP + first + t, split));
-    }
+    let begin = select(keys.x, max(keys.x, SINKS), phase == 1u);
+    let end = select(min(end_key, SINKS), end_key, phase == 1u);
+    attend(begin, end, Sight(vec4u(0u), vec4u(0u), vec4u(end), vec4u(end)), lane);
+    continuing { phase++; break if phase == 2u; }
+  }
+  for (var t = 0u; t < min(QUERIES, N_REP - first); t++) {
+    finish_query(t, Part(token, cache_head * N_REP + first + t, split));
   }
 }

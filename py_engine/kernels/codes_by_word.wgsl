@@ -1,4 +1,5 @@
-// Codes that one token takes, unpacked a word after the other, so that few are there at once.
+// Codes that one token takes, unpacked a word after the other, so that few are there at once; to the bits of
+// codes_by_block.
 struct Weights { words: vec4u, zero: f32 }
 fn weights_of(words: vec4u, zero: f32) -> Weights { return Weights(words, zero); }
 

@@ -17,7 +17,7 @@ class SplitKeys:
     least `least_keys` keys. As many as `alone_keys` are not shared out: one workgroup has them, and
     nothing is left to join. Parts of so many keys may be joined by the product behind attention, a
     dispatch of which may read `joined_bytes` of them in all. `by_subgroups` relies on all subgroups
-    having as many lanes.
+    having as many lanes. Where queries share keys, workgroups are of another size.
     """
 
     workgroup: int

@@ -30,7 +30,7 @@ from py_engine.kernels.wgsl import STATE, STATE_WORDS, SUBGROUP_DIRECTIVES, kern
 _TILE_STAGES: dict[ActivationDtype, tuple[str, ...]] = {
     "float32": ("gemm_tile",),
     "float16": ("tile_blocks", "gemm_tile_f16", "gemm_tile_rounded"),
-    "int8": ("operand_int8", "tile_blocks", "gemm_tile_int8", "gemm_tile_rounded"),
+    "int8": ("operand_int8", "codes_at", "tile_blocks", "gemm_tile_int8", "gemm_tile_rounded"),
 }
 """A tile's kernel: where x is rounded, with how blocks are staged and multiplied before it."""
 
@@ -112,7 +112,7 @@ def _by_subgroups(product: MatrixProduct, lanes: int, tuning: Tuning) -> _Form:
     snippets: tuple[str, ...] = ("gemm_subgroup",)
     if tuning.gemm_quads > 1:
         quads, workgroup, tokens = tuning.gemm_quads, QUADS_WORKGROUP, 8
-        snippets = (*product.operand(tokens), product.column, "of_lane", "gemm_quads")
+        snippets = (*product.operand(), product.column, "of_lane", "gemm_quads")
     return _Form(
         product,
         snippets,

@@ -3,5 +3,3 @@ struct Operand { v: Block, sum: f32 }
 
 fn block_sum(x: Block) -> f32 { return dot(x.a + x.b + x.c + x.d + x.e + x.f + x.g + x.h, vec4f(1.0)); }
 fn operand(x: Block) -> Operand { return Operand(arrange(x), block_sum(x)); }
-
-fn weights_at(row: u32, block: u32) -> Weights { return weights_of(weights[row * BLOCKS + block], weight_zero(row, block)); }

@@ -29,8 +29,6 @@ fn weights_of(words: vec4u, zero: f32) -> Weights {
   return Weights(vec4u(even.x, odd.x, even.y, odd.y), vec4u(even.z, odd.z, even.w, odd.w), zero);
 }
 
-fn weights_at(row: u32, block: u32) -> Weights { return weights_of(weights[row * BLOCKS + block], weight_zero(row, block)); }
-
 fn product(w: Weights, x: Operand) -> f32 {
   return x.scale * (f32(dot_bytes(w.low, w.high, x.low, x.high)) - w.zero * x.sum);
 }

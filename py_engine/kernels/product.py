@@ -119,20 +119,21 @@ class MatrixProduct:
             "epilogue_gated" if epilogue.gated else "epilogue_rows",
         )
 
-    def operand(self, n_tokens: int) -> tuple[str, ...]:
-        """Return what multiplies a block of a row by those of so many tokens.
+    def operand(self, *, by_word: bool = False) -> tuple[str, ...]:
+        """Return the snippets that multiply a block of a row by a token's.
 
-        x and weights are in f32, x in f32 and weights codes, or both in 8 bits.
+        x and weights are in f32, x in f32 and weights codes, or both in 8 bits. Codes are unpacked
+        at once, or `by_word`, for one token.
         """
         if self.activation_dtype == "int8":
-            return ("operand_int8",)
+            return ("operand_int8", "codes_at")
         if not self.has_codes:
             return ("operand_float",)
-        return ("codes_by_word" if n_tokens == 1 else "codes_by_block", "operand_codes")
+        return ("operand_codes", "codes_by_word" if by_word else "codes_by_block", "codes_at")
 
     @property
     def column(self) -> str:
-        """What kernels that take a block of many rows in turn know of its scales."""
+        """The snippet of what rows share of where the scale of a block lies."""
         found = MATRIX_FORMATS[self.weight_format]
         has_pairs = found.scale == "f16" and found.block_columns == BLOCK
         return "column_pairs" if has_pairs and self.columns // BLOCK % 2 == 0 else "column_plain"

@@ -37,12 +37,13 @@ class Tuning:
     without one a subgroup has 4 rows and 4 tokens, or `gemm_quads` times 4 rows and 8 tokens. What
     was `measured` goes before all. The draw takes at most `sample_threads`, with as many as
     `lanes` by one subgroup, and where there are `sample_slices`, at most as many, so many
-    workgroups first find out what it has to look at (0: it looks at all). Attention where keys are
-    not shared out takes `attention_threads`, and `attention_by_lanes` if subgroups are of four
-    (attention_lanes.wgsl); that of a chunk has an `attention_tile` or a thread for each query. With
-    `masks_codes` subgroups unpack 4-bit codes without shifts (weight_q4_masked.wgsl). Where
-    `activation_dtype` is "int8", some forms round x to 8 bits; with "float16" only forms that were
-    `measured` do.
+    workgroups first find out what it has to look at (0: it looks at all). With `attention_by_lanes`
+    queries share keys where heads fit (attention_lanes.wgsl): in decode as `split_keys` has it,
+    which is there then, and in a chunk in workgroups of `attention_threads`, which decode's
+    attention has without `split_keys`, too. Other attention of a chunk has an `attention_tile` or a
+    thread for each query. With `masks_codes` subgroups unpack 4-bit codes without shifts
+    (weight_q4_masked.wgsl). Where `activation_dtype` is "int8", some forms round x to 8 bits; with
+    "float16" only forms that were `measured` do.
     """
 
     lanes: int | None = None
@@ -135,15 +136,15 @@ _SWIFTSHADER = Tuning(
     gemm_quads=32,
     masks_codes=True,
     # It pays for each thread at a barrier, when it compiles as well: one subgroup draws in 0.24 ms
-    # for 0.35 with 64 threads (greedy, 49,152 tokens) and compiles in 59 ms for 164. A decode step
-    # at 1,024 tokens of SmolLM2 135M's shapes takes 492 ms for 600 with 64 threads.
+    # for 0.35 with 64 threads (greedy, 49,152 tokens) and compiles in 59 ms for 164. Decode's
+    # attention of 8 heads of 80 over 2, after 300 tokens: 1.00 ms for 1.17.
     sample_threads=4,
     attention_threads=16,
     attention_by_lanes=True,
     # A workgroup keeps one core busy, and three KV heads leave one of two idle: two parts of 2,000
     # keys take 1.02 ms for 1.17 in one (SmolLM2 135M's heads). The product behind joins them.
     split_keys=SplitKeys(
-        workgroup=4, workgroups=24, least_keys=1024, alone_keys=1024, joined_bytes=1 << 30
+        workgroup=4, workgroups=64, least_keys=1024, alone_keys=1024, joined_bytes=1 << 30
     ),
 )
 

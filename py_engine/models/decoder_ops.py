@@ -210,7 +210,8 @@ class DecoderOps(Ops):
                     rope_append, "rope", max_tokens=batch.size, workgroup=workgroup, **of_rows
                 )
             if split is None:
-                yield self.kernel(attention_decode, "attention", tuning=tuning, **of_rows)
+                threads = tuning.attention_threads
+                yield self.kernel(attention_decode, "attention", workgroup=threads, **of_rows)
             elif self._has_at_most(split.alone_keys) or split.splits == 1:
                 yield self.kernel(attention_alone, "attention", split=split, **of_rows)
             elif self._attention_parts is not None:

@@ -6,9 +6,9 @@ projection onto the residual, gate-up with norm and activation, down projection 
 with linear attention too (its input projection, the delta rule, its output projection). Norms of
 the outputs of both branches take one more where products share x among many rows: the gate-up
 projection adds what attention's branch does to x where it reads x, and one dispatch behind the MLP
-adds what both do to the residual; elsewhere they take two. Where attention shares keys out (GPUs),
-it takes a second one to join them, but not in sequences of few tokens, which have steps of their
-own: of one part, or of parts that the output projection joins.
+adds what both do to the residual; elsewhere they take two. Where attention shares keys out, it
+takes a second one to join them, but not in sequences of few tokens, which have steps of their own:
+of one part, or of parts that the output projection joins.
 Prefill takes one more for each norm, and two for attention.
 """
 

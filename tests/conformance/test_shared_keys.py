@@ -50,21 +50,29 @@ def always_shared(*arguments):
     return replace(steps, next_logits=decoder_steps.NextLogits(steps.next_logits.of_any))
 
 keys = SplitKeys(64, 14, 9, short_tokens, 1 << 20, by_subgroups=False)
-staged = GemvForms.only(GemvForm(2, 16, unroll=2, staged=True))
-tuned = Tuning(lanes, split_keys=keys, gemv=staged if lanes else None)
+staged, quads = GemvForm(2, 16, unroll=2, staged=True), GemvForm(16, 16)
+form = GemvForms.only(quads if by_lanes else staged) if lanes else None
+tuned = Tuning(lanes, split_keys=keys, gemv=form, attention_by_lanes=by_lanes, masks_codes=by_lanes)
 loader.tuning_for = (lambda *arguments: tuned) if short_tokens else tuning.tuning_for
 loader.decoder_steps = always_shared if is_shared else decoder_steps.decoder_steps
 """
 
 
 def patch(
-    worker: EngineWorker, short_tokens: int, *, is_shared: bool = False, lanes: int | None = None
+    worker: EngineWorker,
+    short_tokens: int,
+    *,
+    is_shared: bool = False,
+    lanes: int | None = None,
+    by_lanes: bool = False,
 ) -> None:
     """Let a worker's models share keys out; 0 `short_tokens` for as they do it themselves.
 
-    With `lanes` products join parts.
+    With `lanes` products join parts; `by_lanes` all is as on adapters on the CPU.
     """
-    worker.run(PATCH, short_tokens=short_tokens, is_shared=is_shared, lanes=lanes)
+    worker.run(
+        PATCH, short_tokens=short_tokens, is_shared=is_shared, lanes=lanes, by_lanes=by_lanes
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -165,16 +173,17 @@ def test_products_join_few_parts(tmp_path: Path) -> None:
     assert n_combined == [0] * n_joined + [2] * (10 - n_joined)
 
 
+@pytest.mark.parametrize("by_lanes", [False, True], ids=["by threads", "by lanes"])
 @pytest.mark.parametrize("name", [LLAMA, "gemma2_q4f16"])
 def test_replies_of_joined_parts_on_webgpu(
-    name: str, tmp_path: Path, engine_worker: EngineWorker
+    name: str, by_lanes: bool, tmp_path: Path, engine_worker: EngineWorker
 ) -> None:
     lanes = engine_worker.run(subgroup_size_max)
-    if lanes is None:
-        pytest.skip("this adapter has no subgroups")
+    if lanes is None or (by_lanes and lanes != 4):
+        pytest.skip("this adapter has no such subgroups")
     fixture = load_fixture(name)
     try:
-        patch(engine_worker, (N_PROMPT + 5) // 3, lanes=lanes)
+        patch(engine_worker, (N_PROMPT + 5) // 3, lanes=lanes, by_lanes=by_lanes)
         found = decode_in_worker(tmp_path, fixture, engine_worker)
     finally:
         patch(engine_worker, 0)

@@ -150,7 +150,7 @@ def attend_in_steps(
 ) -> Array:
     """Take a sequence through the kernels: chunks of prefill, a chunk of 0 being a decode step."""
     kinds = {
-        "decode": attention_decode("decode", shape, tuning),
+        "decode": attention_decode("decode", shape, tuning.attention_threads),
         "append": rope_append("append", shape, max(1, *chunks)),
         "prefill": attention_prefill("prefill", shape, max(1, *chunks)),
     }

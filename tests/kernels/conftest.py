@@ -91,7 +91,7 @@ def sampled(names: Iterable[str]) -> list[Any]:
 
 @pytest.fixture(
     params=sampled(
-        ["one workgroup", "lanes", "split lanes", "few threads", "split", "split without subgroups"]
+        ["one workgroup", "few threads", "lanes", "split lanes", "split subgroups", "split threads"]
     )
 )
 def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
@@ -100,27 +100,23 @@ def decode_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
         return PLAIN
     if request.param == "few threads":
         return Tuning(attention_threads=16)
-    if request.param == "lanes":
-        return lanes_of_four(lanes)
-    if request.param == "split lanes":
-        return replace(lanes_of_four(lanes), split_keys=SPLIT.split_keys)
-    if request.param == "split":
-        if lanes is None:
-            pytest.skip("this adapter has no subgroups")
-        return replace(SPLIT, lanes=lanes)
-    return SPLIT
+    return lanes_of_four(lanes) if request.param == "lanes" else split_of(request.param, lanes)
 
 
 @pytest.fixture
 def split_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
     """A form of decode's attention that shares keys out, by name."""
-    if request.param == "lanes":
+    return split_of(request.param, lanes)
+
+
+def split_of(name: str, lanes: int | None) -> Tuning:
+    if name.endswith("lanes"):
         return replace(lanes_of_four(lanes), split_keys=SPLIT.split_keys)
-    if request.param == "subgroups":
-        if lanes is None:
-            pytest.skip("this adapter has no subgroups")
-        return replace(SPLIT, lanes=lanes)
-    return SPLIT
+    if name.endswith("threads"):
+        return SPLIT
+    if lanes is None:
+        pytest.skip("this adapter has no subgroups")
+    return replace(SPLIT, lanes=lanes)
 
 
 @pytest.fixture(params=sampled(["one thread a query", "lanes", "tiles", "small tiles"]))
@@ -138,10 +134,11 @@ def prefill_tuning(request: pytest.FixtureRequest, lanes: int | None) -> Tuning:
 
 
 def lanes_of_four(lanes: int | None) -> Tuning:
-    """Return the form of attention by lanes."""
+    """Return the form of attention by lanes, decode's in one part."""
     if lanes != 4:
         pytest.skip("this adapter has no subgroups of four")
-    return Tuning(lanes, attention_threads=16, attention_by_lanes=True)
+    keys = SplitKeys(4, workgroups=1, least_keys=1, alone_keys=1 << 20)
+    return Tuning(lanes, split_keys=keys, attention_threads=16, attention_by_lanes=True)
 
 
 def one_form(lanes: int | None, form: GemvForm) -> Tuning:
@@ -167,7 +164,7 @@ GEMV_FORMS = {
 """Workgroups are for subgroups of 4, as SwiftShader has them; larger ones scale them up."""
 
 SHARING_FORMS = [name for name, form in GEMV_FORMS.items() if form.staged or form.has_quads]
-"""Those whose rows share x, so that what a branch adds to it is folded in."""
+"""Those whose rows share x, so that it may be joined, or what a branch adds to it folded in."""
 
 INT8_WITHOUT_SUBGROUPS = Tuning(gemv=GemvForms.only(PLAIN_INT8))
 

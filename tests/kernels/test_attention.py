@@ -46,7 +46,7 @@ def test_attention_decode(
     norm: QkNorm | None,
 ) -> None:
     heads = AttentionShape(*shape, 256, qk_norm=norm)
-    spec = attention_decode("attention under test", heads, decode_tuning)
+    spec = attention_decode("attention under test", heads, decode_tuning.attention_threads)
     run = decode_runner(run_kernel, heads, decode_tuning)
     for position in (0, 1, 63, 64, 200, 255):
         result = expected_and_found(run, spec, inputs_for(spec, heads, position, 1))
@@ -73,9 +73,10 @@ def test_lanes_share_keys_for_any_number_of_queries(
 ) -> None:
     """Every size of head and number of queries for a KV head has code of its own."""
     heads, tuning = AttentionShape(*shape, 80), lanes_of_four(lanes)
-    spec = attention_decode("attention under test", heads, tuning)
+    spec = attention_decode("attention under test", heads)
+    run = decode_runner(run_kernel, heads, tuning)
     for position in (0, 4, 79):
-        result = expected_and_found(run_kernel, spec, inputs_for(spec, heads, position, 1))
+        result = expected_and_found(run, spec, inputs_for(spec, heads, position, 1))
         assert_same_caches(result)
         assert_close(result["output"], TOLERANCE)
 

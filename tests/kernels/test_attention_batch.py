@@ -50,7 +50,7 @@ def kernels_of(
     """Return the kernels of a batch's attention, in the order of their dispatches."""
     split = key_split(shape, tuning)
     if split is None:
-        return [attention_decode(LABEL, shape, tuning, batch)]
+        return [attention_decode(LABEL, shape, tuning.attention_threads, batch)]
     builds = (
         (attention_alone,)
         if is_short or split.splits == 1
@@ -145,7 +145,7 @@ def check_sequences(
     run_kernel: RunKernel, shape: AttentionShape, tuning: Tuning, positions: Sequence[int]
 ) -> None:
     """Run a batch of four with the next tokens of three sequences."""
-    spec = attention_decode(LABEL, shape, tuning)
+    spec = attention_decode(LABEL, shape, tuning.attention_threads)
     singles = single_inputs(spec, shape, positions)
     is_short = is_alone(shape, tuning, positions)
     kernels = kernels_of(shape, tuning, Batch(4), is_short=is_short)
@@ -195,7 +195,7 @@ def check_draft(
 ) -> None:
     """Keys of all rows are appended first; a row does not see those of later ones."""
     batch = Batch(4, is_draft=True)
-    spec = attention_decode(LABEL, shape, decode_tuning)
+    spec = attention_decode(LABEL, shape, decode_tuning.attention_threads)
     positions = [position, position + 1, position + 2, position + 2]
     singles = single_inputs(spec, shape, positions)
     singles[3] = singles[2]

@@ -52,7 +52,7 @@ def test_references_equal_the_definitions(name: str, tuning: Tuning) -> None:
 @pytest.mark.parametrize("name", CODED)
 def test_decode(run_kernel: RunKernel, decode_tuning: Tuning, name: str) -> None:
     shape = CODED[name]
-    spec = attention_decode("decode under test", shape, decode_tuning)
+    spec = attention_decode("decode under test", shape, decode_tuning.attention_threads)
     run = decode_runner(run_kernel, shape, decode_tuning)
     for position in (0, 40, 63):
         result = expected_and_found(run, spec, inputs_for(spec, shape, position, 1))

@@ -102,7 +102,7 @@ def test_kernels_equal_the_references(
     run_kernel: RunKernel, decode_tuning: Tuning, name: str
 ) -> None:
     shape = {**FAMILIES, **WITH_SINKS, **PARTS}[name]
-    spec = attention_decode("decode under test", shape, decode_tuning)
+    spec = attention_decode("decode under test", shape, decode_tuning.attention_threads)
     run = decode_runner(run_kernel, shape, decode_tuning)
     for position in (0, 40):
         result = expected_and_found(run, spec, inputs_for(spec, shape, position, 1, factor=1.3))
@@ -130,7 +130,7 @@ def test_a_cache_has_as_many_slots_as_its_buffer(
     """One pipeline runs over a small buffer, and over a large one that begins like it."""
     shape = AttentionShape(4, 2, 16, 10_000)
     assert shape.grows
-    spec = attention_decode("decode under test", shape, decode_tuning)
+    spec = attention_decode("decode under test", shape, decode_tuning.attention_threads)
     run = decode_runner(run_kernel, shape, decode_tuning)
     for slots in (41, 64, 100):
         result = expected_and_found(run, spec, inputs_for(spec, shape, 40, 1, slots=slots))

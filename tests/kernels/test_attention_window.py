@@ -53,7 +53,7 @@ def test_decode(
 ) -> None:
     """Before, on and past the border of the window, and where the ring has gone round."""
     heads = windowed(shape, window, norm)
-    spec = attention_decode("attention under test", heads, decode_tuning)
+    spec = attention_decode("attention under test", heads, decode_tuning.attention_threads)
     run = decode_runner(run_kernel, heads, decode_tuning)
     size, sinks, _ = window
     ring = heads.slots - sinks

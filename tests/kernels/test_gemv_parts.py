@@ -48,8 +48,27 @@ def tolerance(form: str) -> float:
 def test_parts_are_joined(
     run_kernel: RunKernel, lanes: int | None, form: str, head_dim: int, n_heads: int, n_parts: int
 ) -> None:
+    check_joined(run_kernel, lanes, form, "q4f16_1", AttentionParts(head_dim, n_parts), n_heads)
+
+
+@pytest.mark.parametrize("weight_format", ["q8_0", "q4_k", "q3f16_1", "q4g128", "q0f16"])
+def test_many_rows_join_parts_in_every_kind_of_format(
+    run_kernel: RunKernel, lanes: int | None, weight_format: WeightFormat
+) -> None:
+    check_joined(run_kernel, lanes, "many rows", weight_format, AttentionParts(64, 3), 20)
+
+
+def check_joined(
+    run_kernel: RunKernel,
+    lanes: int | None,
+    form: str,
+    weight_format: WeightFormat,
+    attention_parts: AttentionParts,
+    n_heads: int,
+) -> None:
     if lanes is None:
         pytest.skip("this adapter has no subgroups")
+    head_dim, n_parts = attention_parts.head_dim, attention_parts.n_parts
     columns = n_heads * head_dim
     rng = np.random.default_rng(columns)
     parts = rng.normal(size=(n_heads, n_parts, head_dim + 4)).astype(np.float32)
@@ -58,16 +77,16 @@ def test_parts_are_joined(
     if n_parts > 1:  # the last has no keys
         parts[:, -1, :head_dim].view(np.uint32)[:] = poisoned(1)
         parts[:, -1, head_dim:] = [-3.4e38, 0, 0, 0]
-    inputs = matrix_inputs(rng, "q4f16_1", ROWS, columns)
+    inputs = matrix_inputs(rng, weight_format, ROWS, columns)
     inputs |= {"split_parts": parts, "bias": rng.normal(size=ROWS).astype(np.float32)}
     inputs["output"] = rng.normal(size=ROWS).astype(np.float32)
     spec = gemv(
         "gemv under test",
-        "q4f16_1",
+        weight_format,
         ROWS,
         columns,
         epilogue=EPILOGUE,
-        parts=AttentionParts(head_dim, n_parts),
+        parts=attention_parts,
         tuning=one_form(lanes, scaled(GEMV_FORMS[form], lanes)),
     )
     assert_close(expected_and_found(run_kernel, spec, inputs)["output"], tolerance(form))

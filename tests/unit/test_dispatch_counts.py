@@ -45,6 +45,7 @@ GPUS = {
     "nvidia": tuning_for(AdapterInfo("nvidia", subgroup_size_max=32), H200),
     "unknown": tuning_for(UNKNOWN, H200),
 }
+CPU = tuning_for(AdapterInfo("google", subgroup_size_max=4), H200)
 
 COUNTED: dict[str, tuple[str, dict[str, Any], int, int]] = {
     "Llama": ("llama", LLAMA, 10, 3),
@@ -148,10 +149,25 @@ def test_a_measured_form_that_shares_x_folds_the_norm_behind_attention() -> None
 def test_on_the_cpu_a_batch_folds_it_as_one_token_does() -> None:
     """Their logits have the same bits."""
     spec = spec_of("gemma2", GEMMA2_2B, context=1024)
-    steps = steps_of(spec, tuning_for(AdapterInfo("google", subgroup_size_max=4), H200))
+    steps = steps_of(spec, CPU)
     assert is_exact(steps.next_logits.of_any)
     for logits in (steps.next_logits, steps.batch_logits(Batch(4))):
         assert len(logits.of_any) == 6 * spec.n_layers + 2
+
+
+@pytest.mark.parametrize("name", ["Llama", "Qwen2.5"])
+def test_on_the_cpu_products_join_parts_but_not_those_of_a_batch(name: str) -> None:
+    family, model, *_ = COUNTED[name]
+    spec = spec_of(family, model, context=16384)
+    steps = steps_of(spec, CPU)
+    n_layers = spec.n_layers
+    for n_tokens, per_layer in ((1, 5), (1024, 5), (1025, 5), (8192, 5), (8193, 6)):
+        n_steps = len(step_of_token(spec, steps, n_tokens - 1, "greedy"))
+        assert n_steps == per_layer * n_layers + 3, n_tokens
+    batch = steps.batch_logits(Batch(4))
+    [(most, few)] = batch.of_few
+    assert most == 1024 and len(few) == 5 * n_layers + 2
+    assert len(batch.of_any) == 6 * n_layers + 2
 
 
 def test_other_adapters_have_one_kind_of_step() -> None:

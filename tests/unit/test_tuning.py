@@ -79,7 +79,7 @@ def test_the_adapter_on_the_cpu_has_many_rows_and_few_threads() -> None:
         sample_threads=4,
         attention_threads=16,
         attention_by_lanes=True,
-        split_keys=SplitKeys(4, 24, least_keys=1024, alone_keys=1024, joined_bytes=1 << 30),
+        split_keys=SplitKeys(4, 64, least_keys=1024, alone_keys=1024, joined_bytes=1 << 30),
         masks_codes=True,
     )
 
@@ -134,12 +134,10 @@ def test_keys_are_split_by_the_number_of_kv_heads_and_the_memory() -> None:
 
 def test_keys_are_split_by_lanes_where_queries_share_them() -> None:
     tuned = tuning_for(AdapterInfo("google", "swiftshader", subgroup_size_max=4), Limits())
-    assert key_split(AttentionShape(9, 3, 64, 2048), tuned) == KeySplit(8, 1024, 1024, 4, 4, 3)
+    assert key_split(AttentionShape(9, 3, 64, 2048), tuned) == KeySplit(21, 1024, 1024, 4, 4, 3)
     assert key_split(AttentionShape(9, 3, 64, 1024), tuned) == KeySplit(1, 1024, 1024, 4, 4, 3)
     many = key_split(AttentionShape(20, 1, 64, 2048), tuned)
-    assert many is not None and (many.workgroup, many.queries) == (12, 8)
-    alone = key_split(AttentionShape(9, 3, 64, 2048), replace(tuned, split_keys=None))
-    assert alone is not None and (alone.splits, alone.alone_keys) == (1, 2048)
+    assert many is not None and (many.workgroup, many.queries) == (12, 7)
     assert key_split(AttentionShape(8, 2, 80, 2048), tuned) is None
 
 
