@@ -112,7 +112,7 @@ def _by_subgroups(product: MatrixProduct, lanes: int, tuning: Tuning) -> _Form:
     snippets: tuple[str, ...] = ("gemm_subgroup",)
     if tuning.gemm_quads > 1:
         quads, workgroup, tokens = tuning.gemm_quads, QUADS_WORKGROUP, 8
-        snippets = (*product.operand(), product.column, "of_lane", "gemm_quads")
+        snippets = (*product.operand(), product.column, "quads_of_tokens", "gemm_quads")
     return _Form(
         product,
         snippets,

@@ -195,7 +195,7 @@ def _batch_gemv(
         quads, workgroup, kernel = (
             form.rows // QUAD,
             form.workgroup,
-            (product.column, "of_lane", "gemv_batch_quads"),
+            (product.column, "quads_of_tokens", "gemv_batch_quads"),
         )
     return _gemv_kernel(
         label,
