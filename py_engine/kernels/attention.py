@@ -94,6 +94,7 @@ def snippets(
         sums,
         rope,
         "cache_whole" if shape.window is None else "cache_ring",
+        *(("append",) if cooperative else ()),
         "score_plain" if shape.soft_cap is None else "score_capped",
         "output_gated" if shape.gated else "output_plain",
     )

@@ -31,15 +31,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       q[part * HEAD4 + low_of(i)] = eight.low * scale;
       q[part * HEAD4 + high_of(i)] = eight.high * scale;
     } else if (part == TURNED) {
-      // A constant for a key, as in `rope_append`: compilers divide by constants in other ways.
-      let head = head_of(row, kv_head, false);
-      let eight = turned(head, i, position, head_statistics(head));
-      keep_k(here, low_of(i), eight.low);
-      keep_k(here, high_of(i), eight.high);
+      append_key(here, i, row, kv_head, position);
     } else {
-      let at = value_at(row, kv_head) + 2u * i;
-      keep_v(here, 2u * i, qkv[at]);
-      keep_v(here, 2u * i + 1u, qkv[at + 1u]);
+      append_value(here, i, row, kv_head);
     }
   }
   if (APPENDS) { keep_head(here, thread); }

@@ -41,14 +41,9 @@ fn attend(group: vec3u, thread: u32, team: u32, lane: u32) {
       q[part * HEAD4 + low_of(i)] = eight.low * scale;
       q[part * HEAD4 + high_of(i)] = eight.high * scale;
     } else if (appends && part == TURNED) {
-      let head = head_of(token, kv_head, false);
-      let eight = turned(head, i, position, head_statistics(head));
-      keep_k(here, low_of(i), eight.low);
-      keep_k(here, high_of(i), eight.high);
+      append_key(here, i, token, kv_head, position);
     } else if (appends) {
-      let at = value_at(token, kv_head) + 2u * i;
-      keep_v(here, 2u * i, qkv[at]);
-      keep_v(here, 2u * i + 1u, qkv[at + 1u]);
+      append_value(here, i, token, kv_head);
     }
   }
   if (appends) { keep_head(here, thread); }

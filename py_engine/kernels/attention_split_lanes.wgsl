@@ -24,14 +24,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let scale = query_scale(position);
   prepare_norms(token, thread);
   if (APPENDS && end_key == n_keys) {
-    let key_head = head_of(token, kv_head, false);
     for (var i = thread; i < HEAD8; i += WORKGROUP) {
-      let eight = turned(key_head, i, position, head_statistics(key_head));
-      keep_k(here, low_of(i), eight.low);
-      keep_k(here, high_of(i), eight.high);
-      let at = value_at(token, kv_head) + 2u * i;
-      keep_v(here, 2u * i, qkv[at]);
-      keep_v(here, 2u * i + 1u, qkv[at + 1u]);
+      append_key(here, i, token, kv_head, position);
+      append_value(here, i, token, kv_head);
     }
     keep_head(here, thread);
   }

@@ -9,13 +9,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let position = position_of(token);
   let here = cached_at(slot_of(position), number);
   if (unit < CACHE_HEADS * HEAD8) {
-    let head = head_of(token, FIRST_CACHE_HEAD + number, false);
-    let key = turned(head, i, position, head_statistics(head));
-    keep_k(here, low_of(i), key.low);
-    keep_k(here, high_of(i), key.high);
+    append_key(here, i, token, FIRST_CACHE_HEAD + number, position);
   } else if (unit < 2u * CACHE_HEADS * HEAD8) {
-    let at = value_at(token, FIRST_CACHE_HEAD + number) + 2u * i;
-    keep_v(here, 2u * i, qkv[at]);
-    keep_v(here, 2u * i + 1u, qkv[at + 1u]);
+    append_value(here, i, token, FIRST_CACHE_HEAD + number);
   }
 }

@@ -10,14 +10,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   for (var unit = thread; unit < 2u * HEAD8; unit += WORKGROUP) {
     let i = unit % HEAD8;
     if (unit < HEAD8) {
-      let head = head_of(token, FIRST_CACHE_HEAD + number, false);
-      let key = turned(head, i, position, head_statistics(head));
-      keep_k(here, low_of(i), key.low);
-      keep_k(here, high_of(i), key.high);
+      append_key(here, i, token, FIRST_CACHE_HEAD + number, position);
     } else {
-      let at = value_at(token, FIRST_CACHE_HEAD + number) + 2u * i;
-      keep_v(here, 2u * i, qkv[at]);
-      keep_v(here, 2u * i + 1u, qkv[at + 1u]);
+      append_value(here, i, token, FIRST_CACHE_HEAD + number);
     }
   }
   keep_head(here, thread);
